@@ -1,0 +1,251 @@
+"""Items, phases, ranks, ranges and grades: plain data that every estimator returns.
+
+An item says where it lies, in which phases it is alive and how many bytes it takes on each rank
+class. The peak is the largest sum over ranks and phases of what is alive, never a sum of maxima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llmcalc.formula import Quantity, is_array
+
+GRADES = ("exact", "derived", "calibrated", "assumed")
+INFERENCE_PHASES = ("load", "prefill", "decode")
+
+
+def worst_grade(grades: Iterable[str]) -> str:
+    """The weakest of some grades.
+
+    Examples
+    --------
+    >>> worst_grade(["exact", "assumed", "derived"])
+    'assumed'
+    """
+    return max(grades, key=GRADES.index, default="exact")
+
+
+class Item:
+    """One line of an estimate.
+
+    Parameters
+    ----------
+    name : str
+        Its name in tables and JSON.
+    amounts : sequence of int or ndarray
+        Expected bytes on each rank class. [B]
+    low, high : sequence, optional
+        The range on each rank class; the expected amounts if left out. [B]
+    where : str
+        ``device``, ``host`` or ``disk``.
+    phases : sequence of str
+        The phases in which it is alive.
+    grade : str
+        ``exact``, ``derived``, ``calibrated`` or ``assumed``.
+    formula : str
+        Name of the leaf formula or of the rule that made the number.
+    inputs : mapping
+        What went into the formula.
+    source : str
+        Where formula or constant come from.
+    note : str
+        A few words for the table.
+    items : sequence of Item
+        Parts that add up to this item.
+    """
+
+    __slots__ = (
+        "amounts", "at_peak", "formula", "grade", "high", "inputs", "items", "low", "name", "note",
+        "phases", "source", "where",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        amounts: Sequence[Quantity],
+        *,
+        low: Sequence[Quantity] | None = None,
+        high: Sequence[Quantity] | None = None,
+        where: str = "device",
+        phases: Sequence[str] = INFERENCE_PHASES,
+        grade: str = "exact",
+        formula: str = "",
+        inputs: Mapping[str, Any] | None = None,
+        source: str = "",
+        note: str = "",
+        items: Sequence[Item] = (),
+    ) -> None:
+        self.name = name
+        self.amounts = tuple(amounts)
+        self.low = self.amounts if low is None else tuple(low)
+        self.high = self.amounts if high is None else tuple(high)
+        self.where = where
+        self.phases = tuple(phases)
+        self.grade = worst_grade([grade, *(part.grade for part in items)]) if items else grade
+        self.formula = formula
+        self.inputs = dict(inputs or {})
+        self.source = source
+        self.note = note
+        self.items = tuple(items)
+        self.at_peak: Quantity = 0
+
+    @property
+    def bytes(self) -> Quantity:
+        """The item's own maximum, on its worst rank. [B]"""
+        return _largest(self.amounts)
+
+    @property
+    def bytes_at_peak(self) -> Quantity:
+        """Its share at the moment and on the rank of the peak. [B]"""
+        return self.at_peak
+
+    @property
+    def range_bytes(self) -> tuple[Quantity, Quantity]:
+        """Low and high, on the worst rank. [B]"""
+        return _largest(self.low), _largest(self.high)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.bytes} bytes, {self.grade}>"
+
+
+def _largest(values: Sequence[Quantity]) -> Quantity:
+    if not any(is_array(value) for value in values):
+        return max(values)
+    from llmcalc.formula import larger
+
+    most = values[0]
+    for value in values[1:]:
+        most = larger(most, value)
+    return most
+
+
+def _sum(values: Iterable[Quantity]) -> Quantity:
+    """Add up, leaving zeros out so that an array sum costs no more passes than it must."""
+    total: Quantity = 0
+    for value in values:
+        if is_array(value) or value:
+            total = value if not is_array(total) and total == 0 else total + value
+    return total
+
+
+class Peak:
+    """When and where most bytes are held.
+
+    Parameters
+    ----------
+    phase, rank : str or list of str
+        Names; a list where array inputs move the peak.
+    total, low, high : int or ndarray
+        Bytes on the device at that moment. [B]
+    """
+
+    __slots__ = ("high", "low", "phase", "rank", "total")
+
+    def __init__(self, phase: Any, rank: Any, total: Quantity, low: Quantity, high: Quantity) -> None:
+        self.phase, self.rank, self.total, self.low, self.high = phase, rank, total, low, high
+
+
+def _moments(
+    items: Sequence[Item], ranks: Sequence[str], phases: Sequence[str]
+) -> Iterator[tuple[str, int, list[Item]]]:
+    """Each distinct (phase, rank) with the device items alive there; equal phases once, the last named."""
+    distinct: dict[tuple[str, ...], tuple[str, list[Item]]] = {}
+    for phase in phases:
+        alive = [item for item in items if item.where == "device" and phase in item.phases]
+        distinct[tuple(item.name for item in alive)] = (phase, alive)
+    for rank in range(len(ranks)):
+        for phase, alive in distinct.values():
+            yield phase, rank, alive
+
+
+def _mark(item: Item, rank: int, alive: bool) -> None:
+    """Set the share at the peak on an item and its parts, for a peak that no array moves."""
+    item.at_peak = item.amounts[rank] if alive else 0
+    for part in item.items:
+        _mark(part, rank, alive)
+
+
+def find_peak(items: Sequence[Item], ranks: Sequence[str], phases: Sequence[str]) -> Peak:
+    """Find the peak of some items and set each item's share in it.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        All items, of any place; only those on the device count.
+    ranks, phases : sequence of str
+        Names of the rank classes and of the phases, in order.
+
+    Returns
+    -------
+    Peak
+        Phase, rank, total and range. The items' ``bytes_at_peak`` add up to the total.
+
+    Examples
+    --------
+    Weights of 10 bytes live all the time, a buffer of 5 while loading, a cache of 7 later:
+
+    >>> weights = Item("weights", [10])
+    >>> buffer = Item("buffer", [5], phases=["load"])
+    >>> cache = Item("cache", [7], phases=["decode"])
+    >>> peak = find_peak([weights, buffer, cache], ["all"], ["load", "decode"])
+    >>> peak.phase, peak.total, cache.bytes_at_peak, buffer.bytes_at_peak
+    ('decode', 17, 7, 0)
+    """
+    moments = list(_moments(items, ranks, phases))
+    totals = [_sum(item.amounts[rank] for item in alive) for _, rank, alive in moments]
+    low = _largest([_sum(item.low[rank] for item in alive) for _, rank, alive in moments])
+    high = _largest([_sum(item.high[rank] for item in alive) for _, rank, alive in moments])
+    if len(moments) > 1 and any(is_array(total) for total in totals):
+        return _array_peak(items, ranks, moments, totals, low, high)
+    best = 0
+    for index in range(1, len(totals)):
+        # Ties go to the later phase: a cache is full only at the last token.
+        later_phase = moments[index][1] == moments[best][1]
+        if totals[index] > totals[best] or (later_phase and totals[index] == totals[best]):
+            best = index
+    phase, rank, alive = moments[best]
+    for item in items:
+        _mark(item, rank, item.where != "device" or item in alive)
+    return Peak(phase, ranks[rank], totals[best], low, high)
+
+
+def _array_peak(
+    items: Sequence[Item],
+    ranks: Sequence[str],
+    moments: Sequence[tuple[str, int, list[Item]]],
+    totals: Sequence[Quantity],
+    low: Quantity,
+    high: Quantity,
+) -> Peak:
+    """The peak where it may sit at another phase or rank for each element of an array."""
+    import numpy as np
+
+    stacked = np.stack(np.broadcast_arrays(*totals))
+    # argmax takes the first of equals; reversed order gives ties to the later phase.
+    best = len(moments) - 1 - stacked[::-1].argmax(axis=0)
+    total = stacked.max(axis=0)
+    if np.all(best == best.flat[0]):
+        phase, rank, alive = moments[int(best.flat[0])]
+        for item in items:
+            _mark(item, rank, item.where != "device" or item in alive)
+        return Peak(phase, ranks[rank], total, low, high)
+
+    def share(item: Item, pick: Callable[[int], Quantity]) -> None:
+        picks = np.stack(np.broadcast_arrays(*[pick(m) for m in range(len(moments))], best)[:-1])
+        item.at_peak = np.take_along_axis(picks, best[None], axis=0)[0]
+
+    def mark(item: Item, top: Item) -> None:
+        def pick(moment: int) -> Quantity:
+            _, rank, alive = moments[moment]
+            return item.amounts[rank] if top.where != "device" or top in alive else 0
+
+        share(item, pick)
+        for part in item.items:
+            mark(part, top)
+
+    for item in items:
+        mark(item, item)
+    names = [(phase, ranks[rank]) for phase, rank, _ in moments]
+    chosen = [names[index] for index in best.ravel().tolist()]
+    return Peak([phase for phase, _ in chosen], [rank for _, rank in chosen], total, low, high)

@@ -1,0 +1,1 @@
+"""Memory estimators: inference now, training beside it."""

@@ -1,0 +1,1 @@
+"""What a model is: the inventory, the layer builders, the families and the readers."""

@@ -1,0 +1,134 @@
+"""Names of a tensor in each dialect: the Hugging Face checkpoint and GGUF.
+
+Roles are ours; a family says where its Hugging Face modules are called otherwise. GGUF names depend
+on the role alone (gguf-py, `constants.py`, table of tensor names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmcalc.model.inventory import Group, Inventory, NamedTensor, Tensor
+
+HUGGING_FACE = {
+    "embedding": "model.embed_tokens",
+    "final_norm": "model.norm",
+    "unembedding": "lm_head",
+    "classifier": "score",
+    "attn_norm": "input_layernorm",
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "qkv": "self_attn.qkv_proj",
+    "output": "self_attn.o_proj",
+    "query_norm": "self_attn.q_norm",
+    "key_norm": "self_attn.k_norm",
+    "sinks": "self_attn.sinks",
+    "query_a": "self_attn.q_a_proj",
+    "query_a_norm": "self_attn.q_a_layernorm",
+    "query_b": "self_attn.q_b_proj",
+    "kv_a": "self_attn.kv_a_proj_with_mqa",
+    "kv_a_norm": "self_attn.kv_a_layernorm",
+    "kv_b": "self_attn.kv_b_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+    "gate_up": "mlp.gate_up_proj",
+    "router": "mlp.gate",
+    "router_correction": "mlp.gate.e_score_correction_bias",
+    "expert_gate": "mlp.experts.{expert}.gate_proj",
+    "expert_up": "mlp.experts.{expert}.up_proj",
+    "expert_down": "mlp.experts.{expert}.down_proj",
+    "shared_gate": "mlp.shared_experts.gate_proj",
+    "shared_up": "mlp.shared_experts.up_proj",
+    "shared_down": "mlp.shared_experts.down_proj",
+    "shared_router": "mlp.shared_expert_gate",
+}
+
+GGUF = {
+    "embedding": "token_embd",
+    "position": "position_embd",
+    "final_norm": "output_norm",
+    "unembedding": "output",
+    "attn_norm": "attn_norm",
+    "mixer_norm": "attn_norm",
+    "ln_attn": "attn_norm_2",
+    "ln_mlp": "attn_norm",
+    "query": "attn_q",
+    "key": "attn_k",
+    "value": "attn_v",
+    "qkv": "attn_qkv",
+    "output": "attn_output",
+    "query_norm": "attn_q_norm",
+    "key_norm": "attn_k_norm",
+    "sinks": "attn_sinks",
+    "query_a": "attn_q_a",
+    "query_a_norm": "attn_q_a_norm",
+    "query_b": "attn_q_b",
+    "kv_a": "attn_kv_a_mqa",
+    "kv_a_norm": "attn_kv_a_norm",
+    "kv_b": "attn_kv_b",
+    "post_attn_norm": "post_attention_norm",
+    "ffn_norm": "ffn_norm",
+    "post_ffn_norm": "post_ffw_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+    "gate_up": "ffn_up",
+    "router": "ffn_gate_inp",
+    "router_correction": "exp_probs_b",
+    "expert_gate": "ffn_gate_exps",
+    "expert_up": "ffn_up_exps",
+    "expert_down": "ffn_down_exps",
+    "shared_gate": "ffn_gate_shexp",
+    "shared_up": "ffn_up_shexp",
+    "shared_down": "ffn_down_shexp",
+    "shared_router": "ffn_gate_inp_shexp",
+    "ssm_in": "ssm_in",
+    "conv": "ssm_conv1d",
+    "dt_bias": "ssm_dt",
+    "a_log": "ssm_a",
+    "skip": "ssm_d",
+    "ssm_norm": "ssm_norm",
+    "delta_norm": "ssm_norm",
+    "delta_ba": "ssm_ba",
+    "ssm_out": "ssm_out",
+    "delta_out": "ssm_out",
+}
+
+
+def _module(group: Group, tensor: Tensor) -> str:
+    return group.prefix + group.names.get(tensor.role, HUGGING_FACE.get(tensor.role, tensor.role))
+
+
+def _suffix(module: str, tensor: Tensor) -> str:
+    if "experts." in module and "{expert}" not in module:  # fused experts are bare parameters
+        return "_bias" if tensor.part == "bias" else ""
+    return f".{tensor.part}" if tensor.part else ""
+
+
+def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
+    """Every tensor of every layer, experts one by one where the checkpoint stores them so."""
+    if inventory.is_opaque:
+        return
+    for group in inventory.groups:
+        for tensor in group.tensors:
+            module = _module(group, tensor)
+            suffix = _suffix(module, tensor)
+            apart = "{expert}" in module
+            copies = tensor.dims[0][0][0][1] if apart else 1
+            shape = tensor.shape[1:] if apart else tensor.shape
+            for layer in group.layers or (None,):
+                gguf = _gguf(group, tensor, layer)
+                for expert in range(copies):
+                    name = module.replace("{layer}", str(layer)).replace("{expert}", str(expert)) + suffix
+                    yield NamedTensor(name, gguf, shape, tensor.role, tensor.tag, group.component, layer)
+
+
+def _gguf(group: Group, tensor: Tensor, layer: int | None) -> str | None:
+    word = GGUF.get(tensor.role)
+    if word is None or group.component != "text":
+        return None
+    block = f"blk.{layer}." if layer is not None else ""
+    return f"{block}{word}.{tensor.part or 'weight'}"

@@ -1,0 +1,18 @@
+"""GPT-3 by its published shapes: the matrices of Brown et al. 2020, Table 2.1.
+
+Weights were never released: biases, norms and the 2,048 learned positions are not stated and not
+counted, and the unembedding is counted beside the embedding, as the published walk-throughs do.
+"""
+
+from llmcalc.model.configuration import Config
+from llmcalc.model.families import unembed
+from llmcalc.model.layers import Block, gqa, mlp
+
+
+def block(c: Config, layer: int) -> Block:
+    heads = c.num_attention_heads
+    return gqa(c.hidden_size, heads, heads, c.head_dim) + mlp(c.hidden_size, c.intermediate_size, gated=False)
+
+
+def head(c: Config) -> Block:
+    return unembed(c)

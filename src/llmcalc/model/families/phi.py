@@ -1,0 +1,28 @@
+"""Phi 1, 1.5 and 2: attention and MLP side by side after one norm; biases everywhere, on the head too."""
+
+from llmcalc.model.configuration import Config
+from llmcalc.model.families import unembed
+from llmcalc.model.layers import Block, gqa, mlp, norm
+
+NAMES = {"output": "self_attn.dense", "up": "mlp.fc1", "down": "mlp.fc2", "final_norm": "model.final_layernorm"}
+
+
+def block(c: Config, layer: int) -> Block:
+    return (
+        norm("attn_norm", c.hidden_size, bias=True)
+        + gqa(
+            c.hidden_size,
+            c.num_attention_heads,
+            c.num_key_value_heads,
+            c.head_dim,
+            bias=True,
+            out_bias=True,
+            qk_norm="head" if c.flag("qk_layernorm") else "",
+            norm_bias=True,
+        )
+        + mlp(c.hidden_size, c.intermediate_size, gated=False, bias=True)
+    )
+
+
+def head(c: Config) -> Block:
+    return norm("final_norm", c.hidden_size, bias=True) + unembed(c, bias=True)

@@ -1,0 +1,65 @@
+"""Qwen3-Next: three Gated DeltaNet layers to one of gated full attention; experts with a gated shared one."""
+
+from llmcalc.model.configuration import Config
+from llmcalc.model.families.qwen2_moe import feed_forward
+from llmcalc.model.layers import Block, gated_delta_net, gqa, norm
+
+NAMES = {
+    "delta_qkvz": "linear_attn.in_proj_qkvz",
+    "delta_ba": "linear_attn.in_proj_ba",
+    "conv": "linear_attn.conv1d",
+    "dt_bias": "linear_attn.dt_bias",
+    "a_log": "linear_attn.A_log",
+    "delta_norm": "linear_attn.norm",
+    "delta_out": "linear_attn.out_proj",
+    "shared_gate": "mlp.shared_expert.gate_proj",
+    "shared_up": "mlp.shared_expert.up_proj",
+    "shared_down": "mlp.shared_expert.down_proj",
+}
+
+
+def is_linear(c: Config, layer: int) -> bool:
+    kinds = c.layer_types("full_attention_interval")
+    if kinds is not None:
+        return kinds[layer] == "linear_attention"
+    return (layer + 1) % c.pattern("full_attention_interval", known=4) != 0
+
+
+def mixer(c: Config, layer: int) -> Block:
+    if is_linear(c, layer):
+        return gated_delta_net(
+            c.hidden_size,
+            c.linear_num_key_heads,
+            c.linear_num_value_heads,
+            c.linear_key_head_dim,
+            c.linear_value_head_dim,
+            c.linear_conv_kernel_dim,
+        )
+    bias = c.flag("attention_bias")
+    return gqa(
+        c.hidden_size,
+        c.num_attention_heads,
+        c.num_key_value_heads,
+        c.head_dim,
+        bias=bias,
+        out_bias=bias,
+        qk_norm="head",
+        gated=True,
+    )
+
+
+def block(c: Config, layer: int) -> Block:
+    return (
+        norm("attn_norm", c.hidden_size)
+        + mixer(c, layer)
+        + norm("ffn_norm", c.hidden_size)
+        + feed_forward(c, layer)
+    )
+
+
+def split(c: Config) -> dict[str, int]:
+    return {
+        "attention heads": c.num_attention_heads,
+        "linear key heads": c.linear_num_key_heads,
+        "linear value heads": c.linear_num_value_heads,
+    }

@@ -1,0 +1,335 @@
+"""The inventory: what a model is, as tensors, caches and ops in groups of equal layers.
+
+A *dimension* of a tensor is a concatenation of segments; a segment is a product of named axes. So a
+plain projection is ``dim(heads=32, head_dim=128)`` and a fused one
+``dim(heads=32, head_dim=128) + dim(kv_heads=8, head_dim=128)``. The axis names say how a tensor is
+split over devices; the tags say which bytes belong to the model proper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Segment = tuple[tuple[str, int], ...]
+Dim = tuple[Segment, ...]
+
+TAGS = ("main", "mtp", "buffer", "scale", "duplicate")
+
+
+def dim(**axes: int) -> Dim:
+    """One dimension as a product of named axes; add several to concatenate them.
+
+    Examples
+    --------
+    >>> size(dim(heads=32, head_dim=128) + dim(kv_heads=8, head_dim=128))
+    5120
+    """
+    return (tuple(axes.items()),)
+
+
+def size(dimension: Dim) -> int:
+    """Elements along a dimension."""
+    total = 0
+    for segment in dimension:
+        product = 1
+        for _, length in segment:
+            product *= length
+        total += product
+    return total
+
+
+class Tensor:
+    """A stored tensor of one layer (or of the model as a whole).
+
+    Parameters
+    ----------
+    role : str
+        What it does: ``query``, ``up``, ``expert_down``, ``embedding`` ...
+    dims : tuple of Dim
+        Its dimensions, in the order of the Hugging Face checkpoint.
+    part : str
+        ``weight``, ``bias``, or empty for a bare parameter.
+    tag : str
+        ``main``, ``mtp``, ``buffer``, ``scale`` or ``duplicate``.
+    dtype : str, optional
+        Its own dtype, where it differs from the model's.
+    """
+
+    __slots__ = ("dims", "dtype", "numel", "part", "role", "tag")
+
+    def __init__(
+        self, role: str, dims: tuple[Dim, ...], part: str = "weight", tag: str = "main", dtype: str | None = None
+    ) -> None:
+        self.role, self.dims, self.part, self.tag, self.dtype = role, dims, part, tag, dtype
+        numel = 1
+        for dimension in dims:
+            numel *= size(dimension)
+        self.numel = numel
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The plain shape."""
+        return tuple(map(size, self.dims))
+
+    def __repr__(self) -> str:
+        return f"<{self.role} {self.part} {list(self.shape)} {self.tag}>"
+
+
+class Cache:
+    """What one layer must remember for one sequence.
+
+    Parameters
+    ----------
+    kind : str
+        ``full``, ``window``, ``chunk``, ``latent``, ``indexer``, ``cross``, ``recurrent`` or ``conv``.
+    parts : tuple of (str, Dim)
+        Named vectors per position: ``k`` and ``v``, ``latent`` ... [elements]
+    positions : int or None
+        Positions kept at most: the window; fixed positions of a state; None grows with the context.
+    precision : str
+        ``kv`` (the KV dtype), ``model`` (the model's dtype) or a format name such as ``fp32``.
+    stream : str
+        Whose tokens: ``decoder``, ``encoder`` or ``image``.
+    """
+
+    __slots__ = ("kind", "parts", "positions", "precision", "stream")
+
+    def __init__(
+        self,
+        kind: str,
+        parts: tuple[tuple[str, Dim], ...],
+        positions: int | None = None,
+        precision: str = "kv",
+        stream: str = "decoder",
+    ) -> None:
+        self.kind, self.parts, self.positions = kind, parts, positions
+        self.precision, self.stream = precision, stream
+
+    @property
+    def is_state(self) -> bool:
+        """Whether its size does not depend on the context."""
+        return self.kind in ("recurrent", "conv")
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {dict(self.parts)} positions={self.positions}>"
+
+
+class Op:
+    """What one layer executes for one token.
+
+    Parameters
+    ----------
+    kind : str
+        ``linear``, ``embedding``, ``norm``, ``activation``, ``attention``, ``conv``, ``scan`` or ``rope``.
+    role : str
+        Role of the tensor it uses, or its own name.
+    out, inp : Dim
+        Width of what it makes and of what it reads; for attention the query-key and the value width.
+    active, stored : int
+        Of `stored` copies (experts) each token runs `active`.
+    window : int, optional
+        Positions that attention looks at; None for all.
+    """
+
+    __slots__ = ("active", "inp", "kind", "out", "role", "stored", "window")
+
+    def __init__(
+        self, kind: str, role: str, out: Dim, inp: Dim, active: int = 1, stored: int = 1, window: int | None = None
+    ) -> None:
+        self.kind, self.role, self.out, self.inp = kind, role, out, inp
+        self.active, self.stored, self.window = active, stored, window
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.role} {size(self.out)}x{size(self.inp)} {self.active}/{self.stored}>"
+
+
+class Group:
+    """Equal layers, or the parts of a model outside its layers.
+
+    Parameters
+    ----------
+    component : str
+        ``text``, ``vision``, ``projector`` ...
+    place : str
+        ``embedding``, ``layer`` or ``head``: where a pipeline puts it.
+    layers : tuple of int
+        Indices of the layers that are equal; empty outside the layers.
+    tensors, caches, ops : sequence
+        Of one layer.
+    prefix : str
+        What stands before the Hugging Face names of its modules, with ``{layer}``.
+    names : mapping
+        Hugging Face module name of each role that differs from the usual one.
+    """
+
+    __slots__ = ("caches", "component", "layers", "names", "ops", "place", "prefix", "tensors")
+
+    def __init__(
+        self,
+        component: str,
+        place: str,
+        layers: tuple[int, ...],
+        tensors: Sequence[Tensor],
+        caches: Sequence[Cache] = (),
+        ops: Sequence[Op] = (),
+        prefix: str = "",
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.component, self.place, self.layers = component, place, layers
+        self.prefix, self.names = prefix, names or {}
+        self.tensors, self.caches, self.ops = tuple(tensors), tuple(caches), tuple(ops)
+
+    @property
+    def count(self) -> int:
+        """How many times its tensors are stored."""
+        return len(self.layers) if self.place == "layer" else 1
+
+    def __repr__(self) -> str:
+        return f"<{self.component} {self.place} x{self.count}: {len(self.tensors)} tensors>"
+
+
+class Inventory:
+    """A model, wherever it was read from.
+
+    Attributes
+    ----------
+    name, title : str
+        Catalog name (or file, or count) and how it is written in a heading.
+    family, source : str
+        Family that described it; ``catalog``, ``config`` or ``count``.
+    groups : tuple of Group
+        Everything that is stored, remembered and executed.
+    context : int or None
+        Longest sequence the model was made for. [tokens]
+    dtype : str or None
+        The checkpoint's own dtype.
+    split : dict
+        What tensor parallelism must divide, by its name: ``{"attention heads": 32}``.
+    unproven : dict
+        Fields that the caches rest on but that nobody has confirmed, with the reason.
+    defaulted : dict
+        Sizes the configuration omits, filled with the class's default.
+    warnings : list of str
+        What a reader should know.
+    """
+
+    __slots__ = (
+        "context", "defaulted", "dtype", "family", "groups", "name", "source", "split", "title",
+        "unproven", "warnings",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        family: str,
+        source: str,
+        groups: Sequence[Group],
+        *,
+        title: str = "",
+        context: int | None = None,
+        dtype: str | None = None,
+        split: Mapping[str, int] | None = None,
+    ) -> None:
+        self.name, self.title, self.family, self.source = name, title or name, family, source
+        self.groups = tuple(groups)
+        self.context, self.dtype = context, dtype
+        self.split = dict(split or {})
+        self.unproven: dict[str, str] = {}
+        self.defaulted: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def count(self, *tags: str) -> int:
+        """Elements of all tensors with one of these tags. [-]"""
+        return sum(
+            group.count * tensor.numel for group in self.groups for tensor in group.tensors if tensor.tag in tags
+        )
+
+    @property
+    def params(self) -> int:
+        """Unique parameters of the main model, tied tensors once. [-]"""
+        return self.count("main")
+
+    @property
+    def stored_params(self) -> int:
+        """Elements of all tensors that the inventory knows of. [-]"""
+        return self.count(*TAGS)
+
+    @property
+    def active_params(self) -> int:
+        """Parameters that one token uses: all but the experts it is not routed to. [-]"""
+        return self.params - self.routed_params + self._active_routed()
+
+    @property
+    def routed_params(self) -> int:
+        """Parameters of routed experts, all of them. [-]"""
+        return sum(
+            group.count * tensor.numel
+            for group in self.groups
+            for tensor in group.tensors
+            if tensor.tag == "main" and tensor.role.startswith("expert_")
+        )
+
+    def _active_routed(self) -> int:
+        total = 0
+        for group in self.groups:
+            share = {op.role: op for op in group.ops if op.stored > 1}
+            for tensor in group.tensors:
+                if tensor.tag == "main" and tensor.role in share:
+                    op = share[tensor.role]
+                    total += group.count * tensor.numel * op.active // op.stored
+        return total
+
+    def by_role(self, tag: str = "main") -> dict[str, int]:
+        """Elements by role, in the order in which the roles appear. [-]"""
+        roles: dict[str, int] = {}
+        for group in self.groups:
+            for tensor in group.tensors:
+                if tensor.tag == tag:
+                    role = tensor.role if group.component == "text" else group.component
+                    roles[role] = roles.get(role, 0) + group.count * tensor.numel
+        return roles
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether nothing but a count is known."""
+        return self.source == "count"
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers. [-]"""
+        return sum(g.count for g in self.groups if g.place == "layer" and g.component == "text")
+
+    @property
+    def caches(self) -> list[tuple[int, Cache]]:
+        """Every cache with its layer, in layer order."""
+        found = [(layer, cache) for group in self.groups for layer in group.layers for cache in group.caches]
+        return sorted(found, key=lambda pair: pair[0])
+
+    @property
+    def tensors(self) -> list[NamedTensor]:
+        """Every tensor of every layer with its Hugging Face and GGUF name."""
+        from llmcalc.model.dialects import named_tensors
+
+        return list(named_tensors(self))
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def __repr__(self) -> str:
+        return f"<{self.title}: {self.params:,} parameters, {self.family}, read from {self.source}>"
+
+
+class NamedTensor:
+    """One tensor of one layer with its names."""
+
+    __slots__ = ("component", "gguf", "layer", "name", "role", "shape", "tag")
+
+    def __init__(
+        self, name: str, gguf: str | None, shape: tuple[int, ...], role: str, tag: str, component: str, layer: int | None
+    ) -> None:
+        self.name, self.gguf, self.shape, self.role, self.tag = name, gguf, shape, role, tag
+        self.component, self.layer = component, layer
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {list(self.shape)}>"

@@ -1,0 +1,226 @@
+"""Read ``config.json``: a file, a folder with one, a dict, standard input."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError
+from llmcalc.model import families
+from llmcalc.model.configuration import MISSING, Config
+from llmcalc.model.inventory import Inventory
+
+MAX_BYTES = 64 << 20
+
+
+def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Inventory:
+    """Read the configuration that a path leads to.
+
+    Parameters
+    ----------
+    path : str
+        A ``config.json``, a folder with one, or ``-`` for standard input.
+    catalog : Catalog
+        Where class defaults and ignored keys are.
+    assume : str, optional
+        Family to read it as, where its own `model_type` is unknown.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, is not JSON, or does not describe a known model.
+    """
+    if path == "-":
+        text, label, name = _decode(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"), "standard input", "stdin"
+    else:
+        file = _file_of(path)
+        text, label = _decode(_bytes_of(file), file), file
+        folder = os.path.basename(os.path.dirname(os.path.abspath(file)))
+        stem = os.path.splitext(os.path.basename(file))[0]
+        name = folder if stem == "config" and folder else stem
+    return read_dict(_parse(text, label), catalog, label=label, name=name, assume=assume)
+
+
+def _file_of(path: str) -> str:
+    if not os.path.isdir(path):
+        return path
+    inside = os.path.join(path, "config.json")
+    if os.path.exists(inside):
+        return inside
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}.", "Check its permissions.") from None
+    others = [name for name in names if name.endswith(".json")][:3]
+    hint = f" (it has {', '.join(others)})" if others else ""
+    raise ConfigError(f"{path} is a folder without a config.json{hint}.", "Give the path of a config.json.")
+
+
+def _bytes_of(path: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{path} is not a regular file.", "Give a config.json, or - for standard input.")
+        with open(path, "rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}.", "Check the path and its permissions.") from None
+
+
+def _decode(data: bytes, label: str) -> str:
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{label} is larger than 64 MiB.", "A config.json is a small text file.")
+    if not data.strip():
+        raise ConfigError(f"{label} is empty.", "Give the model's config.json.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{label} is binary, not JSON text.", "Give the model's config.json.") from None
+
+
+def _parse(text: str, label: str) -> dict[str, Any]:
+    import json
+
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{label} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            "Is the file complete? Give the model's config.json.",
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{label} is nested too deeply.", "Give the model's config.json.") from None
+    except ValueError as error:
+        raise ConfigError(f"{label} can't be read: {error}.", "Correct that number.") from None
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{label} holds a {type(value).__name__}, not a JSON object.", "A config.json starts with {."
+        )
+    return value
+
+
+def read_dict(
+    raw: Mapping[str, Any],
+    catalog: Catalog,
+    *,
+    label: str = "the configuration",
+    name: str = "config",
+    assume: str | None = None,
+    source: str = "config",
+    title: str = "",
+    trusted: bool = True,
+    check_keys: bool = True,
+) -> Inventory:
+    """Read a configuration that is in memory already.
+
+    Parameters
+    ----------
+    raw : mapping
+        The configuration.
+    catalog : Catalog
+        Where class defaults and ignored keys are.
+    label, name, title : str
+        What to call it in errors, in JSON, and in a heading.
+    assume : str, optional
+        Family to read it as.
+    source : str
+        ``config`` or ``catalog``.
+    trusted : bool
+        Whether its windows, patterns and context are proven.
+    check_keys : bool
+        Whether to refuse keys that could shape memory and that the family does not know.
+
+    Examples
+    --------
+    >>> llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    ...          "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}
+    >>> read_dict(llama, Catalog()).params
+    8030261248
+    """
+    if not all(isinstance(key, str) for key in raw):
+        raise ConfigError(f"{label} has keys that are not text.", "Give the model's config.json.")
+    model_type = assume or raw.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise ConfigError(f"{label} does not say its model_type.", "Add it, or name the family: --assume llama.")
+    family = families.load(model_type, label, assumed=assume is not None)
+    known = catalog.lookup("class_defaults", model_type) or {}
+    config = Config(raw, label, known.get("defaults"), known.get("renames"), trusted=trusted)
+    config.read |= {"model_type", "architectures"}
+    groups = families.describe(family, config, catalog)
+    inventory = Inventory(name, model_type, source, groups, title=title)
+    text = config.parts[0] if getattr(family, "MULTIMODAL", False) else config
+    inventory.context = _context(text)
+    inventory.dtype = _dtype(config, text)
+    inventory.split = families.split_units(family, text)
+    inventory.defaulted, inventory.unproven = config.gather()
+    if not trusted:
+        inventory.unproven.setdefault("context", "the context limit comes from an unverified copy")
+    _warn(inventory, config)
+    if check_keys:
+        _refuse_unknown(config, family, model_type, catalog)
+    return inventory
+
+
+def _context(config: Config) -> int | None:
+    """The longest sequence: the table of positions, or what rotary scaling was made for."""
+    value = config.lookup("max_position_embeddings")
+    if value is MISSING or value is None:
+        return None
+    return config._checked("max_position_embeddings", value)
+
+
+def _dtype(*configs: Config) -> str | None:
+    for config in configs:
+        for key in ("torch_dtype", "dtype"):
+            value = config.lookup(key)
+            if isinstance(value, str) and value and value != "auto":
+                return value.removeprefix("torch.")
+    return None
+
+
+def _warn(inventory: Inventory, config: Config) -> None:
+    quantized = config.lookup("quantization_config")
+    if isinstance(quantized, dict):
+        method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
+        inventory.warnings.append(
+            f"The configuration says the checkpoint is quantized ({method}); weights are priced at 16 bit here."
+        )
+    if inventory.defaulted:
+        filled = ", ".join(f"{key} = {value}" for key, value in sorted(inventory.defaulted.items()))
+        shaping = {k: v for k, v in inventory.defaulted.items() if not isinstance(v, bool)}
+        if shaping:
+            inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
+
+
+def _refuse_unknown(config: Config, family: Any, model_type: str, catalog: Catalog) -> None:
+    """Refuse a number or per-layer list that nobody read: it may be a feature we do not know."""
+    from fnmatch import fnmatchcase
+
+    ignored = [
+        *(catalog.lookup("config_keys", "any") or {}).get("keys", []),
+        *(catalog.lookup("config_keys", model_type) or {}).get("keys", []),
+    ]
+    unknown = []
+    for part in [config, *config.parts]:
+        for key, value in part.raw.items():
+            if key in part.read or not _could_shape(value):
+                continue
+            if not any(fnmatchcase(key, pattern) for pattern in ignored):
+                unknown.append(f"{key} = {str(value)[:40]}")
+    if unknown:
+        raise ConfigError(
+            f"{config.label} has keys that could shape memory and that the family {model_type} does not know: "
+            f"{', '.join(sorted(unknown)[:8])}.",
+            f"Remove them if they do not matter, or read it as the plain family: --assume {model_type}.",
+        )
+
+
+def _could_shape(value: Any) -> bool:
+    if isinstance(value, bool) or value is None:
+        return False
+    if isinstance(value, (int, float)):
+        return value not in (0, 1) and value == value and (isinstance(value, int) or value.is_integer())
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(v, (int, str)) for v in value)
