@@ -125,6 +125,13 @@ class Catalog:
         for path in [*_user_files(), *files]:
             self._add(path)
 
+    @classmethod
+    def shipped(cls) -> Catalog:
+        """The shipped catalogs alone."""
+        catalog = cls.__new__(cls)
+        catalog._files, catalog._own = {}, {}
+        return catalog
+
     def _add(self, path: str) -> None:
         from llmcalc import catalog_build
 
@@ -151,14 +158,16 @@ class Catalog:
         UnknownNameError
             If the word fits several entries.
         """
-        key = fold(name)
+        exact, key = name.strip().lower(), fold(name)
         own = self._own.get(kind)
         if own and key in own:
             return own[key]
-        if not key or "\n" in key or "\t" in key:
+        if not key or "\n" in exact or "\t" in exact:
             return None
         file = self._file(kind)
-        place = file.find(key)
+        place = file.find(exact)
+        if place is None and key != exact:
+            place = file.find(key)
         if place is None:
             return None
         if place.startswith("?"):
@@ -191,8 +200,7 @@ class Catalog:
         """Canonical names nearest to a misspelt one."""
         keys = [*self._own.get(kind, {}), *self._file(kind).keys()]
         found: dict[str, None] = {}
-        folded = fold(name[:80])
-        for key in did_you_mean(folded, keys, 6):
+        for key in did_you_mean(name.strip()[:80], keys, 6):
             own = self._own.get(kind, {}).get(key)
             place = self._file(kind).find(key)
             if own is None and place is not None and place.startswith("?"):

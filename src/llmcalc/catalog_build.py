@@ -209,11 +209,8 @@ def names_of(kind: str, entry: dict[str, Any]) -> list[str]:
     """All words under which an entry can be looked up, the name first."""
     names = [str(entry["name"]), *map(str, entry.get("aliases", []))]
     if entry.get("hf"):
-        names += [str(entry["hf"]), str(entry["hf"]).partition("/")[2]]
-    unique: dict[str, str] = {}
-    for name in names:
-        unique.setdefault(fold(name), name)
-    return list(unique.values())
+        names.append(str(entry["hf"]))
+    return list(dict.fromkeys(names))
 
 
 def compile_file(kind: str, wanted: str | None = None) -> str:
@@ -242,7 +239,7 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
 
         _write("gpu_sizes", date, "\n".join(["#", *sizes_table(entries)]) + "\n")
     if kind == "models":
-        from llmcalc.model.spans import spans_table
+        from llmcalc.memory.spans import spans_table
 
         _write("model_spans", date, "\n".join(["#", *spans_table(entries)]) + "\n")
     return os.path.join(COMPILED, f"{wanted or kind}.cat")
@@ -260,26 +257,31 @@ def _catalog_text(
 ) -> str:  # fmt: skip
     index: dict[str, str] = {}
     owner: dict[str, str] = {}
+    folded: dict[str, dict[str, str]] = {}
     offset = 0
     data = []
     for entry in entries:
-        line = _literal(entry)
-        size = len(line.encode())
-        for word in keys[str(entry["name"])]:
-            key = fold(word)
-            if key in index:
+        name, line = str(entry["name"]), _literal(entry)
+        place = f"{offset} {len(line.encode())}"
+        for word in keys[name]:
+            exact = word.lower()
+            if owner.setdefault(exact, name) != name:
                 raise CatalogError(
-                    f"{path}: {word!r} stands for both {owner[key]!r} and {entry['name']!r}.",
+                    f"{path}: {word!r} stands for both {owner[exact]!r} and {name!r}.",
                     "Give the word to one of them, or list it under ambiguous:.",
                 )
-            index[key] = f"{offset} {size}"
-            owner[key] = str(entry["name"])
+            index[exact] = place
+            folded.setdefault(fold(word), {})[name] = place
         data.append(line)
-        offset += size + 1
+        offset += len(line.encode()) + 1
+    for key, places in folded.items():
+        if key not in index:  # "opt-13b" and "opt-1.3b" fold alike: only their exact spellings tell them apart
+            index[key] = next(iter(places.values())) if len(places) == 1 else "?" + "|".join(places)
     for word, names in ambiguous.items():
-        if fold(str(word)) in index:
-            raise CatalogError(f"{path}: {word!r} is both a name and ambiguous.", "Keep one of them.")
-        index[fold(str(word))] = "?" + "|".join(names)
+        for key in {str(word).lower(), fold(str(word))}:
+            if key in index:
+                raise CatalogError(f"{path}: {word!r} is both a name and ambiguous.", "Keep one of them.")
+            index[key] = "?" + "|".join(names)
     block = "\n" + "".join(f"{key}\t{place}\n" for key, place in index.items())
     day = date.replace("|", " ").replace("\n", " ")
     head = f"{MAGIC}|{kind}|{day}|{len(block.encode())}\n"

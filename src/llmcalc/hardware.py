@@ -1,0 +1,346 @@
+"""Devices and placement: what a process can take of a GPU, and which part of a model a rank holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, one_of
+from llmcalc.formula import ceil_div
+from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Tensor
+from llmcalc.units import BYTES, GIB, MIB, parse_bytes
+
+SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
+"""Axes that tensor parallelism divides; all others are held whole by every rank."""
+
+CUDA_RESERVE = 600 * MIB
+CUDA_RESERVE_SPREAD = 150 * MIB
+"""nvidia-smi's total less what CUDA reports: 441 to 768 MiB on eight cards (assumed 600 +-150)."""
+
+MAX_GPUS = 1_000_000
+
+
+class Device:
+    """One kind of GPU, and how many of them.
+
+    Attributes
+    ----------
+    name : str
+        Catalog name, or the size as given.
+    count : int or None
+        How many; None where the user named no number. [-]
+    memory_bytes : int
+        What its driver reports, else the marketed size by the vendor's rule. [B]
+    usable_bytes, usable_low, usable_high : int
+        What a process can take, and its range. [B]
+    basis : str
+        Where the usable figure comes from.
+    """
+
+    __slots__ = ("basis", "count", "memory_bytes", "name", "usable_bytes", "usable_high", "usable_low")
+
+    def __init__(
+        self, name: str, count: int | None, memory: int, usable: int, low: int, high: int, basis: str
+    ) -> None:
+        self.name, self.count, self.memory_bytes, self.basis = name, count, memory, basis
+        self.usable_bytes, self.usable_low, self.usable_high = usable, low, high
+
+    def less(self, reserve: int) -> Device:
+        """The same device with some memory kept by others."""
+        if not reserve:
+            return self
+        left = [max(0, value - reserve) for value in (self.usable_bytes, self.usable_low, self.usable_high)]
+        return Device(self.name, self.count, self.memory_bytes, *left, f"{self.basis}, less the reserve")
+
+
+def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
+    """Driver total, usable, low, high and their basis for a catalog entry. [B]
+
+    The runtime's total where it has been read; else the driver's less 600 MiB (+-150); else the
+    marketed size by the vendor's rule: NVIDIA and Intel count binary, less the same reserve (HBM
+    is at times sold in decimal, so the range reaches down to that); AMD exposes almost all; Apple
+    lets the GPU use its working set.
+    """
+    name = entry["name"]
+    driver = int(entry["memory_mib_driver"] * MIB) if entry.get("memory_mib_driver") else 0
+    if entry.get("working_set_gib"):
+        limit = int(entry["working_set_gib"] * GIB)
+        total = int(entry.get("memory_gb", 0) * GIB) or limit
+        return total, limit, limit, limit, "the default working-set limit"
+    if entry.get("memory_mib_runtime"):
+        runtime = int(entry["memory_mib_runtime"] * MIB)
+        return driver or runtime, runtime, runtime, runtime, "the runtime's total as read"
+    if driver:
+        usable = driver - CUDA_RESERVE
+        if entry.get("vendor") == "AMD":
+            usable = driver
+        return driver, usable, usable - CUDA_RESERVE_SPREAD, usable + CUDA_RESERVE_SPREAD, (
+            "the driver's total less 600 MiB, assumed" if usable != driver else "the driver's total"
+        )
+    if not entry.get("memory_gb"):
+        raise InputError(f"{name} has no memory size of its own in the catalog.", "Give a size: --gpu 64GiB.")
+    marketed = int(entry["memory_gb"] * GIB)
+    if entry.get("kind") == "cpu" or entry.get("vendor") == "AMD":
+        return marketed, marketed - 100 * MIB, marketed - 300 * MIB, marketed, "the marketed size, assumed"
+    usable = marketed - CUDA_RESERVE
+    low = usable - CUDA_RESERVE_SPREAD
+    if str(entry.get("memory_type", "")).startswith("HBM"):
+        low = min(low, int(entry["memory_gb"] * 10**9) - CUDA_RESERVE - CUDA_RESERVE_SPREAD)
+    return marketed, usable, low, usable + CUDA_RESERVE_SPREAD, "the marketed size less 600 MiB, assumed"
+
+
+def device_of(entry: dict[str, Any], count: int | None = None) -> Device:
+    """Make a device of a catalog entry.
+
+    Examples
+    --------
+    >>> card = device_of(Catalog().lookup("gpus", "h200"))
+    >>> card.memory_bytes // MIB
+    143771
+    """
+    memory, usable, low, high, basis = usable_memory(entry)
+    return Device(str(entry["name"]), count, memory, usable, low, high, basis)
+
+
+def _sized(text: str) -> Device | None:
+    folded = text.strip().lower()
+    if not folded.endswith(tuple(suffix for suffix in BYTES if suffix)):
+        return None
+    try:
+        memory = parse_bytes(text, "--gpu")
+    except InputError:
+        return None
+    if memory <= 0:
+        raise InputError(f"--gpu {text!r} has no memory.", "Give a size above 0, such as 24GiB.")
+    return Device(text.strip(), None, memory, memory, memory, memory, "the size as given")
+
+
+def _counted(text: str) -> tuple[int, str] | None:
+    """Split ``8xh100`` or ``4 x rtx-4090`` into number and name."""
+    stripped = text.strip()
+    digits = stripped[: len(stripped) - len(stripped.lstrip("0123456789"))]
+    rest = stripped[len(digits) :].lstrip()
+    if not digits or rest[:1].lower() not in ("x", "×", "*"):
+        return None
+    return int(digits[:12]), rest[1:].strip()
+
+
+def parse_gpu(text: Any, catalog: Catalog) -> Device:
+    """Read ``h100-80gb``, ``8xh100-80gb``, ``"4x rtx-4090"`` or ``24GiB``.
+
+    Raises
+    ------
+    UnknownNameError
+        For a name that the catalog lacks, with the nearest ones.
+
+    Examples
+    --------
+    >>> parse_gpu("8xH100-80GB", Catalog()).count
+    8
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"--gpu {text!r} names no GPU.", "Name one, such as rtx-4090, 8xh100-80gb or 24GiB.")
+    if text.strip().lower() == "auto":
+        raise InputError("--gpu auto can't read this machine's GPUs.", "Name the card, such as rtx-4090, or its size.")
+    entry = catalog.lookup("gpus", text)
+    if entry is not None:
+        return device_of(entry)
+    counted = _counted(text)
+    if counted is not None:
+        number, rest = counted
+        if not 1 <= number <= MAX_GPUS:
+            raise InputError(f"--gpu {text[:60]!r} asks for {number} GPUs.", "Use 1 or more, such as 8xh100-80gb.")
+        device = parse_gpu(rest, catalog)
+        if device.count is not None:
+            raise InputError(f"--gpu {text[:60]!r} gives two numbers.", "Write one, such as 8xh100-80gb.")
+        device.count = number
+        return device
+    sized = _sized(text)
+    if sized is not None:
+        return sized
+    entry = catalog.require("gpus", text, "GPU", "llmcalc gpus lists all; a size such as 24GiB does too.")
+    return device_of(entry)
+
+
+def parse_gpus(text: Any, catalog: Catalog) -> list[Device]:
+    """Read one or several GPUs, separated by commas.
+
+    Raises
+    ------
+    LlmcalcError
+        With all names that are unknown together.
+    """
+    words = [text] if not isinstance(text, str) else text.split(",")
+    if isinstance(text, (list, tuple)):
+        words = list(text)
+    devices = []
+    wrong: list[LlmcalcError] = []
+    for word in words:
+        try:
+            devices.append(parse_gpu(word, catalog))
+        except (InputError, UnknownNameError) as error:
+            wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise UnknownNameError(
+            "\n".join(error.problem for error in wrong), " ".join(dict.fromkeys(error.remedy for error in wrong))
+        )
+    return devices
+
+
+def sizes_table(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows of the derived table of cards to suggest: usable bytes (low), driver's total, name."""
+    rows = []
+    for entry in entries:
+        if entry.get("popular"):
+            memory, _, low, _, _ = usable_memory(entry)
+            rows.append((low, memory, str(entry["name"])))
+    return ["\t".join(map(str, row)) for row in sorted(rows)]
+
+
+def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[str, int]]:
+    """The smallest popular cards that surely hold `need` bytes: names and driver totals of one size class."""
+    found: list[tuple[str, int]] = []
+    for usable, memory, name in catalog.table("gpu_sizes"):
+        if int(usable) < need:
+            continue
+        # One size class: cards within 3 % of the smallest that fits.
+        if found and (len(found) == limit or int(memory) > found[0][1] * 103 // 100):
+            break
+        found.append((name, int(memory)))
+    return found
+
+
+# -- placement ---------------------------------------------------------------------------------
+
+
+def split_dim(dimension: Dim, tp: int) -> tuple[int, bool]:
+    """Elements of a dimension on one tensor rank, and whether anything was split."""
+    total, was_split = 0, False
+    for segment in dimension:
+        product, done = 1, False
+        for axis, length in segment:
+            if not done and axis in SPLIT_AXES:
+                length, done = ceil_div(length, tp), True
+            product *= length
+        total += product
+        was_split = was_split or done
+    return total, was_split
+
+
+def rank_numel(tensor: Tensor, tp: int) -> int:
+    """Elements of a tensor that one tensor rank holds: split along its first dimension that can be.
+
+    Examples
+    --------
+    >>> from llmcalc.model.inventory import Tensor, dim
+    >>> rank_numel(Tensor("key", (dim(kv_heads=8, head_dim=128), dim(hidden=4096))), 4)
+    1048576
+    """
+    if tp == 1:
+        return tensor.numel
+    product, done = 1, False
+    for dimension in tensor.dims:
+        length, was_split = split_dim(dimension, 1 if done else tp)
+        product *= length
+        done = done or was_split
+    return product
+
+
+def rank_width(cache: Cache, part: int, tp: int) -> int:
+    """Elements of one part of a cache at one position, on one tensor rank."""
+    return split_dim(cache.parts[part][1], tp)[0]
+
+
+class Placement:
+    """How a model lies on ranks: `tp` tensor ranks times `pp` pipeline stages, `dp` replicas.
+
+    All tensor ranks of a stage hold the same amount, so there is one rank class a stage.
+    """
+
+    __slots__ = ("dp", "pp", "stages", "tp")
+
+    def __init__(self, tp: int, pp: int, dp: int, layers: int) -> None:
+        self.tp, self.pp, self.dp = tp, pp, dp
+        base, extra = divmod(layers, pp)
+        self.stages: list[tuple[int, int]] = []
+        start = 0
+        for stage in range(pp):
+            end = start + base + (1 if stage < extra else 0)
+            self.stages.append((start, end))
+            start = end
+
+    @property
+    def ranks(self) -> list[str]:
+        """Names of the rank classes."""
+        if self.pp == 1:
+            return ["all"]
+        return [f"stage {stage + 1} of {self.pp}" for stage in range(self.pp)]
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica. [-]"""
+        return self.tp * self.pp
+
+    def count(self, group: Group, stage: int) -> int:
+        """How many copies of a group's tensors a stage holds."""
+        if group.place == "embedding":
+            return int(stage == 0)
+        if group.place == "head":
+            return int(stage == self.pp - 1)
+        if self.pp == 1:
+            return len(group.layers)
+        if group.component != "text":
+            return len(group.layers) if stage == 0 else 0
+        from bisect import bisect_left
+
+        start, end = self.stages[stage]
+        return bisect_left(group.layers, end) - bisect_left(group.layers, start)
+
+
+def divisors(number: int, most: int = 64) -> list[int]:
+    """Divisors of a number, up to a limit."""
+    return [value for value in range(1, min(number, most) + 1) if number % value == 0]
+
+
+def place(inventory: Inventory, tp: int, pp: int, dp: int = 1) -> Placement:
+    """Check a placement against a model.
+
+    Raises
+    ------
+    InputError
+        If `tp` does not divide what it must, or there are fewer layers than stages.
+    """
+    kv_free = inventory.is_opaque
+    for what, number in inventory.split.items():
+        if number % tp:
+            allowed = [str(value) for value in divisors(number) if value <= 128]
+            raise InputError(
+                f"--tp {tp} does not divide {number} {what} of {inventory.name}.",
+                f"Use --tp {one_of(allowed[:10])}.",
+            )
+    for width in _kv_heads(inventory):
+        if width % tp and tp % width:
+            allowed = [str(v) for v in divisors(next(iter(inventory.split.values()))) if not width % v or not v % width]
+            raise InputError(
+                f"--tp {tp} neither divides nor is a multiple of {width} KV heads of {inventory.name}.",
+                f"Use --tp {one_of(allowed[:10])}.",
+            )
+    if not kv_free and pp > inventory.layers:
+        raise InputError(
+            f"--pp {pp} is more than the {inventory.layers} layers of {inventory.name}.",
+            f"Use --pp 1 to {inventory.layers}.",
+        )
+    return Placement(tp, pp, dp, inventory.layers)
+
+
+def _kv_heads(inventory: Inventory) -> Iterable[int]:
+    found = set()
+    for group in inventory.groups:
+        for cache in group.caches:
+            for _, dimension in cache.parts:
+                for segment in dimension:
+                    found |= {length for axis, length in segment if axis == "kv_heads"}
+    return sorted(found)

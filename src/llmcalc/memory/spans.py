@@ -1,0 +1,44 @@
+"""Real models of about one size: the derived table that stands beside a rule of thumb."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.hardware import Placement
+
+SPAN_TOKENS = 4096
+"""Context at which real models are compared with the rule of thumb. [tokens]"""
+
+
+def spans_table(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Rows by size: parameters, KV cache and state at 4,096 tokens in 16 bit, name."""
+    from llmcalc.memory.inference import Precision, kv_item, state_item
+    from llmcalc.model.readers.catalog import read_entry
+    from llmcalc.precision import Format
+
+    half, full = Format("bf16", 1, 2), Format("fp32", 1, 4)
+    precision = Precision(16, "bf16", "exact", half, half, half, full)
+    catalog = Catalog.shipped()
+    rows = []
+    for entry in entries:
+        inventory = read_entry(entry, catalog)
+        placement = Placement(1, 1, 1, inventory.layers)
+        kept = kv_item(inventory, placement, precision, SPAN_TOKENS, 1).bytes
+        kept += state_item(inventory, placement, precision, 1).bytes
+        rows.append((inventory.params, kept, str(entry["name"])))
+    return ["\t".join(map(str, row)) for row in sorted(rows)]
+
+
+def near(parameters: int, catalog: Catalog) -> list[tuple[int, int, str]]:
+    """Catalog models of about that size: parameters, cache bytes at 4,096 tokens, name.
+
+    Within 8 %, or 25 % where fewer than three are nearer.
+    """
+    rows = [(int(size), int(kept), name) for size, kept, name in catalog.table("model_spans")]
+    for percent in (8, 25):
+        found = [row for row in rows if abs(row[0] - parameters) * 100 <= parameters * percent]
+        if len(found) >= 3:
+            break
+    return found

@@ -1,0 +1,38 @@
+"""Read a catalog entry: its configuration fields go through the same reader as a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.model.inventory import Inventory
+from llmcalc.model.readers.config import read_dict
+
+
+def read_entry(entry: dict[str, Any], catalog: Catalog, check_keys: bool = False) -> Inventory:
+    """Turn an entry of ``models.yaml`` into an inventory.
+
+    Examples
+    --------
+    >>> catalog = Catalog()
+    >>> read_entry(catalog.lookup("models", "gpt-3"), catalog).params
+    175181291520
+    """
+    name = str(entry["name"])
+    title = str(entry["hf"]).partition("/")[2] if entry.get("hf") else name
+    inventory = read_dict(
+        entry["config"],
+        catalog,
+        label=name,
+        name=name,
+        source="catalog",
+        title=title,
+        trusted=entry.get("proven", "all") == "all",
+        check_keys=check_keys,
+    )
+    if entry.get("context"):
+        inventory.context = int(entry["context"])
+        inventory.unproven.pop("context", None)
+    if entry.get("note"):
+        inventory.warnings.append(str(entry["note"]))
+    return inventory
