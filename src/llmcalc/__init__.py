@@ -1,1 +1,36 @@
-"""llmcalc: memory and VRAM capacity planner and scaling-law calculator for large language models."""
+"""llmcalc: memory and VRAM capacity planner and scaling-law calculator for large language models.
+
+>>> import llmcalc
+>>> llmcalc.model("llama-3.1-8b").params
+8030261248
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmcalc._version import __version__
+
+if TYPE_CHECKING:
+    from llmcalc.api import model, params, vram
+    from llmcalc.errors import LlmcalcError
+
+__all__ = ["LlmcalcError", "__version__", "model", "params", "vram"]
+
+_HOME = {"model": "llmcalc.api", "params": "llmcalc.api", "vram": "llmcalc.api", "LlmcalcError": "llmcalc.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (or a submodule) when it is first used."""
+    import importlib
+
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.estimate import Item
-from llmcalc.formula import Quantity, ceil_div, formula, smaller
+from llmcalc.formula import Quantity, ceil_div, formula, smaller, where
 from llmcalc.hardware import Placement, rank_numel, rank_width
 from llmcalc.model.inventory import Cache, Inventory
 from llmcalc.precision import Format
@@ -18,6 +18,10 @@ from llmcalc.units import GIB
 
 RUNTIME_LOW, RUNTIME, RUNTIME_HIGH = GIB // 2, GIB, GIB * 3 // 2
 """What a process takes besides the model where no engine is named: context, workspaces, buffers."""
+
+
+STATE_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of one element of a recurrent state. [B]"""
 
 
 @formula
@@ -350,13 +354,11 @@ def conv_state_bytes(
 class Precision:
     """The formats of one estimate: of weights (as bits), of keys, of values and of model-dtype states."""
 
-    __slots__ = ("grade", "key", "label", "model", "state", "value", "weight_bits")
+    __slots__ = ("grade", "key", "label", "model", "value", "weight_bits")
 
-    def __init__(
-        self, weight_bits: Any, label: str, grade: str, model: Format, key: Format, value: Format, state: Format
-    ) -> None:
+    def __init__(self, weight_bits: Any, label: str, grade: str, model: Format, key: Format, value: Format) -> None:
         self.weight_bits, self.label, self.grade = weight_bits, label, grade
-        self.model, self.key, self.value, self.state = model, key, value, state
+        self.model, self.key, self.value = model, key, value
 
 
 def rank_parameters(inventory: Inventory, placement: Placement) -> list[int]:
@@ -509,7 +511,7 @@ def _cache_bytes(
     if cache.kind == "recurrent":
         inputs = {
             "layers": count, "state_elements": widths[0], "sequences": sequences,
-            "bytes_per_element": precision.state.bytes_per_element,
+            "bytes_per_element": STATE_BYTES[cache.precision],
         }  # fmt: skip
         return ("recurrent_state_bytes", inputs, "Yang et al. 2024"), recurrent_state_bytes(**inputs)
     if cache.kind == "conv":
@@ -542,6 +544,59 @@ def _cache_bytes(
     positions = tokens if cache.positions is None else smaller(tokens, cache.positions)
     inputs = {"layers": count, "row_bytes": row, "positions": positions, "sequences": sequences}
     return ("cache_rows_bytes", inputs, "ggml block layouts"), cache_rows_bytes(**inputs)
+
+
+class Profile:
+    """How the caches of one stage grow with the length of one sequence.
+
+    Attributes
+    ----------
+    row : int
+        Bytes that each further token costs, whatever the length. [B]
+    limited : list of (int, int)
+        Windows: positions kept at most, and bytes of one position. [tokens], [B]
+    state : int
+        Bytes that a sequence costs at any length. [B]
+    """
+
+    __slots__ = ("limited", "row", "state")
+
+    def __init__(self) -> None:
+        self.row, self.state = 0, 0
+        self.limited: list[tuple[int, int]] = []
+
+    def bytes(self, tokens: Quantity) -> Quantity:
+        """Bytes of one sequence of `tokens`. [B]"""
+        total = self.row * tokens + self.state
+        for limit, row in self.limited:
+            total = total + row * smaller(tokens, limit)
+        return total
+
+    def bytes_per_token(self, tokens: Quantity) -> Quantity:
+        """Bytes that one more token costs at this length. [B]"""
+        total: Quantity = self.row
+        for limit, row in self.limited:
+            total = total + row * where(tokens < limit, 1, 0)
+        return total
+
+
+def profiles(inventory: Inventory, placement: Placement, precision: Precision) -> list[Profile]:
+    """The cache profile of each pipeline stage, on one tensor rank."""
+    made = [Profile() for _ in range(placement.pp)]
+    for group in inventory.groups:
+        for cache in group.caches:
+            for stage, profile in enumerate(made):
+                count = placement.count(group, stage)
+                if not count:
+                    continue
+                one = int(_cache_bytes(cache, count, placement.tp, precision, 1, 1)[1])
+                if cache.is_state:
+                    profile.state += one
+                elif cache.positions is None:
+                    profile.row += one
+                else:
+                    profile.limited.append((cache.positions, one))
+    return made
 
 
 def runtime_item(placement: Placement) -> Item:

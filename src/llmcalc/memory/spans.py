@@ -18,8 +18,8 @@ def spans_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     from llmcalc.model.readers.catalog import read_entry
     from llmcalc.precision import Format
 
-    half, full = Format("bf16", 1, 2), Format("fp32", 1, 4)
-    precision = Precision(16, "bf16", "exact", half, half, half, full)
+    half = Format("bf16", 1, 2)
+    precision = Precision(16, "bf16", "exact", half, half, half)
     catalog = Catalog.shipped()
     rows = []
     for entry in entries:

@@ -199,7 +199,7 @@ class Config:
         return tuple(value[:layers])
 
     def pattern(self, *keys: str, known: int | None = None) -> int:
-        """An interval of layers under one of several keys, or the family's published one."""
+        """An interval of layers under one of several keys, or the one that the family's makers published."""
         for key in keys:
             value = self.lookup(key)
             if value is not MISSING and value is not None:
@@ -208,7 +208,6 @@ class Config:
                 return self._checked(key, value)
         if known is None:
             raise ConfigError(f"{self.label} says neither layer_types nor {' nor '.join(keys)}.", f'Add "{keys[0]}".')
-        self.unproven[keys[0]] = f"{self.label} does not say {keys[0]}; {known} is assumed"
         return known
 
     # -- nested parts and the head --------------------------------------------------------------
@@ -239,6 +238,18 @@ class Config:
         if isinstance(named, dict) and named:
             return len(named)
         return self.size("num_labels", 2)
+
+    def state_dtype(self) -> str:
+        """Precision of recurrent states: fp32 unless the configuration says otherwise."""
+        value = self.lookup("mamba_ssm_dtype")
+        if value is MISSING or value is None:
+            return "fp32"
+        short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float64": "fp64"}.get(str(value))
+        if short is None:
+            raise ConfigError(
+                f"{self.label}: mamba_ssm_dtype is {value!r}.", "Use float32, bfloat16 or float16."
+            )
+        return short
 
     def check(self, *keys: str) -> None:
         """Read sizes now, so that all that are missing or wrong are told together."""

@@ -276,18 +276,18 @@ def mamba2(
     heads: int,
     head_dim: int,
     groups: int,
-    state: int,
+    state_size: int,
     kernel: int,
     *,
     bias: bool = False,
     conv_bias: bool = True,
-    precision: str = "fp32",
+    state: str = "fp32",
 ) -> Lowered:
-    """Mamba-2: a state of ``head_dim x state`` per head and a convolution over x, B and C."""
+    """Mamba-2: a state of ``head_dim x state_size`` per head and a convolution over x, B and C."""
     made = Lowered()
     h = dim(hidden=hidden)
     inner = dim(state_heads=heads, head_dim=head_dim)
-    bc = dim(groups=groups, state=state)
+    bc = dim(groups=groups, state=state_size)
     convolved = inner + bc + bc
     made.linear("ssm_in", inner + convolved + dim(state_heads=heads), h, bias)
     made.tensors.append(Tensor("conv", (convolved, dim(one=1), dim(kernel=kernel))))
@@ -298,8 +298,8 @@ def mamba2(
         made.parameter(role, dim(state_heads=heads))
     made.norm("ssm_norm", inner)
     made.linear("ssm_out", h, inner, bias)
-    state_width = dim(state_heads=heads, head_dim=head_dim, state=state)
-    made.caches.append(Cache("recurrent", (("state", state_width),), 1, precision))
+    state_width = dim(state_heads=heads, head_dim=head_dim, state=state_size)
+    made.caches.append(Cache("recurrent", (("state", state_width),), 1, state))
     made.caches.append(Cache("conv", (("columns", convolved),), kernel - 1, "model"))
     made.ops.append(Op("scan", "scan", state_width, inner))
     return made

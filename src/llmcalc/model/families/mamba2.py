@@ -38,6 +38,7 @@ def block(c: Config, layer: int) -> Block:
         c.size("conv_kernel"),
         bias=c.flag("use_bias"),
         conv_bias=c.flag("use_conv_bias", True),
+        state=c.state_dtype(),
     )
 
 

@@ -34,6 +34,7 @@ def mixer(c: Config, layer: int) -> Block:
             c.linear_key_head_dim,
             c.linear_value_head_dim,
             c.linear_conv_kernel_dim,
+            state=c.state_dtype(),
         )
     bias = c.flag("attention_bias")
     return gqa(

@@ -1,0 +1,153 @@
+"""The command line: one file a command, each a thin call of `llmcalc.api`.
+
+`main` is the console script. It answers in a blink, so each command is imported when it is asked
+for, the garbage collector rests, and the interpreter is left without tearing every module down.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+gc.disable()  # a short run allocates little; collecting while modules load costs a tenth of the start
+
+import click  # noqa: E402
+
+from llmcalc._version import __version__  # noqa: E402
+from llmcalc.errors import LlmcalcError  # noqa: E402
+
+COMMANDS = {
+    "vram": "Memory at inference: weights, KV cache, state, runtime.",
+    "params": "Parameters by role, all and active.",
+    "models": "The catalog of models.",
+    "gpus": "The catalog of GPUs.",
+    "explain": "A formula with its source.",
+    "completion": "Completion for bash, zsh or fish.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the list above."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(f"llmcalc.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, with the nearest one where it is misspelt."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from llmcalc.errors import did_you_mean
+
+            near = did_you_mean(args[0], COMMANDS)
+            hint = f"Did you mean {' or '.join(near)}? " if near else ""
+            ctx.fail(f"There is no command {args[0][:40]!r}.\n{hint}llmcalc --help lists all commands.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="llmcalc", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Memory and capacity of large language models, with a grade and a source on every number.
+
+    \b
+    llmcalc vram --params 13b --bits 4
+    llmcalc vram llama-3.1-8b --ctx 32k --gpu rtx-4090
+    llmcalc params gpt-3
+    """
+    ctx.obj = {"debug": debug}
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; errors go to stderr with their remedy last."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        result = cli.main(args=words, prog_name="llmcalc", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+    except LlmcalcError as error:
+        if "--debug" in words:
+            raise
+        return _fail(str(error), error.exit_code)
+    except click.UsageError as error:
+        if error.ctx is not None and isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message())
+            return 2
+        return _fail(_usage(error), 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        return _quiet()
+    except OSError as error:
+        if "--debug" in words:
+            raise
+        if error.errno in (32, 22) and error.filename is None:
+            return _quiet()
+        return _fail(f"{error.filename or 'Output'}: {error.strerror}.\nCheck the path and its permissions.", 2)
+    except RecursionError:
+        if "--debug" in words:
+            raise
+        return _fail("The input is nested too deeply.\nGive the model's config.json.", 2)
+    return code
+
+
+def _fail(message: str, code: int) -> int:
+    try:
+        click.echo(f"Error: {message}", err=True)
+    except (OSError, ValueError):
+        pass
+    return code
+
+
+def _usage(error: click.UsageError) -> str:
+    message = error.format_message()
+    if "\n" in message or error.ctx is None:
+        return message
+    return f"{message}\n{error.ctx.command_path} --help shows what it takes."
+
+
+def _quiet() -> int:
+    """A closed pipe ends quietly: nothing is left to flush into it."""
+    try:
+        sys.stdout.close()
+    except OSError:
+        pass
+    sys.stdout = None  # type: ignore[assignment]
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    code = run()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            pass
+    # Modules need no teardown at the end of a process: it costs as much as the estimate itself.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What the catalog commands share: list, search, show, in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmcalc.catalog import Catalog, fold
+from llmcalc.cli.options import FORMATS, choose, write
+from llmcalc.errors import InputError
+
+TABLES = {"text": "plain", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
+
+Row = dict[str, Any]
+
+
+def matches(entry: Row, word: str) -> bool:
+    """Whether a word stands in a name, an alias, the id, the maker or the family."""
+    config = entry.get("config") or {}
+    texts = [
+        entry["name"], *entry.get("aliases", []), entry.get("hf", ""), entry.get("organisation", ""),
+        entry.get("vendor", ""), entry.get("architecture", ""), config.get("model_type", ""),
+    ]  # fmt: skip
+    wanted = fold(word)
+    return any(wanted in fold(str(text)) for text in texts if text)
+
+
+def catalog_of(files: Sequence[str]) -> Catalog:
+    """The catalogs, with the user's own."""
+    return Catalog(list(files))
+
+
+def show_list(
+    rows: list[Row], options: dict[str, Any], what: str, search: str | None, limit: int | None = None
+) -> int:
+    """Print a list of flat rows in the chosen format."""
+    kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
+    if not rows:
+        hint = f" match {search!r}" if search else " match the filters"
+        raise InputError(f"No {what}{hint}.", f"llmcalc {what} lists all.")
+    if kind == "json":
+        from llmcalc.render.data import dumps
+
+        write(dumps({"schema": 1, "command": what, "rows": rows}), options["output_file"])
+        return 0
+    write(_table(rows, kind), options["output_file"])
+    if kind == "text":
+        import click
+
+        click.echo(f"{len(rows)} {what}. Details: llmcalc {what} show NAME", err=True)
+    del limit
+    return 0
+
+
+def _table(rows: list[Row], kind: str) -> str:
+    head = list(rows[0])
+    cells = [["" if row[key] is None else row[key] for key in head] for row in rows]
+    if kind == "csv":
+        import csv
+        import io
+
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([head, *cells])
+        return out.getvalue()
+    from tabulate import tabulate
+
+    formatted = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in cells]
+    align = ["right" if any(isinstance(row[key], (int, float)) for row in rows) else "left" for key in head]
+    return tabulate(formatted, head, tablefmt=TABLES[kind], disable_numparse=True, colalign=align) + "\n"
+
+
+def show_entry(
+    entry: Row, extra: Row, options: dict[str, Any], what: str, sources: Callable[[str], Row | None]
+) -> int:
+    """Print one entry with every field and its sources in full."""
+    kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
+    cited = _cited(entry, sources)
+    if kind == "json":
+        from llmcalc.render.data import dumps
+
+        write(dumps({"schema": 1, "command": what, "entry": entry, **extra, "sources": cited}), options["output_file"])
+        return 0
+    rows: list[Row] = []
+    for key, value in {**entry, **extra}.items():
+        rows += _flat(key, value)
+    rows += [{"field": f"source {name}", "value": f"{one['title']}; {one['reference']}"} for name, one in cited.items()]
+    write(_table(rows, kind), options["output_file"])
+    return 0
+
+
+def _flat(key: str, value: Any) -> list[Row]:
+    if isinstance(value, dict):
+        return [row for name, one in value.items() for row in _flat(f"{key}.{name}", one)]
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        return [row for number, one in enumerate(value) for row in _flat(f"{key}.{number}", one)]
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return [{"field": key, "value": str(value)}]
+
+
+def _cited(entry: Row, sources: Callable[[str], Row | None]) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    raw = entry.get("sources") or []
+    texts: list[Any] = []
+    for value in raw.values() if isinstance(raw, dict) else raw:
+        texts += value if isinstance(value, list) else [value]
+    for text in texts:
+        name = str(text).partition(":")[0]
+        source = sources(name)
+        if source is not None:
+            found[name] = {"title": source["title"], "reference": source["reference"]}
+    return found

@@ -1,0 +1,179 @@
+"""The options that mean the same in every command: one stack for each subject."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from llmcalc.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("text", "markdown", "json", "csv", "latex", "html")
+UNITS = ("gib", "gb", "mib", "bytes")
+OUTPUT_KEYS = ("format_", "json_", "units", "explain", "output_file", "plot", "check", "python")
+
+
+def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Apply decorators in the order in which they read."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+model_options = stack(
+    click.argument("model", required=False),
+    click.option("--params", metavar="N", help="A bare number of parameters instead of a model: 13b, 7.24e9."),
+    click.option("--config", metavar="PATH|-", help="A config.json, a folder with one, or - for standard input."),
+    click.option("--assume", metavar="FAMILY", help="Read an unknown model_type as this family."),
+    click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file with models and GPUs of your own."),
+)
+
+weight_options = stack(
+    click.option("--dtype", metavar="DTYPE", help="Dtype of the weights.  [checkpoint's, else bf16]"),
+    click.option("--bits", metavar="N", help="N / 8 bytes for every parameter (assumed)."),
+)
+
+workload_options = stack(
+    click.option(
+        "--context", "--ctx", "-ctx", "--seq-len", "context", metavar="TOKENS",
+        help="Tokens of one sequence; k = 1024.  [model's limit, at most 8192]",
+    ),
+    click.option("--max-model-len", metavar="TOKENS", help="The same, read as vLLM reads it: k = 1000, K = 1024."),
+    click.option(
+        "--sequences", "--batch", "--concurrency", "sequences", metavar="N", default="1", show_default=True,
+        help="Sequences held at once, each of that length.",
+    ),
+    click.option("--prompt", metavar="TOKENS", help="With --output, instead of --context."),
+    click.option("--output", metavar="TOKENS", help="Tokens to generate; context = prompt + output."),
+    click.option(
+        "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE", help="Format of keys and values.  [16 bit]"
+    ),
+    click.option("-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
+    click.option("-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
+    click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
+)  # fmt: skip
+
+hardware_options = stack(
+    click.option("--engine", metavar="NAME", default="none", show_default=True, help="none: the architecture's minimum."),
+    click.option("--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."),
+    click.option("--reserve", metavar="SIZE", default="0", show_default=True, help="Memory that others use on each GPU."),
+    click.option("--tp", "--tensor-parallel-size", "tp", metavar="N", help="Tensor ranks.  [number of GPUs]"),
+    click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Pipeline stages.  [1]"),
+    click.option("--dp", "--data-parallel-size", "dp", metavar="N", help="Replicas.  [1]"),
+)
+
+_format = click.option(
+    "--format", "format_", metavar="FORMAT", default="text", show_default=True, help=f"{', '.join(FORMATS)}."
+)
+_json = click.option("--json", "json_", is_flag=True, help="Same as --format json.")
+_file = click.option("--output-file", metavar="FILE", help="Write there instead of to the terminal.")
+_units = click.option(
+    "--units", metavar="UNIT", default="gib", show_default=True, help=f"{', '.join(UNITS)}; JSON is always bytes."
+)
+
+list_output_options = stack(_format, _json, _file)
+
+output_options = stack(
+    _format,
+    _json,
+    click.option("--explain", is_flag=True, help="Add formula, values, validity and source of each line."),
+    _units,
+    _file,
+    click.option("--plot", metavar="FILE", help="Draw a picture (needs the plot extra)."),
+    click.option("--check", is_flag=True, help="Exit 1 if it does not fit, 3 if too close to call."),
+    click.option("--python", is_flag=True, help="Print the call of the Python API instead."),
+)
+
+
+def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
+    """Check a word against a list, with the nearest one in the error."""
+    folded = value.strip().lower()
+    if folded in allowed:
+        return folded
+    from llmcalc.errors import did_you_mean
+
+    near = did_you_mean(folded, allowed, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise InputError(f"{what} {value[:40]!r} is not known.", f"{hint}Use {', '.join(allowed)}.")
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of the API call: what the user set, output options apart."""
+    found = {key: value for key, value in options.items() if key not in OUTPUT_KEYS}
+    if "catalog" in found:
+        found["catalog"] = list(found["catalog"]) or None
+    return found
+
+
+def show(report: Any, options: dict[str, Any]) -> int:
+    """Write a report as the output options ask, notes to stderr; return the exit code."""
+    kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
+    units = choose(options["units"], UNITS, "--units")
+    rows = list(getattr(report, "rows", [report]))
+    if options["check"] and any(row.device is None for row in rows):
+        raise InputError("--check needs a GPU to check against.", "Add --gpu, for example --gpu rtx-4090.")
+    if options["python"]:
+        write("import llmcalc\n\n" + rows[0].call.python() + "\n", options["output_file"])
+        return 0
+    color = kind == "text" and options["output_file"] is None and _color()
+    text = render(report, kind, units, color)
+    if options["explain"] and kind in ("text", "markdown"):
+        explained = report.explain(units)
+        text += "\n" + (f"```\n{explained}```\n" if kind == "markdown" else explained)
+    if options["plot"]:
+        report.plot(options["plot"])
+    write(text, options["output_file"])
+    notes = list(dict.fromkeys(note for row in rows for note in [*row.warnings, *row.hints]))
+    if kind != "json":
+        for note in notes:
+            click.echo(f"Note: {note}", err=True)
+    return exit_code(rows) if options["check"] else 0
+
+
+def render(report: Any, kind: str, units: str, color: bool) -> str:
+    """A report in one of the formats."""
+    if kind == "text":
+        return str(report.to_text(units, color))
+    if kind == "json":
+        return str(report.to_json())
+    return str(getattr(report, f"to_{kind}")(units))
+
+
+def exit_code(rows: list[Any]) -> int:
+    """0 where all fit, 1 where one does not, 3 where one is too close to call."""
+    verdicts = {row.verdict for row in rows}
+    return 1 if "does_not_fit" in verdicts else 3 if "too_close" in verdicts else 0
+
+
+def write(text: str, file: str | None) -> None:
+    """Write text to standard output or to a file."""
+    if file is None:
+        sys.stdout.write(text if _encodable(text) else text.encode("ascii", "replace").decode())
+        return
+    try:
+        with open(file, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise InputError(f"--output-file {file}: {error.strerror}.", "Check the folder and its permissions.") from None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _color() -> bool:
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

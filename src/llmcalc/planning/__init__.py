@@ -1,0 +1,1 @@
+"""Inverse questions: the longest context, the most sequences."""

@@ -1,0 +1,124 @@
+"""Solve an estimate backwards: what is the most that fits?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmcalc.formula import Quantity, is_array, smaller, where
+from llmcalc.memory.inference import Profile
+
+LONGEST = 1 << 40
+"""Where a search for the longest sequence stops. [tokens]"""
+
+
+def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Quantity:
+    """The largest whole number up to `most` for which `fits` holds; 0 if none.
+
+    Parameters
+    ----------
+    fits : callable
+        True up to some number and false above. Takes what it returns for: an int, or an array
+        where `like` is one.
+    most : int
+        The largest number to try. [-]
+    like : int or ndarray
+        Gives the shape of the answer. [-]
+
+    Examples
+    --------
+    >>> largest(lambda n: n * n <= 1000, 100)
+    31
+    """
+    low, high = like * 0, like * 0 + most
+    # `low` always fits (or is 0), `high` is the most that may; halve until they meet.
+    for _ in range(most.bit_length() + 1):
+        middle = (low + high + 1) // 2
+        good = fits(middle)
+        low, high = where(good, middle, low), where(good, high, middle - 1)
+    return smaller(low, most) if is_array(low) else low
+
+
+class Capacity:
+    """What fits in the memory that the rest leaves.
+
+    Attributes
+    ----------
+    kv_budget_bytes : int
+        Left for caches on the rank with least. [B]
+    kv_tokens : int or ndarray
+        Tokens of one sequence that the budget holds, the model's limit aside. [tokens]
+    kv_bytes_per_token : int or ndarray
+        Bytes that one more token of one sequence costs at this context, on the worst rank. [B]
+    max_concurrency : int or ndarray
+        Sequences of this context held at once. [-]
+    max_context : int or ndarray
+        Longest context of this many sequences, within the model's limit. [tokens]
+    safe_context : int or ndarray
+        The same at the unfavourable end of every range. [tokens]
+    """
+
+    __slots__ = (
+        "kv_budget_bytes", "kv_bytes_per_token", "kv_tokens", "max_concurrency", "max_context", "safe_context",
+    )  # fmt: skip
+
+    def __init__(self, **values: Quantity) -> None:
+        for name in self.__slots__:
+            setattr(self, name, values[name])
+
+    def to_dict(self) -> dict[str, Quantity]:
+        """The figures by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def capacity(
+    profiles: Sequence[Profile],
+    budgets: Sequence[int],
+    safe_budgets: Sequence[int],
+    context: Quantity,
+    sequences: Quantity,
+    limit: int | None,
+) -> Capacity:
+    """Solve for context and sequences on every rank.
+
+    Parameters
+    ----------
+    profiles : sequence of Profile
+        How the caches of each rank class grow.
+    budgets, safe_budgets : sequence of int
+        Bytes left for caches on each rank class: expected, and at the unfavourable end. [B]
+    context, sequences : int or ndarray
+        The scenario. [tokens], [-]
+    limit : int or None
+        The model's longest context. [tokens]
+    """
+    most = limit or LONGEST
+
+    def fits(room: Sequence[int], many: Quantity) -> Callable[[Quantity], Any]:
+        def check(tokens: Quantity) -> Any:
+            held: Any = True
+            for profile, budget in zip(profiles, room, strict=True):
+                # Divided, not multiplied, so that arrays can't overflow.
+                held = held & (profile.bytes(tokens) <= budget // many)
+            return held
+
+        return check
+
+    per_sequence = [profile.bytes(context) for profile in profiles]
+    concurrency: Quantity = None
+    for one, budget in zip(per_sequence, budgets, strict=True):
+        if is_array(one) or one:
+            many = where(budget > 0, budget, 0) // one
+            concurrency = many if concurrency is None else smaller(concurrency, many)
+    per_token: Quantity = 0
+    for profile in profiles:
+        grows = profile.bytes_per_token(context)
+        per_token = where(grows > per_token, grows, per_token)
+    return Capacity(
+        kv_budget_bytes=min(budgets),
+        kv_tokens=largest(fits(budgets, 1), LONGEST),
+        kv_bytes_per_token=per_token,
+        max_concurrency=concurrency,
+        max_context=largest(fits(budgets, sequences), most, sequences),
+        safe_context=largest(fits(safe_budgets, sequences), most, sequences),
+    )

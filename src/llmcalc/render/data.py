@@ -1,0 +1,107 @@
+"""JSON: the contract's object, always in bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+SCHEMA = 1
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy values, Fractions and tuples into what JSON knows."""
+    if isinstance(value, (str, bool, int, type(None))):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return float(value) if not isinstance(value, float) else value
+
+
+def item_as_dict(item: Any) -> dict[str, Any]:
+    """One item with its parts."""
+    return {
+        "name": item.name,
+        "bytes": plain(item.bytes),
+        "bytes_at_peak": plain(item.bytes_at_peak),
+        "range_bytes": plain(list(item.range_bytes)),
+        "where": item.where,
+        "grade": item.grade,
+        "phases": list(item.phases),
+        "formula": item.formula,
+        "inputs": plain(item.inputs),
+        "source": item.source,
+        "items": [item_as_dict(part) for part in item.items],
+    }
+
+
+def as_dict(report: Any) -> dict[str, Any]:
+    """The contract's object of one report."""
+    device = report.device
+    result: dict[str, Any] = {
+        "schema": SCHEMA,
+        "command": report.command,
+        "model": plain(report.model),
+        "scenario": plain(report.scenario),
+        "total_bytes": plain(report.total_bytes),
+        "range_bytes": plain(list(report.range_bytes)),
+        "host_bytes": plain(report.host_bytes),
+        "peak": {"phase": report.peak.phase, "rank": report.peak.rank},
+        "grade": report.grade,
+        "items": [item_as_dict(item) for item in report.items],
+        "device": None
+        if device is None
+        else {
+            "name": device.name,
+            "count": report.gpus,
+            "memory_bytes": device.memory_bytes,
+            "usable_bytes": device.usable_bytes,
+            "usable_range_bytes": [device.usable_low, device.usable_high],
+            "basis": device.basis,
+        },
+        "verdict": plain(report.verdict),
+        "headroom_bytes": plain(report.headroom_bytes),
+        "capacity": None if report.capacity is None else plain(report.capacity.to_dict()),
+        "warnings": list(report.warnings),
+        "hints": list(report.hints),
+        "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shell()},
+    }
+    if report.inventory is not None:
+        inventory = report.inventory
+        result["model"] |= {
+            "routed_params": inventory.routed_params,
+            "layers": inventory.layers,
+            "context": inventory.context,
+            "family": inventory.family,
+        }
+        result["roles"] = inventory.by_role()
+    if report.neighbours:
+        result["neighbours"] = [{"name": name, "total_bytes": total} for name, total in report.neighbours]
+    if report.cards:
+        result["smallest_cards"] = [{"name": name, "memory_bytes": memory} for name, memory in report.cards]
+    return result
+
+
+def many_as_dict(reports: Sequence[Any]) -> dict[str, Any]:
+    """Several reports: shared heading, one row a GPU."""
+    first = as_dict(reports[0])
+    return {
+        "schema": SCHEMA,
+        "command": first["command"],
+        "model": first["model"],
+        "rows": [as_dict(report) for report in reports],
+    }
+
+
+def dumps(value: Any) -> str:
+    """JSON text, ending in a newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_json(report: Any) -> str:
+    """The contract's object as text."""
+    return dumps(as_dict(report))

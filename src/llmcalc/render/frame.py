@@ -1,0 +1,64 @@
+"""pandas: one row an item, an element or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.formula import is_array
+
+
+def as_frame(report: Any) -> Any:
+    """One row an item; with array inputs one row an element, one column an item."""
+    import pandas as pd
+
+    if is_array(report.total_bytes):
+        import numpy as np
+
+        size = np.size(report.total_bytes)
+        columns: dict[str, Any] = {}
+        for name in ("context", "sequences"):
+            if name in report.scenario:
+                columns[name] = np.broadcast_to(np.ravel(report.scenario[name]), size)
+        for item in report.items:
+            columns[item.name] = np.broadcast_to(np.ravel(item.bytes_at_peak), size)
+        columns["total_bytes"] = np.ravel(report.total_bytes)
+        if report.device is not None:
+            columns["headroom_bytes"] = np.ravel(report.headroom_bytes)
+            columns["verdict"] = np.broadcast_to(np.ravel(report.verdict), size)
+        return pd.DataFrame(columns)
+    rows = [
+        {
+            "item": item.name,
+            "bytes": item.bytes,
+            "bytes_at_peak": item.bytes_at_peak,
+            "low": item.range_bytes[0],
+            "high": item.range_bytes[1],
+            "where": item.where,
+            "grade": item.grade,
+            "formula": item.formula,
+            "note": item.note,
+        }
+        for item in report.items
+    ]
+    return pd.DataFrame(rows).set_index("item")
+
+
+def many_as_frame(reports: Sequence[Any]) -> Any:
+    """One row a GPU."""
+    import pandas as pd
+
+    rows = []
+    for report in reports:
+        row = {
+            "gpu": report.device.name,
+            "count": report.gpus,
+            "usable_bytes": report.device.usable_bytes,
+            "total_bytes": report.total_bytes,
+            "verdict": report.verdict,
+            "headroom_bytes": report.headroom_bytes,
+        }
+        if report.capacity is not None:
+            row["max_context"] = report.capacity.max_context
+        rows.append(row)
+    return pd.DataFrame(rows)

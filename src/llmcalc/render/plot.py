@@ -1,0 +1,89 @@
+"""Pictures with matplotlib (the ``plot`` extra): stacked items against what the GPU has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.errors import InputError
+from llmcalc.formula import is_array
+from llmcalc.render.words import device_name, label, visible
+from llmcalc.units import GIB
+
+PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+
+
+def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
+    """Draw the reports; return the figure, and save it where `file` is given.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is missing, or the file's kind is unknown.
+    """
+    if file is not None and not file.lower().endswith(SUFFIXES):
+        raise InputError(f"--plot {file!r} has no known picture suffix.", f"Use one of {', '.join(SUFFIXES)}.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "Plots need matplotlib, which is not installed.", "pip install 'llmcalc-planner[plot]'"
+        ) from None
+    report = reports[0]
+    swept = is_array(report.total_bytes)
+    figure = Figure(figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained")
+    axes = figure.add_subplot()
+    if swept:
+        _sweep(axes, report)
+    else:
+        _bars(axes, reports)
+    axes.set_title("   ".join([*report.header, *(report.placement if len(reports) == 1 else [])]), fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    if file is not None:
+        try:
+            figure.savefig(file, dpi=150)
+        except OSError as error:
+            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
+        os.stat(file)
+    return figure
+
+
+def _bars(axes: Any, reports: Sequence[Any]) -> None:
+    """One stacked bar a report, with a mark at what its GPU has."""
+    names = [device_name(r) if r.device is not None else r.model["name"] for r in reports]
+    items = visible(reports[0])
+    left = [0.0] * len(reports)
+    for number, item in enumerate(items):
+        widths = [r[item.name].bytes_at_peak / GIB for r in reports]
+        color = PALETTE[number % len(PALETTE)]
+        axes.barh(range(len(reports)), widths, left=left, color=color, label=label(reports[0], item), height=0.6)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    for number, report in enumerate(reports):
+        if report.device is not None:
+            usable = report.device.usable_bytes / GIB
+            axes.plot([usable, usable], [number - 0.42, number + 0.42], color="black", linewidth=2, label="usable" if not number else None)
+        axes.text(left[number], number, f" {left[number]:.2f} GiB", va="center", fontsize=9)
+    axes.set_yticks(range(len(reports)), names)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("GiB per GPU at the peak")
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35 if len(reports) < 3 else -0.18))
+
+
+def _sweep(axes: Any, report: Any) -> None:
+    """Stacked areas over the context (or the sequences)."""
+    import numpy as np
+
+    name = "context" if is_array(report.scenario["context"]) else "sequences"
+    along = np.ravel(report.scenario[name])
+    order = np.argsort(along, kind="stable")
+    items = visible(report)
+    layers = [np.broadcast_to(np.ravel(item.bytes_at_peak), along.shape)[order] / GIB for item in items]
+    axes.stackplot(along[order], layers, labels=[label(report, item) for item in items], colors=PALETTE)
+    if report.device is not None:
+        axes.axhline(report.device.usable_bytes / GIB, color="black", linewidth=1.5, label=f"usable on {device_name(report)}")
+    axes.set_xlabel("tokens of one sequence" if name == "context" else "sequences")
+    axes.set_ylabel("GiB per GPU at the peak")
+    axes.legend(fontsize=8, frameon=False, loc="upper left")

@@ -1,0 +1,121 @@
+"""Tables for documents: markdown, LaTeX, HTML and CSV. Each ends with how to reproduce it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.formula import is_array
+from llmcalc.render.words import amount, bare, device_name, label, reproduce, verdict_of
+from llmcalc.units import DISPLAY
+
+FORMATS = {"markdown": "github", "latex": "latex_booktabs", "html": "html"}
+
+
+def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
+    """Reports as one table: items of one report, or one row a GPU of several."""
+    if kind == "csv":
+        return _csv(reports, units)
+    from tabulate import tabulate
+
+    if len(reports) == 1:
+        head, rows, below = _item_rows(reports[0], units)
+    else:
+        head, rows, below = _device_rows(reports, units)
+    numeric = [None] + ["right"] * (len(head) - 1) if len(reports) > 1 else None
+    table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=numeric or _align(head))
+    placed = reports[0].placement if len(reports) == 1 else []
+    title = "   ".join([*reports[0].header, *placed])
+    return _framed(kind, title, table, [*below, reproduce(reports[0])])
+
+
+def _align(head: Sequence[str]) -> list[str]:
+    return ["left", "right", *["left"] * (len(head) - 2)]
+
+
+def _item_rows(report: Any, units: str) -> tuple[list[str], list[list[str]], list[str]]:
+    unit = DISPLAY[units][0]
+    rows = []
+    for item in report.items:
+        rows.append([label(report, item), bare(item.bytes_at_peak, units), item.note, item.grade])
+    rows.append(["total", bare(report.total_bytes, units), _range(report, units), report.grade])
+    below = []
+    if report.device is not None:
+        below.append(
+            f"{device_name(report)}: {amount(report.device.usable_bytes, units)} usable "
+            f"({report.device.basis}); {verdict_of(report)}."
+        )
+    return ["item", unit, "how", "grade"], rows, below + list(report.warnings)
+
+
+def _range(report: Any, units: str) -> str:
+    low, high = report.range_bytes
+    words = [] if is_array(report.total_bytes) or units == "gb" else [amount(report.total_bytes, "gb")]
+    return ", ".join([*words, f"range {amount(low, units)} to {amount(high, units)}"])
+
+
+def _device_rows(reports: Sequence[Any], units: str) -> tuple[list[str], list[list[str]], list[str]]:
+    unit = DISPLAY[units][0]
+    rows = []
+    for report in reports:
+        capacity = report.capacity
+        longest = "" if capacity is None else bare(capacity.max_context, "bytes")
+        rows.append(
+            [
+                device_name(report),
+                bare(report.device.usable_bytes, units),
+                bare(report.total_bytes, units),
+                verdict_of(report),
+                bare(report.headroom_bytes, units),
+                longest,
+            ]
+        )
+    head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "longest context"]
+    return head, rows, list(dict.fromkeys(w for report in reports for w in report.warnings))
+
+
+def _framed(kind: str, title: str, table: str, below: Sequence[str]) -> str:
+    if kind == "markdown":
+        return "\n\n".join([f"**{title}**", table, *[f"<sub>{line}</sub>" for line in below]]) + "\n"
+    if kind == "html":
+        import html
+
+        notes = "".join(f"<p><small>{html.escape(line)}</small></p>\n" for line in below)
+        return f"<p><b>{html.escape(title)}</b></p>\n{table}\n{notes}"
+    escaped = [_tex(line) for line in below]
+    return "\n".join([f"% {title}", table, *[f"\\par\\footnotesize {line}" for line in escaped]]) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join({"\\": "\\textbackslash{}"}.get(c, f"\\{c}" if c in "#$%&_{}" else c) for c in text)
+
+
+def _csv(reports: Sequence[Any], units: str) -> str:
+    out = io.StringIO()
+    unit = DISPLAY[units][0]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "gpu", "item", f"peak_{unit}", f"low_{unit}", f"high_{unit}", "where", "grade", "note"])
+    for report in reports:
+        device = report.device.name if report.device is not None else ""
+        name = report.model["name"]
+        for item in report.items:
+            for index, value in enumerate(_values(item.bytes_at_peak)):
+                low, high = (_values(side)[min(index, len(_values(side)) - 1)] for side in item.range_bytes)
+                cells = [_number(one, units) for one in (value, low, high)]
+                writer.writerow([name, device, item.name, *cells, item.where, item.grade, item.note])
+        for index, total in enumerate(_values(report.total_bytes)):
+            low, high = (_values(side)[min(index, len(_values(side)) - 1)] for side in report.range_bytes)
+            cells = [_number(one, units) for one in (total, low, high)]
+            writer.writerow([name, device, "total", *cells, "device", report.grade, reproduce(report)])
+    return out.getvalue()
+
+
+def _values(value: Any) -> list[int]:
+    return list(value.tolist()) if is_array(value) else [value]
+
+
+def _number(value: int, units: str) -> str:
+    factor = DISPLAY[units][1]
+    return str(value) if factor == 1 else f"{value / factor:.6f}"

@@ -1,0 +1,220 @@
+"""The terminal: 80 columns, clear without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.formula import is_array
+from llmcalc.render.words import (
+    VERDICTS,
+    amount,
+    bare,
+    device_name,
+    label,
+    verdict_of,
+    visible,
+)
+from llmcalc.units import DISPLAY, GIB, MIB, format_bytes
+
+WIDTH = 80
+BAR = 10
+RULE = "  " + "-" * (WIDTH - 4)
+COLORS = {"fits": "32", "does_not_fit": "31", "too_close": "33"}
+
+
+def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> str:
+    """One report as a block; several as one table under the first one's heading."""
+    if len(reports) > 1:
+        return _comparison(reports, units, color)
+    report = reports[0]
+    lines = [*_heading(report), "", *_items(report, units), RULE, *_total(report, units), ""]
+    lines += _device(report, units, color) if report.device is not None else _cards(report)
+    lines += _neighbours(report, units)
+    if report.inventory is not None:
+        lines += _conventions(report.inventory)
+    return "\n".join(_trim(lines)) + "\n"
+
+
+def _trim(lines: list[str]) -> list[str]:
+    while lines and not lines[-1]:
+        lines.pop()
+    return [line.rstrip() for line in lines]
+
+
+def _heading(report: Any, placed: bool = True) -> list[str]:
+    """The echo of what was understood, wrapped at phrases; with or without how it is placed."""
+    lines, line = [], ""
+    for phrase in [*report.header, *(report.placement if placed else [])]:
+        if line and len(line) + 3 + len(phrase) > WIDTH:
+            lines.append(line)
+            line = "  " + phrase
+        else:
+            line = f"{line}   {phrase}" if line else phrase
+    return [*lines, line]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Break a note at spaces."""
+    lines, line = [], ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
+def _items(report: Any, units: str) -> list[str]:
+    shown = visible(report)
+    unit = DISPLAY[units][0]
+    names = [label(report, item) for item in shown]
+    values = [bare(item.bytes_at_peak, units) for item in shown]
+    name_width = max(14, *map(len, names))
+    value_width = max(6, *map(len, values))
+    total = report.total_bytes
+    bars = not is_array(total)
+    note_width = WIDTH - 2 - name_width - 1 - value_width - 5 - (BAR + 2 if bars else 1) - 11
+    lines = []
+    for index, (item, name, value) in enumerate(zip(shown, names, values, strict=True)):
+        part = ""
+        if bars:
+            filled = round(BAR * item.bytes_at_peak / total) if total else 0
+            part = ("#" * max(filled, 1 if item.bytes_at_peak else 0)).ljust(BAR + 1)
+        notes = _wrap(item.note, note_width)
+        mark = unit if index == 0 else ""
+        lines.append(
+            f"  {name:<{name_width}} {value:>{value_width}} {mark:<4}{part} {notes[0]:<{note_width}} {item.grade}"
+        )
+        indent = " " * (2 + name_width + 1 + value_width + 5 + len(part) + 1)
+        lines += [f"{indent}{note}" for note in notes[1:]]
+    return lines
+
+
+def _total(report: Any, units: str) -> list[str]:
+    total, (low, high) = report.total_bytes, report.range_bytes
+    text = f"  {'total':<14} {amount(total, units)}"
+    if not is_array(total):
+        if units != "gb":
+            text += f"   ({format_bytes(total, 'gb')})"
+        if low != total or high != total:
+            text += f"   range {bare(low, units)} to {amount(high, units)}"
+    lines = [text]
+    runtime = [item for item in report.items if item.name == "runtime"]
+    if runtime:
+        lines.append(f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   what the architecture needs, no runtime")
+    if report.gpus > 1:
+        lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
+    return lines
+
+
+def _where(rank: Any) -> str:
+    return rank if isinstance(rank, str) else "varying with the input"
+
+
+def _paint(text: str, verdict: Any, color: bool) -> str:
+    return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if color and isinstance(verdict, str) else text
+
+
+def _device(report: Any, units: str, color: bool) -> list[str]:
+    device = report.device
+    memory = f"{amount(device.memory_bytes, units)} ({device.memory_bytes / MIB:,.0f} MiB)"
+    lines = [f"  {device_name(report):<16} {memory}, {amount(device.usable_bytes, units)} usable"]
+    headroom = report.headroom_bytes
+    verdict = _paint(verdict_of(report), report.verdict, color)
+    if is_array(headroom):
+        lines.append(f"  {'verdict':<16} {verdict}")
+    else:
+        room = f"{amount(headroom, units)} free" if headroom >= 0 else f"{amount(-headroom, units)} missing"
+        lines.append(f"  {'verdict':<16} {verdict}, {room}")
+    capacity = report.capacity
+    if capacity is not None and not is_array(capacity.max_context):
+        lines.append(f"  {'longest context':<16} {_longest(report)}")
+        if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
+            context = report.scenario["context"]
+            lines.append(f"  {'most sequences':<16} {capacity.max_concurrency:,} of {context:,} tokens")
+    return lines
+
+
+def _longest(report: Any) -> str:
+    capacity, limit = report.capacity, report.context_limit
+    if capacity.max_context <= 0:
+        return "none: the weights alone leave no room"
+    if limit is not None and capacity.max_context >= limit:
+        text = f"{limit:,} tokens (the model's limit)"
+    elif capacity.max_context >= 1 << 40:
+        return "any: its memory does not grow with the context"
+    else:
+        text = f"{capacity.max_context:,} tokens"
+    if capacity.safe_context < capacity.max_context:
+        text += f"; {capacity.safe_context:,} to be safe" if capacity.safe_context else "; none to be safe"
+    return text
+
+
+def _cards(report: Any) -> list[str]:
+    if not report.cards:
+        return []
+    names = ", ".join(f"{name} ({memory / GIB:.2f} GiB)" for name, memory in report.cards)
+    lines = _wrap(f"Smallest cards that hold it: {names}.", WIDTH - 4)
+    return [f"  {line}" for line in lines]
+
+
+def _neighbours(report: Any, units: str) -> list[str]:
+    if not report.neighbours:
+        return []
+    totals = [total for _, total in report.neighbours]
+    bits = report.scenario["bits"]
+    smallest, largest = min(report.neighbours, key=lambda row: row[1]), max(report.neighbours, key=lambda row: row[1])
+    nearest = report.neighbours[0][0]
+    lines = _wrap(
+        f"{len(totals)} real models of this size at {bits:g} bits with 4,096 tokens of 16-bit KV cache and a "
+        f"runtime: {bare(min(totals), units)} to {amount(max(totals), units)} "
+        f"({smallest[0]}, {largest[0]}).",
+        WIDTH - 4,
+    )
+    return [*[f"  {line}" for line in lines], "  Name the model for an exact figure:", f"    llmcalc vram {nearest} --bits {bits:g}"]
+
+
+def _conventions(inventory: Any) -> list[str]:
+    """Counts under the names people use for them."""
+    rows = [("parameters", inventory.params, "unique, tied tensors once")]
+    roles = inventory.by_role()
+    embedding = roles.get("embedding", 0) + roles.get("position", 0)
+    if not inventory.is_opaque:
+        rows.append(("without embedding", inventory.params - embedding, "Kaplan's N"))
+        head = roles.get("unembedding", 0)
+        if head:
+            rows.append(("without both", inventory.params - embedding - head, "neither embedding nor unembedding"))
+    if inventory.routed_params:
+        rows.append(("routed experts", inventory.routed_params, "all of them"))
+        rows.append(("active", inventory.active_params, "per token, embeddings included"))
+    if inventory.stored_params != inventory.params:
+        rows.append(("stored", inventory.stored_params, "with modules that are not loaded"))
+    return [f"  {name:<18} {number:>23,}   {note}" for name, number, note in rows]
+
+
+def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
+    """Several GPUs: one row each."""
+    unit = DISPLAY[units][0]
+    head = ("GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "longest context")
+    rows = []
+    for report in reports:
+        capacity = report.capacity
+        longest = "-"
+        if capacity is not None and not is_array(capacity.max_context):
+            longest = f"{capacity.max_context:,}" if capacity.max_context < 1 << 40 else "any"
+        verdict = verdict_of(report) if is_array(report.verdict) else VERDICTS[report.verdict]
+        usable = bare(report.device.usable_bytes, units)
+        rows.append((device_name(report), usable, bare(report.total_bytes, units), verdict, bare(report.headroom_bytes, units), longest))
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    lines = [*_heading(reports[0], placed=False), ""]
+    for number, row in enumerate([head, *rows]):
+        cells = []
+        for column, cell in enumerate(row):
+            text = f"{cell:<{widths[column]}}" if column in (0, 3) else f"{cell:>{widths[column]}}"
+            cells.append(_paint(text, reports[number - 1].verdict, color) if number and column == 3 else text)
+        lines.append("  " + "  ".join(cells))
+        if not number:
+            lines.append("  " + "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(_trim(lines)) + "\n"

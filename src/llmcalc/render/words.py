@@ -1,0 +1,77 @@
+"""Names and phrases that the renderers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.formula import is_array
+from llmcalc.units import DISPLAY, format_bytes
+
+LABELS = {
+    "weights": "weights",
+    "overhead": "overhead",
+    "kv_cache": "KV cache",
+    "state": "state",
+    "activations": "activations",
+    "cuda_graphs": "CUDA graphs",
+    "runtime": "runtime",
+}
+VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CLOSE TO CALL"}
+
+
+def label(report: Any, item: Any) -> str:
+    """How an item is called in a table."""
+    text = LABELS.get(item.name, item.name)
+    if item.name == "kv_cache":
+        key, value = report.scenario.get("kv_dtype_k"), report.scenario.get("kv_dtype_v")
+        if key:
+            text += f" ({key})" if key == value else f" ({key}/{value})"
+    return text
+
+
+def amount(value: Any, units: str) -> str:
+    """Bytes in the chosen unit; the span of an array."""
+    if is_array(value):
+        return f"{format_bytes(int(value.min()), units)} to {format_bytes(int(value.max()), units)}"
+    return format_bytes(value, units)
+
+
+def bare(value: Any, units: str, digits: int = 2) -> str:
+    """Bytes in the chosen unit, without its name."""
+    factor = DISPLAY[units][1]
+    if is_array(value):
+        return f"{bare(int(value.min()), units, digits)}-{bare(int(value.max()), units, digits)}"
+    return f"{value:,}" if factor == 1 else f"{value / factor:,.{digits}f}"
+
+
+def visible(report: Any) -> list[Any]:
+    """Items worth a line: those that hold something, and those always expected."""
+    return [item for item in report.items if is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights"]
+
+
+def assumptions(report: Any) -> str:
+    """What was assumed, in a few words."""
+    assumed = [f"{LABELS.get(item.name, item.name)} ({item.note})" for item in report.items if item.grade == "assumed"]
+    return "; ".join(assumed) or "none"
+
+
+def reproduce(report: Any) -> str:
+    """The line that lets a reader repeat a table."""
+    return (
+        f"{report.call.shell()} (llmcalc {report.version}, catalog {report.catalog_date}; "
+        f"assumed: {assumptions(report)})"
+    )
+
+
+def verdict_of(report: Any) -> str:
+    """The verdict in words; how many of each for arrays."""
+    verdict = report.verdict
+    if is_array(verdict):
+        counts = [(word, int((verdict == word).sum())) for word in VERDICTS]
+        return ", ".join(f"{VERDICTS[word]} {number:,}" for word, number in counts if number)
+    return VERDICTS[verdict]
+
+
+def device_name(report: Any) -> str:
+    """The GPUs of a row, such as ``8 x H100 SXM``."""
+    return f"{report.gpus} x {report.device.name}" if report.gpus > 1 else str(report.device.name)

@@ -1,0 +1,320 @@
+"""What a command answers: plain data, and the ways to show it.
+
+A `Report` holds items, peak, device and verdict; its ``to_...`` methods hand it to one renderer
+each, imported when called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmcalc._version import __version__
+from llmcalc.estimate import Item, Peak, worst_grade
+from llmcalc.formula import Quantity, is_array
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
+
+
+class Call:
+    """The call that made a report, to be repeated from a shell or from Python.
+
+    Parameters
+    ----------
+    function : str
+        Name of the public function, which is the command's too.
+    asked : mapping
+        All its keywords, as given.
+    defaults : mapping
+        Keywords whose default is not None.
+    """
+
+    __slots__ = ("asked", "function")
+
+    def __init__(self, function: str, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self.function = function
+        self.asked = {
+            key: value
+            for key, value in asked.items()
+            if value is not None and not (not is_array(value) and key in defaults and value == defaults[key])
+        }
+
+    def python(self) -> str:
+        """The call of the Python API."""
+        words = [self._shown(value) if key == "model" else f"{key}={self._shown(value)}" for key, value in self.asked.items()]
+        return f"llmcalc.{self.function}({', '.join(words)})"
+
+    def shell(self) -> str:
+        """The command line."""
+        import shlex
+
+        words = ["llmcalc", self.function]
+        for key, value in self.asked.items():
+            option = f"--{key.replace('_', '-')}"
+            if value is True:
+                words.append(option)
+            elif key == "model":
+                words.append(shlex.quote(self._plain(value)))
+            else:
+                many = value if key == "catalog" and isinstance(value, (list, tuple)) else [value]
+                words += [word for one in many for word in (option, shlex.quote(self._plain(one)))]
+        return " ".join(words)
+
+    @staticmethod
+    def _plain(value: Any) -> str:
+        if isinstance(value, dict):
+            return "config.json"
+        if is_array(value):
+            return ",".join(str(one) for one in list(value)[:4]) + (",..." if len(value) > 4 else "")
+        return str(getattr(value, "name", value))
+
+    @staticmethod
+    def _shown(value: Any) -> str:
+        if isinstance(value, (str, bool, int, float, dict)):
+            return repr(value)
+        if is_array(value):
+            return repr(list(value)[:4])[:-1] + (", ...]" if len(value) > 4 else "]")
+        return repr(getattr(value, "name", value))
+
+
+class Report:
+    """The answer of one estimate.
+
+    Attributes
+    ----------
+    items : tuple of Item
+        Lines of the estimate; ``report["kv_cache"]`` finds one by name.
+    peak : Peak
+        Phase, rank and total of the peak.
+    model, scenario : dict
+        What was estimated, every input as resolved.
+    device : Device or None
+        The GPU asked about.
+    capacity : Capacity or None
+        What fits in it.
+    warnings, hints : list of str
+        What the reader should know, and what to try.
+    """
+
+    def __init__(self, command: str, items: Sequence[Item], peak: Peak) -> None:
+        self.command = command
+        self.items = tuple(items)
+        self.peak = peak
+        self.model: dict[str, Any] = {}
+        self.scenario: dict[str, Any] = {}
+        self.header: list[str] = []
+        self.placement: list[str] = []
+        self.device: Device | None = None
+        self.gpus = 1
+        self.capacity: Any = None
+        self.context_limit: int | None = None
+        self.neighbours: list[tuple[str, int]] = []
+        self.cards: list[tuple[str, int]] = []
+        self.warnings: list[str] = []
+        self.hints: list[str] = []
+        self.inventory: Any = None
+        self.call: Call = Call(command, {}, {})
+        self.catalog_date = ""
+        self.version = __version__
+
+    # -- figures -------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Item:
+        for item in self.items:
+            if item.name == name:
+                return item
+        raise KeyError(f"{name!r}; there are {', '.join(item.name for item in self.items)}")
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    @property
+    def total_bytes(self) -> Quantity:
+        """Bytes per GPU on the worst rank at the peak, expected. [B]"""
+        return self.peak.total
+
+    @property
+    def range_bytes(self) -> tuple[Quantity, Quantity]:
+        """Low and high of the total. [B]"""
+        return self.peak.low, self.peak.high
+
+    @property
+    def minimum_bytes(self) -> Quantity:
+        """The architecture's minimum: all but what is assumed for the runtime. [B]"""
+        return self.total_bytes - sum(item.bytes_at_peak for item in self.items if item.name == "runtime")
+
+    @property
+    def host_bytes(self) -> Quantity:
+        """What must lie in the machine's own memory. [B]"""
+        return sum(item.bytes for item in self.items if item.where == "host")
+
+    @property
+    def grade(self) -> str:
+        """The weakest grade of the parts that count."""
+        return worst_grade(item.grade for item in self.items if is_array(item.bytes) or item.bytes)
+
+    @property
+    def verdict(self) -> Any:
+        """``fits``, ``too_close`` or ``does_not_fit`` (an array of them for arrays); None without a GPU."""
+        if self.device is None:
+            return None
+        low, high = self.range_bytes
+        surely, never = high <= self.device.usable_low, low > self.device.usable_high
+        if is_array(surely) or is_array(never):
+            import numpy as np
+
+            return np.select([surely, never], ["fits", "does_not_fit"], "too_close")
+        return "fits" if surely else "does_not_fit" if never else "too_close"
+
+    @property
+    def headroom_bytes(self) -> Quantity | None:
+        """Usable memory less the expected total; negative where it does not fit. [B]"""
+        return None if self.device is None else self.device.usable_bytes - self.total_bytes
+
+    # -- shapes --------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's JSON as plain Python values."""
+        from llmcalc.render.data import as_dict
+
+        return as_dict(self)
+
+    def to_json(self) -> str:
+        """The contract's JSON."""
+        from llmcalc.render.data import as_json
+
+        return as_json(self)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row an item (or one row an element of array inputs)."""
+        from llmcalc.render.frame import as_frame
+
+        return as_frame(self)
+
+    def to_text(self, units: str = "gib", color: bool = False) -> str:
+        """What the terminal shows."""
+        from llmcalc.render.text import as_text
+
+        return as_text([self], units, color)
+
+    def to_markdown(self, units: str = "gib") -> str:
+        """A markdown table that ends with how to reproduce it."""
+        return self._table("markdown", units)
+
+    def to_latex(self, units: str = "gib") -> str:
+        """A LaTeX table."""
+        return self._table("latex", units)
+
+    def to_html(self, units: str = "gib") -> str:
+        """An HTML table."""
+        return self._table("html", units)
+
+    def to_csv(self, units: str = "bytes") -> str:
+        """Comma-separated rows."""
+        return self._table("csv", units)
+
+    def _table(self, kind: str, units: str) -> str:
+        from llmcalc.render.table import as_table
+
+        return as_table([self], kind, units)
+
+    def explain(self, units: str = "gib") -> str:
+        """Each line with its formula, values, where they came from, validity and source."""
+        from llmcalc.render.explain import as_explanation
+
+        return as_explanation([self], units)
+
+    def plot(self, file: str | None = None) -> Any:
+        """A picture of the items (needs the ``plot`` extra); saved where `file` is given."""
+        from llmcalc.render.plot import as_plot
+
+        return as_plot([self], file)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"<{self.command} {self.model.get('name')}: {self.total_bytes} bytes, {self.verdict or self.grade}>"
+
+
+class Reports(Sequence[Report]):
+    """Reports over several GPUs, shown as one table."""
+
+    def __init__(self, rows: Sequence[Report]) -> None:
+        self.rows = list(rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One object with the rows."""
+        from llmcalc.render.data import many_as_dict
+
+        return many_as_dict(self.rows)
+
+    def to_json(self) -> str:
+        """The rows as JSON."""
+        from llmcalc.render.data import dumps
+
+        return dumps(self.to_dict())
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame, one row a GPU."""
+        from llmcalc.render.frame import many_as_frame
+
+        return many_as_frame(self.rows)
+
+    def to_text(self, units: str = "gib", color: bool = False) -> str:
+        """What the terminal shows."""
+        from llmcalc.render.text import as_text
+
+        return as_text(self.rows, units, color)
+
+    def to_markdown(self, units: str = "gib") -> str:
+        """A markdown table."""
+        return self._table("markdown", units)
+
+    def to_latex(self, units: str = "gib") -> str:
+        """A LaTeX table."""
+        return self._table("latex", units)
+
+    def to_html(self, units: str = "gib") -> str:
+        """An HTML table."""
+        return self._table("html", units)
+
+    def to_csv(self, units: str = "bytes") -> str:
+        """Comma-separated rows."""
+        return self._table("csv", units)
+
+    def _table(self, kind: str, units: str) -> str:
+        from llmcalc.render.table import as_table
+
+        return as_table(self.rows, kind, units)
+
+    def explain(self, units: str = "gib") -> str:
+        """Each report explained."""
+        from llmcalc.render.explain import as_explanation
+
+        return as_explanation(self.rows, units)
+
+    def plot(self, file: str | None = None) -> Any:
+        """A picture of the rows."""
+        from llmcalc.render.plot import as_plot
+
+        return as_plot(self.rows, file)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return self.to_text()

@@ -1,0 +1,203 @@
+"""The scenario of an estimate: what the user asked, resolved and checked, defaults included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, Problems
+from llmcalc.formula import Quantity, is_array
+from llmcalc.hardware import Device, parse_gpus, place
+from llmcalc.model.inventory import Inventory
+from llmcalc.precision import Format, find_format
+from llmcalc.units import (
+    MAX_TOKENS,
+    parse_bits,
+    parse_bytes,
+    parse_integer,
+    parse_length,
+    parse_max_model_len,
+)
+
+DEFAULT_CONTEXT = 8192
+MAX_SEQUENCES = 10**9
+ENGINES = ("none",)
+
+
+class Scenario:
+    """Resolved inputs of an inference estimate.
+
+    Attributes
+    ----------
+    context, sequences : int or ndarray
+        Tokens of one sequence, and sequences held at once. [tokens], [-]
+    dtype : Format
+        Of unquantized weights and of states in the model's dtype.
+    dtype_assumed : bool
+        Whether the dtype is a default that nobody stated.
+    bits : int, Fraction or None
+        Bits of every parameter, where the user set them. [bit]
+    key, value : Format
+        Of the KV cache.
+    devices : list of Device
+        GPUs asked about; empty if none.
+    tp, pp, dp : int or None
+        Placement as asked; None where left to a default. [-]
+    reserve : int
+        Memory that others use on each GPU. [B]
+    """
+
+    __slots__ = (
+        "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "engine", "key",
+        "output", "pp", "prompt", "reserve", "sequences", "tp", "value",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.context: Quantity = DEFAULT_CONTEXT
+        self.sequences: Quantity = 1
+        self.prompt: int | None = None
+        self.output: int | None = None
+        self.bits: Any = None
+        self.devices: list[Device] = []
+        self.tp: int | None = None
+        self.pp: int | None = None
+        self.dp: int | None = None
+        self.reserve = 0
+        self.engine = "none"
+        self.allow_overlong = False
+        self.dtype_assumed = False
+        self.dtype: Format
+        self.key: Format
+        self.value: Format
+
+
+def array_of(value: Any, what: str, most: int) -> Any:
+    """Check an array (or list) of whole numbers above 0.
+
+    Raises
+    ------
+    InputError
+        If it is empty, not numeric, not whole, or out of range.
+    """
+    import numpy as np
+
+    remedy = "Use whole numbers above 0."
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError):
+        raise InputError(f"{what} is a ragged list.", remedy) from None
+    if array.size == 0 or array.dtype.kind not in "iuf":
+        raise InputError(f"{what} is an array of {array.dtype}, not of numbers." if array.size else f"{what} is empty.", remedy)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or (array != np.floor(array)).any():
+            raise InputError(f"{what} holds values that are not whole numbers.", remedy)
+    least, largest = array.min(), array.max()
+    if least < 1 or largest > most:
+        raise InputError(f"{what} holds {least if least < 1 else largest}; allowed is 1 to {most:,}.", remedy)
+    return array.astype(np.int64, copy=False)
+
+
+def _length(value: Any, what: str) -> Quantity:
+    return array_of(value, what, MAX_TOKENS) if is_array(value) else parse_length(value, what)
+
+
+def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Scenario:
+    """Turn keywords into a scenario, telling all mistakes together.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        The model; its limit and dtype give defaults.
+    catalog : Catalog
+        For formats and GPUs.
+    given : dict
+        Keywords of `llmcalc.vram`; None means not given.
+    """
+    scenario, problems = Scenario(), Problems()
+    scenario.allow_overlong = bool(given["allow_overlong"])
+    with problems:
+        scenario.context = _context(inventory, scenario, given)
+    with problems:
+        many = given["sequences"]
+        scenario.sequences = (
+            array_of(many, "--sequences", MAX_SEQUENCES)
+            if is_array(many)
+            else parse_integer(1 if many is None else many, "--sequences", MAX_SEQUENCES)
+        )
+    with problems:
+        _precision(inventory, catalog, scenario, given)
+    for keyword in ("tp", "pp", "dp"):
+        with problems:
+            if given[keyword] is not None:
+                setattr(scenario, keyword, parse_integer(given[keyword], f"--{keyword}", 10**6))
+    with problems:
+        if scenario.tp is not None or scenario.pp is not None:
+            place(inventory, scenario.tp or 1, scenario.pp or 1)
+    with problems:
+        if given["reserve"] is not None:
+            scenario.reserve = parse_bytes(given["reserve"], "--reserve")
+    with problems:
+        if given["gpu"] is not None:
+            scenario.devices = [d.less(scenario.reserve) for d in parse_gpus(given["gpu"], catalog)]
+    with problems:
+        engine = given["engine"]
+        if engine not in (None, *ENGINES):
+            raise InputError(
+                f"--engine {str(engine)[:40]!r} is not modelled.", "Use --engine none: the architecture's minimum."
+            )
+    problems.check()
+    return scenario
+
+
+def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) -> Quantity:
+    stated = [name for name in ("context", "max_model_len") if given[name] is not None]
+    lengths = [name for name in ("prompt", "output") if given[name] is not None]
+    if len(stated) + bool(lengths) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in stated + lengths)
+        raise InputError(f"{options} are given together.", "Give the context, or prompt and output.")
+    if given["max_model_len"] is not None:
+        context: Quantity = parse_max_model_len(given["max_model_len"])
+    elif lengths:
+        for name in lengths:
+            setattr(scenario, name, parse_length(given[name], f"--{name}"))
+        context = (scenario.prompt or 0) + (scenario.output or 0)
+    elif given["context"] is not None:
+        context = _length(given["context"], "--context")
+    else:
+        return min(inventory.context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    limit = inventory.context
+    longest = int(context.max()) if is_array(context) else context
+    if limit is not None and longest > limit and not scenario.allow_overlong:
+        raise InputError(
+            f"--context {longest:,} is above the {limit:,} tokens that {inventory.name} was made for.",
+            f"Use --context {limit} or less, or --allow-overlong.",
+        )
+    return context
+
+
+def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: dict[str, Any]) -> None:
+    problems = Problems()
+    with problems:
+        if given["quant"] is not None:
+            raise InputError(
+                f"--quant {str(given['quant'])[:40]!r}: schemes are not known here.", "Use --bits, or --dtype."
+            )
+    with problems:
+        if given["bits"] is not None:
+            scenario.bits = parse_bits(given["bits"])
+            if given["dtype"] is not None:
+                raise InputError("--dtype and --bits are given together.", "Keep one of them.")
+    with problems:
+        stated = given["dtype"] or inventory.dtype
+        scenario.dtype_assumed = stated is None
+        # A checkpoint may name a dtype that only a scheme explains; its weights are priced at 16 bit.
+        if given["dtype"] is None and stated is not None and not (catalog.lookup("formats", stated) or {}).get("weights"):
+            stated, scenario.dtype_assumed = None, True
+        scenario.dtype = find_format(stated or "bf16", catalog, "weights", "--dtype")
+    for name, option in (("key", "kv_dtype_k"), ("value", "kv_dtype_v")):
+        with problems:
+            stated = given[option] or given["kv_dtype"] or "bf16"
+            shown = option if given[option] else "kv_dtype"
+            found = find_format(stated, catalog, "kv", f"--{shown.replace('_', '-')}")
+            setattr(scenario, name, found)
+    problems.check()
