@@ -6,7 +6,7 @@ class. The peak is the largest sum over ranks and phases of what is alive, never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from llmcalc.formula import Quantity, is_array
@@ -120,12 +120,23 @@ def _largest(values: Sequence[Quantity]) -> Quantity:
     return most
 
 
-def _sum(values: Iterable[Quantity]) -> Quantity:
-    """Add up, leaving zeros out so that an array sum costs no more passes than it must."""
+def add_up(values: Iterable[Quantity]) -> Quantity:
+    """Add up numbers and arrays: the numbers first, so that an array sum takes one pass an array.
+
+    Examples
+    --------
+    >>> add_up([1, 2, 3])
+    6
+    """
     total: Quantity = 0
+    arrays = []
     for value in values:
-        if is_array(value) or value:
-            total = value if not is_array(total) and total == 0 else total + value
+        if is_array(value):
+            arrays.append(value)
+        else:
+            total += value
+    for array in arrays:
+        total = array if not is_array(total) and total == 0 else total + array
     return total
 
 
@@ -148,15 +159,25 @@ class Peak:
 
 def _moments(
     items: Sequence[Item], ranks: Sequence[str], phases: Sequence[str]
-) -> Iterator[tuple[str, int, list[Item]]]:
-    """Each distinct (phase, rank) with the device items alive there; equal phases once, the last named."""
-    distinct: dict[tuple[str, ...], tuple[str, list[Item]]] = {}
-    for phase in phases:
-        alive = [item for item in items if item.where == "device" and phase in item.phases]
-        distinct[tuple(item.name for item in alive)] = (phase, alive)
-    for rank in range(len(ranks)):
-        for phase, alive in distinct.values():
-            yield phase, rank, alive
+) -> list[tuple[str, int, list[Item]]]:
+    """Each (phase, rank) that may be the peak, with the device items that count there.
+
+    A phase in which no more is alive than in another can't be the peak; of equal phases the last is
+    named, for a cache is full only at the last token.
+    """
+    counting = [item for item in items if item.where == "device" and any(map(_is_something, item.high))]
+    alive = {phase: [item for item in counting if phase in item.phases] for phase in phases}
+    candidates: dict[str, list[Item]] = {}
+    for phase in reversed(phases):
+        here = set(map(id, alive[phase]))
+        if not any(here <= set(map(id, more)) for more in candidates.values()):
+            candidates = {name: more for name, more in candidates.items() if not set(map(id, more)) <= here}
+            candidates[phase] = alive[phase]
+    return [(phase, rank, here) for rank in range(len(ranks)) for phase, here in reversed(candidates.items())]
+
+
+def _is_something(value: Quantity) -> bool:
+    return is_array(value) or bool(value)
 
 
 def _mark(item: Item, rank: int, alive: bool) -> None:
@@ -192,10 +213,10 @@ def find_peak(items: Sequence[Item], ranks: Sequence[str], phases: Sequence[str]
     >>> peak.phase, peak.total, cache.bytes_at_peak, buffer.bytes_at_peak
     ('decode', 17, 7, 0)
     """
-    moments = list(_moments(items, ranks, phases))
-    totals = [_sum(item.amounts[rank] for item in alive) for _, rank, alive in moments]
-    low = _largest([_sum(item.low[rank] for item in alive) for _, rank, alive in moments])
-    high = _largest([_sum(item.high[rank] for item in alive) for _, rank, alive in moments])
+    moments = _moments(items, ranks, phases)
+    totals = [add_up(item.amounts[rank] for item in alive) for _, rank, alive in moments]
+    low = _largest([add_up(item.low[rank] for item in alive) for _, rank, alive in moments])
+    high = _largest([add_up(item.high[rank] for item in alive) for _, rank, alive in moments])
     if len(moments) > 1 and any(is_array(total) for total in totals):
         return _array_peak(items, ranks, moments, totals, low, high)
     best = 0

@@ -166,7 +166,7 @@ def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) ->
     else:
         return min(inventory.context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     limit = inventory.context
-    longest = int(context.max()) if is_array(context) else context
+    longest = context if limit is None or not is_array(context) else int(context.max())
     if limit is not None and longest > limit and not scenario.allow_overlong:
         raise InputError(
             f"--context {longest:,} is above the {limit:,} tokens that {inventory.name} was made for.",

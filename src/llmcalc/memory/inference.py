@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmcalc.estimate import Item
+from llmcalc.estimate import Item, add_up
 from llmcalc.formula import Quantity, ceil_div, formula, smaller, where
 from llmcalc.hardware import Placement, rank_numel, rank_width
 from llmcalc.model.inventory import Cache, Inventory
@@ -141,7 +141,7 @@ def kv_cache_bytes(
     .. [1] J. Ainslie et al., "GQA: Training Generalized Multi-Query Transformer Models from
        Multi-Head Checkpoints", 2023, section 2.2.
     """
-    return 2 * layers * kv_heads * head_dim * tokens * sequences * bytes_per_element
+    return 2 * layers * kv_heads * head_dim * bytes_per_element * sequences * tokens
 
 
 @formula
@@ -188,7 +188,7 @@ def window_cache_bytes(
     .. [1] I. Beltagy et al., "Longformer: The Long-Document Transformer", 2020, section 3.1.
     .. [2] Gemma Team, "Gemma 3 Technical Report", 2025, section 2.
     """
-    return 2 * layers * kv_heads * head_dim * smaller(tokens, window) * sequences * bytes_per_element
+    return 2 * layers * kv_heads * head_dim * bytes_per_element * sequences * smaller(tokens, window)
 
 
 @formula
@@ -236,7 +236,7 @@ def mla_cache_bytes(
     .. [1] DeepSeek-AI, "DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language
        Model", 2024, section 2.1.2 and Table 1.
     """
-    return layers * (kv_lora_rank + qk_rope_head_dim) * tokens * sequences * bytes_per_element
+    return layers * (kv_lora_rank + qk_rope_head_dim) * bytes_per_element * sequences * tokens
 
 
 @formula
@@ -268,7 +268,7 @@ def cache_rows_bytes(layers: Quantity, row_bytes: Quantity, positions: Quantity,
     ----------
     .. [1] ggml, `ggml-common.h`, block layouts.
     """
-    return layers * row_bytes * positions * sequences
+    return layers * row_bytes * sequences * positions
 
 
 @formula
@@ -406,7 +406,7 @@ def kv_item(
         return Item("kv_cache", [0] * placement.pp, note="no attention to remember", formula="sum of caches")
     return Item(
         "kv_cache",
-        [_total([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
+        [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
         phases=("prefill", "decode"),
         grade=grade,
         formula=parts[0].formula if len(parts) == 1 else "sum of caches",
@@ -425,20 +425,13 @@ def state_item(inventory: Inventory, placement: Placement, precision: Precision,
     ]
     return Item(
         "state",
-        [_total([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
+        [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
         phases=("prefill", "decode"),
         formula="sum of states",
         inputs={"sequences": sequences},
         note=", ".join(part.name for part in parts) or "no recurrent layers",
         items=parts,
     )
-
-
-def _total(values: Sequence[Quantity]) -> Quantity:
-    total: Quantity = 0
-    for value in values:
-        total = total + value
-    return total
 
 
 Members = list[tuple[Any, Cache]]

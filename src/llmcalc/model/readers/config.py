@@ -188,11 +188,10 @@ def _warn(inventory: Inventory, config: Config) -> None:
         inventory.warnings.append(
             f"The configuration says the checkpoint is quantized ({method}); weights are priced at 16 bit here."
         )
-    if inventory.defaulted:
-        filled = ", ".join(f"{key} = {value}" for key, value in sorted(inventory.defaulted.items()))
-        shaping = {k: v for k, v in inventory.defaulted.items() if not isinstance(v, bool)}
-        if shaping:
-            inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
+    shaping = {key: value for key, value in inventory.defaulted.items() if not isinstance(value, bool)}
+    if shaping and inventory.source == "config":
+        filled = ", ".join(f"{key} = {value}" for key, value in sorted(shaping.items()))
+        inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
 
 
 def _refuse_unknown(config: Config, family: Any, model_type: str, catalog: Catalog) -> None:
