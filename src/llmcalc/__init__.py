@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LlmcalcError", "__version__", "model", "params", "vram"]
 
-_HOME = {"model": "llmcalc.api", "params": "llmcalc.api", "vram": "llmcalc.api", "LlmcalcError": "llmcalc.errors"}
+_HOME = {
+    "model": "llmcalc.api",
+    "params": "llmcalc.api",
+    "vram": "llmcalc.api",
+    "LlmcalcError": "llmcalc.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -173,7 +173,8 @@ class Catalog:
         if place.startswith("?"):
             choices = place[1:].split("|")
             raise UnknownNameError(
-                f"{name!r} fits several entries: {', '.join(choices)}.", f"Name one, for example {choices[0]!r}."
+                f"{name!r} fits several entries: {', '.join(choices)}.",
+                f"Name one, for example {choices[0]!r}.",
             )
         return file.entry(place)
 

@@ -143,7 +143,9 @@ def load_yaml(path: str) -> Any:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path} is not valid YAML: {reason}.", "Mend the line named.") from None
     except (RecursionError, ValueError) as error:
-        raise CatalogError(f"{path} can't be parsed: {error}.", "A catalog is a plain list of entries.") from None
+        raise CatalogError(
+            f"{path} can't be parsed: {error}.", "A catalog is a plain list of entries."
+        ) from None
 
 
 def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
@@ -157,7 +159,9 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
     if kind == "sources" and isinstance(raw, dict):
         raw = [{"name": name, **entry} if isinstance(entry, dict) else entry for name, entry in raw.items()]
     if not isinstance(raw, list):
-        raise CatalogError(f"{path}: {kind} must be a list of entries.", f"Write {kind}: followed by - name: ...")
+        raise CatalogError(
+            f"{path}: {kind} must be a list of entries.", f"Write {kind}: followed by - name: ..."
+        )
     schema = SCHEMAS[kind]
     checked: list[dict[str, Any]] = []
     wrong: list[str] = []
@@ -275,7 +279,9 @@ def _catalog_text(
         data.append(line)
         offset += len(line.encode()) + 1
     for key, places in folded.items():
-        if key not in index:  # "opt-13b" and "opt-1.3b" fold alike: only their exact spellings tell them apart
+        if (
+            key not in index
+        ):  # "opt-13b" and "opt-1.3b" fold alike: only their exact spellings tell them apart
             index[key] = next(iter(places.values())) if len(places) == 1 else "?" + "|".join(places)
     for word, names in ambiguous.items():
         for key in {str(word).lower(), fold(str(word))}:
@@ -312,6 +318,10 @@ def unresolved_sources(entries: Iterable[dict[str, Any]], known: Iterable[str]) 
     for entry in entries:
         cited = entry.get("sources", [])
         for text in cited.values() if isinstance(cited, dict) else cited:
-            if isinstance(text, str) and " " not in text.partition(":")[0] and text.partition(":")[0] not in names:
+            if (
+                isinstance(text, str)
+                and " " not in text.partition(":")[0]
+                and text.partition(":")[0] not in names
+            ):
                 missing.append(f"{entry['name']}: {text}")
     return missing

@@ -92,7 +92,7 @@ def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """
     import difflib
 
-    by_folded = {}
+    by_folded: dict[str, str] = {}
     for candidate in known:
         by_folded.setdefault(candidate.lower(), candidate)
     near = difflib.get_close_matches(name.lower(), by_folded, n=limit, cutoff=0.6)

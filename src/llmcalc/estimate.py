@@ -82,7 +82,7 @@ class Item:
         self.high = self.amounts if high is None else tuple(high)
         self.where = where
         self.phases = tuple(phases)
-        self.grade = worst_grade([grade, *(part.grade for part in items)]) if items else grade
+        self.grade: str = worst_grade([grade, *(part.grade for part in items)]) if items else grade
         self.formula = formula
         self.inputs = dict(inputs or {})
         self.source = source

@@ -50,8 +50,11 @@ class Device:
         """The same device with some memory kept by others."""
         if not reserve:
             return self
-        left = [max(0, value - reserve) for value in (self.usable_bytes, self.usable_low, self.usable_high)]
-        return Device(self.name, self.count, self.memory_bytes, *left, f"{self.basis}, less the reserve")
+        usable, low, high = (
+            max(0, value - reserve) for value in (self.usable_bytes, self.usable_low, self.usable_high)
+        )
+        basis = f"{self.basis}, less the reserve"
+        return Device(self.name, self.count, self.memory_bytes, usable, low, high, basis)
 
 
 def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
@@ -75,8 +78,12 @@ def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
         usable = driver - CUDA_RESERVE
         if entry.get("vendor") == "AMD":
             usable = driver
-        return driver, usable, usable - CUDA_RESERVE_SPREAD, usable + CUDA_RESERVE_SPREAD, (
-            "the driver's total less 600 MiB, assumed" if usable != driver else "the driver's total"
+        return (
+            driver,
+            usable,
+            usable - CUDA_RESERVE_SPREAD,
+            usable + CUDA_RESERVE_SPREAD,
+            ("the driver's total less 600 MiB, assumed" if usable != driver else "the driver's total"),
         )
     if not entry.get("memory_gb"):
         raise InputError(f"{name} has no memory size of its own in the catalog.", "Give a size: --gpu 64GiB.")
@@ -142,7 +149,9 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
     if not isinstance(text, str) or not text.strip():
         raise InputError(f"--gpu {text!r} names no GPU.", "Name one, such as rtx-4090, 8xh100-80gb or 24GiB.")
     if text.strip().lower() == "auto":
-        raise InputError("--gpu auto can't read this machine's GPUs.", "Name the card, such as rtx-4090, or its size.")
+        raise InputError(
+            "--gpu auto can't read this machine's GPUs.", "Name the card, such as rtx-4090, or its size."
+        )
     entry = catalog.lookup("gpus", text)
     if entry is not None:
         return device_of(entry)
@@ -150,7 +159,9 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
     if counted is not None:
         number, rest = counted
         if not 1 <= number <= MAX_GPUS:
-            raise InputError(f"--gpu {text[:60]!r} asks for {number} GPUs.", "Use 1 or more, such as 8xh100-80gb.")
+            raise InputError(
+                f"--gpu {text[:60]!r} asks for {number} GPUs.", "Use 1 or more, such as 8xh100-80gb."
+            )
         device = parse_gpu(rest, catalog)
         if device.count is not None:
             raise InputError(f"--gpu {text[:60]!r} gives two numbers.", "Write one, such as 8xh100-80gb.")
@@ -185,7 +196,8 @@ def parse_gpus(text: Any, catalog: Catalog) -> list[Device]:
         raise wrong[0]
     if wrong:
         raise UnknownNameError(
-            "\n".join(error.problem for error in wrong), " ".join(dict.fromkeys(error.remedy for error in wrong))
+            "\n".join(error.problem for error in wrong),
+            " ".join(dict.fromkeys(error.remedy for error in wrong)),
         )
     return devices
 
@@ -323,7 +335,11 @@ def place(inventory: Inventory, tp: int, pp: int, dp: int = 1) -> Placement:
             )
     for width in _kv_heads(inventory):
         if width % tp and tp % width:
-            allowed = [str(v) for v in divisors(next(iter(inventory.split.values()))) if not width % v or not v % width]
+            allowed = [
+                str(v)
+                for v in divisors(next(iter(inventory.split.values())))
+                if not width % v or not v % width
+            ]
             raise InputError(
                 f"--tp {tp} neither divides nor is a multiple of {width} KV heads of {inventory.name}.",
                 f"Use --tp {one_of(allowed[:10])}.",

@@ -42,7 +42,10 @@ class Call:
 
     def python(self) -> str:
         """The call of the Python API."""
-        words = [self._shown(value) if key == "model" else f"{key}={self._shown(value)}" for key, value in self.asked.items()]
+        words = [
+            self._shown(value) if key == "model" else f"{key}={self._shown(value)}"
+            for key, value in self.asked.items()
+        ]
         return f"llmcalc.{self.function}({', '.join(words)})"
 
     def shell(self) -> str:
@@ -241,7 +244,8 @@ class Report:
         return self.to_text()
 
     def __repr__(self) -> str:
-        return f"<{self.command} {self.model.get('name')}: {self.total_bytes} bytes, {self.verdict or self.grade}>"
+        name = self.model.get("name")
+        return f"<{self.command} {name}: {self.total_bytes} bytes, {self.grade}>"
 
 
 class Reports(Sequence[Report]):

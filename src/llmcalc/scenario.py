@@ -22,6 +22,10 @@ from llmcalc.units import (
 DEFAULT_CONTEXT = 8192
 MAX_SEQUENCES = 10**9
 ENGINES = ("none",)
+KEYWORDS = (
+    "allow_overlong", "bits", "context", "dp", "dtype", "engine", "gpu", "kv_dtype", "kv_dtype_k",
+    "kv_dtype_v", "max_model_len", "output", "pp", "prompt", "quant", "reserve", "sequences", "tp",
+)  # fmt: skip
 
 
 class Scenario:
@@ -87,10 +91,12 @@ def array_of(value: Any, what: str, most: int) -> Any:
     except (ValueError, OverflowError):
         raise InputError(f"{what} is a ragged list.", remedy) from None
     if array.size == 0 or array.dtype.kind not in "iuf":
-        raise InputError(f"{what} is an array of {array.dtype}, not of numbers." if array.size else f"{what} is empty.", remedy)
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or (array != np.floor(array)).any():
-            raise InputError(f"{what} holds values that are not whole numbers.", remedy)
+        raise InputError(
+            f"{what} is an array of {array.dtype}, not of numbers." if array.size else f"{what} is empty.",
+            remedy,
+        )
+    if array.dtype.kind == "f" and (not np.isfinite(array).all() or (array != np.floor(array)).any()):
+        raise InputError(f"{what} holds values that are not whole numbers.", remedy)
     least, largest = array.min(), array.max()
     if least < 1 or largest > most:
         raise InputError(f"{what} holds {least if least < 1 else largest}; allowed is 1 to {most:,}.", remedy)
@@ -111,8 +117,9 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
     catalog : Catalog
         For formats and GPUs.
     given : dict
-        Keywords of `llmcalc.vram`; None means not given.
+        Keywords of `llmcalc.vram`; absent or None means not given.
     """
+    given = {**dict.fromkeys(KEYWORDS), **given}
     scenario, problems = Scenario(), Problems()
     scenario.allow_overlong = bool(given["allow_overlong"])
     with problems:
@@ -143,7 +150,8 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
         engine = given["engine"]
         if engine not in (None, *ENGINES):
             raise InputError(
-                f"--engine {str(engine)[:40]!r} is not modelled.", "Use --engine none: the architecture's minimum."
+                f"--engine {str(engine)[:40]!r} is not modelled.",
+                "Use --engine none: the architecture's minimum.",
             )
     problems.check()
     return scenario
@@ -180,7 +188,8 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
     with problems:
         if given["quant"] is not None:
             raise InputError(
-                f"--quant {str(given['quant'])[:40]!r}: schemes are not known here.", "Use --bits, or --dtype."
+                f"--quant {str(given['quant'])[:40]!r}: schemes are not known here.",
+                "Use --bits, or --dtype.",
             )
     with problems:
         if given["bits"] is not None:
@@ -191,7 +200,11 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
         stated = given["dtype"] or inventory.dtype
         scenario.dtype_assumed = stated is None
         # A checkpoint may name a dtype that only a scheme explains; its weights are priced at 16 bit.
-        if given["dtype"] is None and stated is not None and not (catalog.lookup("formats", stated) or {}).get("weights"):
+        if (
+            given["dtype"] is None
+            and stated is not None
+            and not (catalog.lookup("formats", stated) or {}).get("weights")
+        ):
             stated, scenario.dtype_assumed = None, True
         scenario.dtype = find_format(stated or "bf16", catalog, "weights", "--dtype")
     for name, option in (("key", "kv_dtype_k"), ("value", "kv_dtype_v")):

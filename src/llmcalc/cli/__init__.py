@@ -12,6 +12,8 @@ import sys
 
 gc.disable()  # a short run allocates little; collecting while modules load costs a tenth of the start
 
+import contextlib  # noqa: E402
+
 import click  # noqa: E402
 
 from llmcalc._version import __version__  # noqa: E402
@@ -61,7 +63,9 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", prog_name="llmcalc", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
@@ -103,7 +107,9 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         if error.errno in (32, 22) and error.filename is None:
             return _quiet()
-        return _fail(f"{error.filename or 'Output'}: {error.strerror}.\nCheck the path and its permissions.", 2)
+        return _fail(
+            f"{error.filename or 'Output'}: {error.strerror}.\nCheck the path and its permissions.", 2
+        )
     except RecursionError:
         if "--debug" in words:
             raise
@@ -112,10 +118,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    try:
+    with contextlib.suppress(OSError, ValueError):
         click.echo(f"Error: {message}", err=True)
-    except (OSError, ValueError):
-        pass
     return code
 
 
@@ -128,11 +132,9 @@ def _usage(error: click.UsageError) -> str:
 
 def _quiet() -> int:
     """A closed pipe ends quietly: nothing is left to flush into it."""
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.close()
-    except OSError:
-        pass
-    sys.stdout = None  # type: ignore[assignment]
+    sys.stdout = None
     return 0
 
 
@@ -140,11 +142,9 @@ def main() -> None:
     """The console script."""
     code = run()
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError):
             if stream is not None:
                 stream.flush()
-        except OSError:
-            pass
     # Modules need no teardown at the end of a process: it costs as much as the estimate itself.
     os._exit(code)
 

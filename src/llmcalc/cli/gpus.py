@@ -22,7 +22,7 @@ _list_options = stack(
 @click.group("gpus", invoke_without_command=True, short_help="The catalog of GPUs.")
 @_list_options
 @click.pass_context
-def command(ctx: click.Context, **options: Any) -> int | None:
+def command(ctx: click.Context, /, **options: Any) -> int | None:
     """List the GPUs of the catalog; `llmcalc gpus show NAME` shows one.
 
     Memory is what the driver reports; usable is what a process can take.
@@ -98,8 +98,11 @@ def show(name: str, **options: Any) -> int:
     try:
         memory, usable, low, high, basis = usable_memory(entry)
         extra = {
-            "memory_bytes": memory, "usable_bytes": usable, "usable_range_bytes": [low, high], "usable_basis": basis,
-        }  # fmt: skip
+            "memory_bytes": memory,
+            "usable_bytes": usable,
+            "usable_range_bytes": [low, high],
+            "usable_basis": basis,
+        }
     except InputError as error:
         extra = {"usable_basis": error.problem}
     return show_entry(entry, extra, options, "gpus", lambda word: catalog.lookup("sources", word))

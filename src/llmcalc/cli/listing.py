@@ -78,12 +78,18 @@ def show_entry(
     if kind == "json":
         from llmcalc.render.data import dumps
 
-        write(dumps({"schema": 1, "command": what, "entry": entry, **extra, "sources": cited}), options["output_file"])
+        write(
+            dumps({"schema": 1, "command": what, "entry": entry, **extra, "sources": cited}),
+            options["output_file"],
+        )
         return 0
     rows: list[Row] = []
     for key, value in {**entry, **extra}.items():
         rows += _flat(key, value)
-    rows += [{"field": f"source {name}", "value": f"{one['title']}; {one['reference']}"} for name, one in cited.items()]
+    rows += [
+        {"field": f"source {name}", "value": f"{one['title']}; {one['reference']}"}
+        for name, one in cited.items()
+    ]
     write(_table(rows, kind), options["output_file"])
     return 0
 

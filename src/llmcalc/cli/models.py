@@ -9,7 +9,9 @@ import click
 from llmcalc.cli.options import list_output_options, stack
 
 _list_options = stack(
-    click.option("--search", metavar="WORD", help="Only those whose name, alias, maker or family has this word."),
+    click.option(
+        "--search", metavar="WORD", help="Only those whose name, alias, maker or family has this word."
+    ),
     click.option("--family", metavar="FAMILY", help="Only this model_type."),
     click.option("--organisation", metavar="NAME", help="Only this maker."),
     click.option("--min-params", metavar="N", help="At least this many parameters."),
@@ -22,7 +24,7 @@ _list_options = stack(
 @click.group("models", invoke_without_command=True, short_help="The catalog of models.")
 @_list_options
 @click.pass_context
-def command(ctx: click.Context, **options: Any) -> int | None:
+def command(ctx: click.Context, /, **options: Any) -> int | None:
     """List the models of the catalog; `llmcalc models show NAME` shows one.
 
     \b

@@ -30,10 +30,16 @@ def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 model_options = stack(
     click.argument("model", required=False),
-    click.option("--params", metavar="N", help="A bare number of parameters instead of a model: 13b, 7.24e9."),
-    click.option("--config", metavar="PATH|-", help="A config.json, a folder with one, or - for standard input."),
+    click.option(
+        "--params", metavar="N", help="A bare number of parameters instead of a model: 13b, 7.24e9."
+    ),
+    click.option(
+        "--config", metavar="PATH|-", help="A config.json, a folder with one, or - for standard input."
+    ),
     click.option("--assume", metavar="FAMILY", help="Read an unknown model_type as this family."),
-    click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file with models and GPUs of your own."),
+    click.option(
+        "--catalog", metavar="FILE", multiple=True, help="A YAML file with models and GPUs of your own."
+    ),
 )
 
 weight_options = stack(
@@ -46,7 +52,7 @@ workload_options = stack(
         "--context", "--ctx", "-ctx", "--seq-len", "context", metavar="TOKENS",
         help="Tokens of one sequence; k = 1024.  [model's limit, at most 8192]",
     ),
-    click.option("--max-model-len", metavar="TOKENS", help="The same, read as vLLM reads it: k = 1000, K = 1024."),
+    click.option("--max-model-len", metavar="TOKENS", help="The same as vLLM reads it: k = 1000, K = 1024."),
     click.option(
         "--sequences", "--batch", "--concurrency", "sequences", metavar="N", default="1", show_default=True,
         help="Sequences held at once, each of that length.",
@@ -54,7 +60,8 @@ workload_options = stack(
     click.option("--prompt", metavar="TOKENS", help="With --output, instead of --context."),
     click.option("--output", metavar="TOKENS", help="Tokens to generate; context = prompt + output."),
     click.option(
-        "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE", help="Format of keys and values.  [16 bit]"
+        "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE",
+        help="Format of keys and values.  [16 bit]",
     ),
     click.option("-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
     click.option("-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
@@ -62,9 +69,23 @@ workload_options = stack(
 )  # fmt: skip
 
 hardware_options = stack(
-    click.option("--engine", metavar="NAME", default="none", show_default=True, help="none: the architecture's minimum."),
-    click.option("--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."),
-    click.option("--reserve", metavar="SIZE", default="0", show_default=True, help="Memory that others use on each GPU."),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        default="none",
+        show_default=True,
+        help="none: the architecture's minimum.",
+    ),
+    click.option(
+        "--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."
+    ),
+    click.option(
+        "--reserve",
+        metavar="SIZE",
+        default="0",
+        show_default=True,
+        help="Memory that others use on each GPU.",
+    ),
     click.option("--tp", "--tensor-parallel-size", "tp", metavar="N", help="Tensor ranks.  [number of GPUs]"),
     click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Pipeline stages.  [1]"),
     click.option("--dp", "--data-parallel-size", "dp", metavar="N", help="Replicas.  [1]"),
@@ -76,7 +97,11 @@ _format = click.option(
 _json = click.option("--json", "json_", is_flag=True, help="Same as --format json.")
 _file = click.option("--output-file", metavar="FILE", help="Write there instead of to the terminal.")
 _units = click.option(
-    "--units", metavar="UNIT", default="gib", show_default=True, help=f"{', '.join(UNITS)}; JSON is always bytes."
+    "--units",
+    metavar="UNIT",
+    default="gib",
+    show_default=True,
+    help=f"{', '.join(UNITS)}; JSON is always bytes.",
 )
 
 list_output_options = stack(_format, _json, _file)
@@ -162,7 +187,9 @@ def write(text: str, file: str | None) -> None:
         with open(file, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
     except OSError as error:
-        raise InputError(f"--output-file {file}: {error.strerror}.", "Check the folder and its permissions.") from None
+        raise InputError(
+            f"--output-file {file}: {error.strerror}.", "Check the folder and its permissions."
+        ) from None
 
 
 def _encodable(text: str) -> bool:

@@ -14,7 +14,7 @@ SPAN_TOKENS = 4096
 
 def spans_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     """Rows by size: parameters, KV cache and state at 4,096 tokens in 16 bit, name."""
-    from llmcalc.memory.inference import Precision, kv_item, state_item
+    from llmcalc.memory.folds import Precision, kv_item, state_item
     from llmcalc.model.readers.catalog import read_entry
     from llmcalc.precision import Format
 

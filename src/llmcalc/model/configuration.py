@@ -108,7 +108,8 @@ class Config:
                 value = default
             if value is MISSING:
                 raise ConfigError(
-                    f"{self.label} lacks {key}.", f'Add "{key}" to it; every saved config.json of a model has it.'
+                    f"{self.label} lacks {key}.",
+                    f'Add "{key}" to it; every saved config.json of a model has it.',
                 )
         return self._checked(key, value)
 
@@ -116,11 +117,17 @@ class Config:
         most = MAX_LAYERS if key in LAYER_KEYS else MAX_SIZE
         shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{self.label}: {key} is {shown}, not a whole number.", f"Set {key} to an integer.")
+            raise ConfigError(
+                f"{self.label}: {key} is {shown}, not a whole number.", f"Set {key} to an integer."
+            )
         if value < least:
-            raise ConfigError(f"{self.label}: {key} is {shown}; it must be {least} or more.", f"Correct {key}.")
+            raise ConfigError(
+                f"{self.label}: {key} is {shown}; it must be {least} or more.", f"Correct {key}."
+            )
         if value > most:
-            raise ConfigError(f"{self.label}: {key} is {shown}; no model has more than {most:,}.", f"Correct {key}.")
+            raise ConfigError(
+                f"{self.label}: {key} is {shown}; no model has more than {most:,}.", f"Correct {key}."
+            )
         return value
 
     def optional(self, key: str) -> int | None:
@@ -148,14 +155,18 @@ class Config:
             return default
         if isinstance(value, bool) or value in (0, 1):
             return bool(value)
-        raise ConfigError(f"{self.label}: {key} is {value!r}, not true or false.", f"Set {key} to true or false.")
+        raise ConfigError(
+            f"{self.label}: {key} is {value!r}, not true or false.", f"Set {key} to true or false."
+        )
 
     def indices(self, key: str) -> frozenset[int]:
         """A list of layer indices; absent or null is empty."""
         value = self.lookup(key)
         if value is MISSING or value is None:
             return frozenset()
-        if not isinstance(value, list) or not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+        if not isinstance(value, list) or not all(
+            isinstance(v, int) and not isinstance(v, bool) for v in value
+        ):
             raise ConfigError(f"{self.label}: {key} is not a list of layer numbers.", f"Correct {key}.")
         return frozenset(value)
 
@@ -207,7 +218,9 @@ class Config:
                     self.unproven[key] = f"{key} comes from an unverified copy of the configuration"
                 return self._checked(key, value)
         if known is None:
-            raise ConfigError(f"{self.label} says neither layer_types nor {' nor '.join(keys)}.", f'Add "{keys[0]}".')
+            raise ConfigError(
+                f"{self.label} says neither layer_types nor {' nor '.join(keys)}.", f'Add "{keys[0]}".'
+            )
         return known
 
     # -- nested parts and the head --------------------------------------------------------------
@@ -295,7 +308,8 @@ def _head_dim(c: Config) -> int:
     hidden, heads = c.hidden_size, c.num_attention_heads
     if hidden % heads:
         raise ConfigError(
-            f"{c.label}: hidden_size {hidden} is no multiple of num_attention_heads {heads}, and there is no head_dim.",
+            f"{c.label}: hidden_size {hidden} is no multiple of num_attention_heads {heads}, "
+            "and there is no head_dim.",
             'Add "head_dim", or correct one of the two.',
         )
     return int(hidden // heads)

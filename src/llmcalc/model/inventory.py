@@ -59,7 +59,12 @@ class Tensor:
     __slots__ = ("dims", "dtype", "numel", "part", "role", "tag")
 
     def __init__(
-        self, role: str, dims: tuple[Dim, ...], part: str = "weight", tag: str = "main", dtype: str | None = None
+        self,
+        role: str,
+        dims: tuple[Dim, ...],
+        part: str = "weight",
+        tag: str = "main",
+        dtype: str | None = None,
     ) -> None:
         self.role, self.dims, self.part, self.tag, self.dtype = role, dims, part, tag, dtype
         numel = 1
@@ -135,7 +140,14 @@ class Op:
     __slots__ = ("active", "inp", "kind", "out", "role", "stored", "window")
 
     def __init__(
-        self, kind: str, role: str, out: Dim, inp: Dim, active: int = 1, stored: int = 1, window: int | None = None
+        self,
+        kind: str,
+        role: str,
+        out: Dim,
+        inp: Dim,
+        active: int = 1,
+        stored: int = 1,
+        window: int | None = None,
     ) -> None:
         self.kind, self.role, self.out, self.inp = kind, role, out, inp
         self.active, self.stored, self.window = active, stored, window
@@ -242,7 +254,10 @@ class Inventory:
     def count(self, *tags: str) -> int:
         """Elements of all tensors with one of these tags. [-]"""
         return sum(
-            group.count * tensor.numel for group in self.groups for tensor in group.tensors if tensor.tag in tags
+            group.count * tensor.numel
+            for group in self.groups
+            for tensor in group.tensors
+            if tensor.tag in tags
         )
 
     @property
@@ -326,7 +341,14 @@ class NamedTensor:
     __slots__ = ("component", "gguf", "layer", "name", "role", "shape", "tag")
 
     def __init__(
-        self, name: str, gguf: str | None, shape: tuple[int, ...], role: str, tag: str, component: str, layer: int | None
+        self,
+        name: str,
+        gguf: str | None,
+        shape: tuple[int, ...],
+        role: str,
+        tag: str,
+        component: str,
+        layer: int | None,
     ) -> None:
         self.name, self.gguf, self.shape, self.role, self.tag = name, gguf, shape, role, tag
         self.component, self.layer = component, layer

@@ -178,7 +178,13 @@ def mla(
 
 @builder
 def mlp(
-    hidden: int, ffn: int, *, gated: bool = True, bias: bool = False, fused: bool = False, transposed: bool = False
+    hidden: int,
+    ffn: int,
+    *,
+    gated: bool = True,
+    bias: bool = False,
+    fused: bool = False,
+    transposed: bool = False,
 ) -> Lowered:
     """A feed-forward layer of two matrices, or three with a gate; `fused` stores gate and up as one."""
     made = Lowered()
@@ -243,7 +249,14 @@ def moe(
 
 @builder
 def gated_delta_net(
-    hidden: int, key_heads: int, value_heads: int, key_dim: int, value_dim: int, kernel: int, *, state: str = "fp32"
+    hidden: int,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    kernel: int,
+    *,
+    state: str = "fp32",
 ) -> Lowered:
     """Gated DeltaNet: a recurrent state per value head and a short convolution before it.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmcalc.formula import Quantity, is_array, smaller, where
-from llmcalc.memory.inference import Profile
+from llmcalc.memory.folds import Profile
 
 LONGEST = 1 << 40
 """Where a search for the longest sequence stops. [tokens]"""
@@ -59,7 +59,8 @@ class Capacity:
     """
 
     __slots__ = (
-        "kv_budget_bytes", "kv_bytes_per_token", "kv_tokens", "max_concurrency", "max_context", "safe_context",
+        "kv_budget_bytes", "kv_bytes_per_token", "kv_tokens", "max_concurrency", "max_context",
+        "safe_context",
     )  # fmt: skip
 
     def __init__(self, **values: Quantity) -> None:

@@ -20,8 +20,13 @@ def _report(report: Any, units: str) -> str:
     lines = ["How these numbers come about", ""]
     for item in report.items:
         lines += _item(item, label(report, item), units, 0)
-    lines.append(f"total: the largest sum of what is alive: phase {report.peak.phase}, rank {report.peak.rank}.")
-    lines.append("Inputs as resolved: " + ", ".join(f"{k} = {_value(v)}" for k, v in report.scenario.items() if v is not None))
+    lines.append(
+        f"total: the largest sum of what is alive: phase {report.peak.phase}, rank {report.peak.rank}."
+    )
+    lines.append(
+        "Inputs as resolved: "
+        + ", ".join(f"{k} = {_value(v)}" for k, v in report.scenario.items() if v is not None)
+    )
     if report.device is not None:
         lines.append(f"{report.device.name}: usable memory is {report.device.basis}.")
     return "\n".join(lines) + "\n"

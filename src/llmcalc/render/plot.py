@@ -24,7 +24,9 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
         If matplotlib is missing, or the file's kind is unknown.
     """
     if file is not None and not file.lower().endswith(SUFFIXES):
-        raise InputError(f"--plot {file!r} has no known picture suffix.", f"Use one of {', '.join(SUFFIXES)}.")
+        raise InputError(
+            f"--plot {file!r} has no known picture suffix.", f"Use one of {', '.join(SUFFIXES)}."
+        )
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -39,7 +41,11 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
         _sweep(axes, report)
     else:
         _bars(axes, reports)
-    axes.set_title("   ".join([*report.header, *(report.placement if len(reports) == 1 else [])]), fontsize=10, loc="left")
+    axes.set_title(
+        "   ".join([*report.header, *(report.placement if len(reports) == 1 else [])]),
+        fontsize=10,
+        loc="left",
+    )
     axes.spines[["top", "right"]].set_visible(False)
     if file is not None:
         try:
@@ -58,18 +64,32 @@ def _bars(axes: Any, reports: Sequence[Any]) -> None:
     for number, item in enumerate(items):
         widths = [r[item.name].bytes_at_peak / GIB for r in reports]
         color = PALETTE[number % len(PALETTE)]
-        axes.barh(range(len(reports)), widths, left=left, color=color, label=label(reports[0], item), height=0.6)
+        axes.barh(
+            range(len(reports)), widths, left=left, color=color, label=label(reports[0], item), height=0.6
+        )
         left = [start + width for start, width in zip(left, widths, strict=True)]
     for number, report in enumerate(reports):
         if report.device is not None:
             usable = report.device.usable_bytes / GIB
-            axes.plot([usable, usable], [number - 0.42, number + 0.42], color="black", linewidth=2, label="usable" if not number else None)
+            axes.plot(
+                [usable, usable],
+                [number - 0.42, number + 0.42],
+                color="black",
+                linewidth=2,
+                label="usable" if not number else None,
+            )
         axes.text(left[number], number, f" {left[number]:.2f} GiB", va="center", fontsize=9)
     axes.set_yticks(range(len(reports)), names)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set_xlabel("GiB per GPU at the peak")
-    axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35 if len(reports) < 3 else -0.18))
+    axes.legend(
+        fontsize=8,
+        frameon=False,
+        ncols=4,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.35 if len(reports) < 3 else -0.18),
+    )
 
 
 def _sweep(axes: Any, report: Any) -> None:
@@ -83,7 +103,12 @@ def _sweep(axes: Any, report: Any) -> None:
     layers = [np.broadcast_to(np.ravel(item.bytes_at_peak), along.shape)[order] / GIB for item in items]
     axes.stackplot(along[order], layers, labels=[label(report, item) for item in items], colors=PALETTE)
     if report.device is not None:
-        axes.axhline(report.device.usable_bytes / GIB, color="black", linewidth=1.5, label=f"usable on {device_name(report)}")
+        axes.axhline(
+            report.device.usable_bytes / GIB,
+            color="black",
+            linewidth=1.5,
+            label=f"usable on {device_name(report)}",
+        )
     axes.set_xlabel("tokens of one sequence" if name == "context" else "sequences")
     axes.set_ylabel("GiB per GPU at the peak")
     axes.legend(fontsize=8, frameon=False, loc="upper left")

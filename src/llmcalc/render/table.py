@@ -25,7 +25,9 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
     else:
         head, rows, below = _device_rows(reports, units)
     numeric = [None] + ["right"] * (len(head) - 1) if len(reports) > 1 else None
-    table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=numeric or _align(head))
+    table = tabulate(
+        rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=numeric or _align(head)
+    )
     placed = reports[0].placement if len(reports) == 1 else []
     title = "   ".join([*reports[0].header, *placed])
     return _framed(kind, title, table, [*below, reproduce(reports[0])])
@@ -96,7 +98,9 @@ def _csv(reports: Sequence[Any], units: str) -> str:
     out = io.StringIO()
     unit = DISPLAY[units][0]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "gpu", "item", f"peak_{unit}", f"low_{unit}", f"high_{unit}", "where", "grade", "note"])
+    writer.writerow(
+        ["model", "gpu", "item", f"peak_{unit}", f"low_{unit}", f"high_{unit}", "where", "grade", "note"]
+    )
     for report in reports:
         device = report.device.name if report.device is not None else ""
         name = report.model["name"]

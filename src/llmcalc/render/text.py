@@ -85,7 +85,8 @@ def _items(report: Any, units: str) -> list[str]:
         notes = _wrap(item.note, note_width)
         mark = unit if index == 0 else ""
         lines.append(
-            f"  {name:<{name_width}} {value:>{value_width}} {mark:<4}{part} {notes[0]:<{note_width}} {item.grade}"
+            f"  {name:<{name_width}} {value:>{value_width}} {mark:<4}{part} "
+            f"{notes[0]:<{note_width}} {item.grade}"
         )
         indent = " " * (2 + name_width + 1 + value_width + 5 + len(part) + 1)
         lines += [f"{indent}{note}" for note in notes[1:]]
@@ -103,7 +104,9 @@ def _total(report: Any, units: str) -> list[str]:
     lines = [text]
     runtime = [item for item in report.items if item.name == "runtime"]
     if runtime:
-        lines.append(f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   what the architecture needs, no runtime")
+        lines.append(
+            f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   the architecture's need, no runtime"
+        )
     if report.gpus > 1:
         lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
     return lines
@@ -165,7 +168,10 @@ def _neighbours(report: Any, units: str) -> list[str]:
         return []
     totals = [total for _, total in report.neighbours]
     bits = report.scenario["bits"]
-    smallest, largest = min(report.neighbours, key=lambda row: row[1]), max(report.neighbours, key=lambda row: row[1])
+    smallest, largest = (
+        min(report.neighbours, key=lambda row: row[1]),
+        max(report.neighbours, key=lambda row: row[1]),
+    )
     nearest = report.neighbours[0][0]
     lines = _wrap(
         f"{len(totals)} real models of this size at {bits:g} bits with 4,096 tokens of 16-bit KV cache and a "
@@ -173,7 +179,11 @@ def _neighbours(report: Any, units: str) -> list[str]:
         f"({smallest[0]}, {largest[0]}).",
         WIDTH - 4,
     )
-    return [*[f"  {line}" for line in lines], "  Name the model for an exact figure:", f"    llmcalc vram {nearest} --bits {bits:g}"]
+    return [
+        *[f"  {line}" for line in lines],
+        "  Name the model for an exact figure:",
+        f"    llmcalc vram {nearest} --bits {bits:g}",
+    ]
 
 
 def _conventions(inventory: Any) -> list[str]:
@@ -185,7 +195,9 @@ def _conventions(inventory: Any) -> list[str]:
         rows.append(("without embedding", inventory.params - embedding, "Kaplan's N"))
         head = roles.get("unembedding", 0)
         if head:
-            rows.append(("without both", inventory.params - embedding - head, "neither embedding nor unembedding"))
+            rows.append(
+                ("without both", inventory.params - embedding - head, "neither embedding nor unembedding")
+            )
     if inventory.routed_params:
         rows.append(("routed experts", inventory.routed_params, "all of them"))
         rows.append(("active", inventory.active_params, "per token, embeddings included"))
@@ -206,7 +218,16 @@ def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
             longest = f"{capacity.max_context:,}" if capacity.max_context < 1 << 40 else "any"
         verdict = verdict_of(report) if is_array(report.verdict) else VERDICTS[report.verdict]
         usable = bare(report.device.usable_bytes, units)
-        rows.append((device_name(report), usable, bare(report.total_bytes, units), verdict, bare(report.headroom_bytes, units), longest))
+        rows.append(
+            (
+                device_name(report),
+                usable,
+                bare(report.total_bytes, units),
+                verdict,
+                bare(report.headroom_bytes, units),
+                longest,
+            )
+        )
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [*_heading(reports[0], placed=False), ""]
     for number, row in enumerate([head, *rows]):

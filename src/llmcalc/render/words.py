@@ -21,7 +21,7 @@ VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CL
 
 def label(report: Any, item: Any) -> str:
     """How an item is called in a table."""
-    text = LABELS.get(item.name, item.name)
+    text = LABELS.get(item.name, str(item.name))
     if item.name == "kv_cache":
         key, value = report.scenario.get("kv_dtype_k"), report.scenario.get("kv_dtype_v")
         if key:
@@ -46,12 +46,20 @@ def bare(value: Any, units: str, digits: int = 2) -> str:
 
 def visible(report: Any) -> list[Any]:
     """Items worth a line: those that hold something, and those always expected."""
-    return [item for item in report.items if is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights"]
+    return [
+        item
+        for item in report.items
+        if is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights"
+    ]
 
 
 def assumptions(report: Any) -> str:
     """What was assumed, in a few words."""
-    assumed = [f"{LABELS.get(item.name, item.name)} ({item.note})" for item in report.items if item.grade == "assumed"]
+    assumed = [
+        f"{LABELS.get(item.name, item.name)} ({item.note})"
+        for item in report.items
+        if item.grade == "assumed"
+    ]
     return "; ".join(assumed) or "none"
 
 

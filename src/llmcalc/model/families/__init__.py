@@ -28,9 +28,8 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, did_you_mean
 from llmcalc.model.configuration import Config
 from llmcalc.model.inventory import Group
-from llmcalc.model.layers import Block, embedding, lower, norm
+from llmcalc.model.layers import Block, embedding, lower, norm, projection
 from llmcalc.model.layers import head as unembedding
-from llmcalc.model.layers import projection
 
 
 def known() -> list[str]:
@@ -56,7 +55,9 @@ def load(model_type: str, label: str, assumed: bool = False) -> ModuleType:
     near = did_you_mean(name[:60], known())
     nearest = f" The nearest is {near[0]}." if near else ""
     if assumed:
-        raise ConfigError(f"--assume {model_type[:60]!r} is no known family.{nearest}", f"Use one of {', '.join(known())}.")
+        raise ConfigError(
+            f"--assume {model_type[:60]!r} is no known family.{nearest}", f"Use one of {', '.join(known())}."
+        )
     raise ConfigError(
         f"{label}: model_type {model_type[:60]!r} is unknown.{nearest}",
         f"If it is built like a known family, say so: --assume {near[0] if near else 'llama'}.",
@@ -83,9 +84,13 @@ def decoder(family: ModuleType, c: Config, outer: Config | None = None, root: st
     `outer` is the configuration that decides the head, where `c` is a nested part of it; `root`
     stands before all its Hugging Face names.
     """
-    c.check("hidden_size", "num_hidden_layers", "vocab_size", *getattr(family, "CHECK", ("num_attention_heads",)))
+    c.check(
+        "hidden_size", "num_hidden_layers", "vocab_size", *getattr(family, "CHECK", ("num_attention_heads",))
+    )
     embed: Block = family.embed(c) if hasattr(family, "embed") else embedding(c.vocab_size, c.hidden_size)
-    head: Block = family.head(c) if hasattr(family, "head") else norm("final_norm", c.hidden_size) + unembed(c, outer)
+    head: Block = (
+        family.head(c) if hasattr(family, "head") else norm("final_norm", c.hidden_size) + unembed(c, outer)
+    )
     names = getattr(family, "NAMES", {})
     prefix = f"{root}{getattr(family, 'PREFIX', 'model.layers.{layer}')}."
     return [
@@ -125,7 +130,9 @@ def unembed(c: Config, outer: Config | None = None, *, bias: bool = False, width
     width = width or c.hidden_size
     architecture = top.architecture
     if architecture.endswith(("ForSequenceClassification", "ForTokenClassification")):
-        return projection("classifier", top.labels, width, architecture.endswith("TokenClassification"), "labels")
+        return projection(
+            "classifier", top.labels, width, architecture.endswith("TokenClassification"), "labels"
+        )
     if architecture.endswith("Model") and not architecture.endswith("LMHeadModel"):
         return ()
     return unembedding(c.vocab_size, width, tied=top.flag("tie_word_embeddings"), bias=bias)

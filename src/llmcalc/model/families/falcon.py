@@ -47,7 +47,13 @@ def block(c: Config, layer: int) -> Block:
     return (
         made
         + gqa(
-            c.hidden_size, c.num_attention_heads, kv_heads(c), c.head_dim, bias=bias, out_bias=bias, fused=True
+            c.hidden_size,
+            c.num_attention_heads,
+            kv_heads(c),
+            c.head_dim,
+            bias=bias,
+            out_bias=bias,
+            fused=True,
         )
         + mlp(c.hidden_size, c.optional("ffn_hidden_size") or 4 * c.hidden_size, gated=False, bias=bias)
     )

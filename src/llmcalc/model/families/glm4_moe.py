@@ -1,4 +1,7 @@
-"""GLM 4.5 to 4.7: biases on query, key and value, q/k norms in the large one; dense first layers, then experts."""
+"""GLM 4.5 to 4.7: biases on query, key and value; q/k norms in the large one.
+
+Dense first layers, then experts with a shared one.
+"""
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families.deepseek_v2 import feed_forward

@@ -28,7 +28,9 @@ def block(c: Config, layer: int) -> Block:
         norm("attn_norm", c.hidden_size, bias=True)
         + gqa(c.hidden_size, heads, heads, c.head_dim, bias=True, out_bias=True, fused=True, transposed=True)
         + norm("ffn_norm", c.hidden_size, bias=True)
-        + mlp(c.hidden_size, c.optional("n_inner") or 4 * c.hidden_size, gated=False, bias=True, transposed=True)
+        + mlp(
+            c.hidden_size, c.optional("n_inner") or 4 * c.hidden_size, gated=False, bias=True, transposed=True
+        )
     )
 
 

@@ -8,7 +8,9 @@ def block(c: Config, layer: int) -> Block:
     bias = c.flag("attention_bias")
     return (
         norm("attn_norm", c.hidden_size)
-        + gqa(c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, bias=bias, out_bias=bias)
+        + gqa(
+            c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, bias=bias, out_bias=bias
+        )
         + norm("ffn_norm", c.hidden_size)
         + mlp(c.hidden_size, c.intermediate_size, bias=c.flag("mlp_bias"))
     )

@@ -2,9 +2,9 @@
 
 from llmcalc.errors import ConfigError
 from llmcalc.model.configuration import Config
+from llmcalc.model.families import unembed
 from llmcalc.model.layers import Block, norm
 from llmcalc.model.layers import mamba2 as mixer
-from llmcalc.model.families import unembed
 
 PREFIX = "backbone.layers.{layer}"
 CHECK = ("num_heads", "head_dim")
@@ -26,7 +26,8 @@ def block(c: Config, layer: int) -> Block:
     heads, width = c.size("num_heads"), c.size("head_dim")
     if c.lookup("expand") is not None and heads * width != c.size("expand") * c.hidden_size:
         raise ConfigError(
-            f"{c.label}: num_heads {heads} x head_dim {width} is not expand {c.expand} x hidden_size {c.hidden_size}.",
+            f"{c.label}: num_heads {heads} x head_dim {width} is not "
+            f"expand {c.expand} x hidden_size {c.hidden_size}.",
             "Make them agree.",
         )
     return norm("mixer_norm", c.hidden_size) + mixer(

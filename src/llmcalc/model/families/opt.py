@@ -23,7 +23,9 @@ PADDING_ROWS = 2
 
 def embed(c: Config) -> Block:
     width = c.optional("word_embed_proj_dim") or c.hidden_size
-    table = embedding(c.vocab_size, width) + positions(c.max_position_embeddings + PADDING_ROWS, c.hidden_size)
+    table = embedding(c.vocab_size, width) + positions(
+        c.max_position_embeddings + PADDING_ROWS, c.hidden_size
+    )
     return table if width == c.hidden_size else table + projection("project_in", c.hidden_size, width)
 
 
@@ -43,7 +45,9 @@ def head(c: Config) -> Block:
     width = c.optional("word_embed_proj_dim") or c.hidden_size
     made: Block = ()
     if c.flag("do_layer_norm_before", True) and not c.flag("_remove_final_layer_norm"):
-        made += norm("final_norm", c.hidden_size, bias=True, weight=c.flag("layer_norm_elementwise_affine", True))
+        made += norm(
+            "final_norm", c.hidden_size, bias=True, weight=c.flag("layer_norm_elementwise_affine", True)
+        )
     if width != c.hidden_size:
         made += projection("project_out", width, c.hidden_size)
     return made + unembed(c, width=width)

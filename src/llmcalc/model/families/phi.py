@@ -4,7 +4,12 @@ from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
 from llmcalc.model.layers import Block, gqa, mlp, norm
 
-NAMES = {"output": "self_attn.dense", "up": "mlp.fc1", "down": "mlp.fc2", "final_norm": "model.final_layernorm"}
+NAMES = {
+    "output": "self_attn.dense",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+    "final_norm": "model.final_layernorm",
+}
 
 
 def block(c: Config, layer: int) -> Block:

@@ -11,8 +11,6 @@ def block(c: Config, layer: int) -> Block:
     heads = c.num_attention_heads
     return (
         norm("attn_norm", c.hidden_size, bias=True)
-        + gqa(
-            c.hidden_size, heads, c.optional("n_head_kv") or heads, c.head_dim, bias=True, out_bias=True
-        )
+        + gqa(c.hidden_size, heads, c.optional("n_head_kv") or heads, c.head_dim, bias=True, out_bias=True)
         + mlp(c.hidden_size, c.optional("n_inner") or 4 * c.hidden_size, gated=False, bias=True)
     )

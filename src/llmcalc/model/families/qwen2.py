@@ -21,7 +21,12 @@ def block(c: Config, layer: int) -> Block:
     return (
         norm("attn_norm", c.hidden_size)
         + gqa(
-            c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, bias=True, window=window(c, layer)
+            c.hidden_size,
+            c.num_attention_heads,
+            c.num_key_value_heads,
+            c.head_dim,
+            bias=True,
+            window=window(c, layer),
         )
         + norm("ffn_norm", c.hidden_size)
         + mlp(c.hidden_size, c.intermediate_size)

@@ -35,7 +35,11 @@ def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Invento
         If it can't be read, is not JSON, or does not describe a known model.
     """
     if path == "-":
-        text, label, name = _decode(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"), "standard input", "stdin"
+        text, label, name = (
+            _decode(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"),
+            "standard input",
+            "stdin",
+        )
     else:
         file = _file_of(path)
         text, label = _decode(_bytes_of(file), file), file
@@ -63,11 +67,15 @@ def _file_of(path: str) -> str:
 def _bytes_of(path: str) -> bytes:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{path} is not a regular file.", "Give a config.json, or - for standard input.")
+            raise ConfigError(
+                f"{path} is not a regular file.", "Give a config.json, or - for standard input."
+            )
         with open(path, "rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path} can't be read: {error.strerror}.", "Check the path and its permissions.") from None
+        raise ConfigError(
+            f"{path} can't be read: {error.strerror}.", "Check the path and its permissions."
+        ) from None
 
 
 def _decode(data: bytes, label: str) -> str:
@@ -135,8 +143,9 @@ def read_dict(
 
     Examples
     --------
-    >>> llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-    ...          "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}
+    >>> llama = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+    ...          "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
+    ...          "vocab_size": 128256}
     >>> read_dict(llama, Catalog()).params
     8030261248
     """
@@ -144,7 +153,9 @@ def read_dict(
         raise ConfigError(f"{label} has keys that are not text.", "Give the model's config.json.")
     model_type = assume or raw.get("model_type")
     if not isinstance(model_type, str) or not model_type:
-        raise ConfigError(f"{label} does not say its model_type.", "Add it, or name the family: --assume llama.")
+        raise ConfigError(
+            f"{label} does not say its model_type.", "Add it, or name the family: --assume llama."
+        )
     family = families.load(model_type, label, assumed=assume is not None)
     known = catalog.lookup("class_defaults", model_type) or {}
     config = Config(raw, label, known.get("defaults"), known.get("renames"), trusted=trusted)
@@ -186,7 +197,8 @@ def _warn(inventory: Inventory, config: Config) -> None:
     if isinstance(quantized, dict):
         method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
         inventory.warnings.append(
-            f"The configuration says the checkpoint is quantized ({method}); weights are priced at 16 bit here."
+            f"The checkpoint is quantized ({method}), says the configuration; "
+            "weights are priced at 16 bit here."
         )
     shaping = {key: value for key, value in inventory.defaulted.items() if not isinstance(value, bool)}
     if shaping and inventory.source == "config":
@@ -211,7 +223,7 @@ def _refuse_unknown(config: Config, family: Any, model_type: str, catalog: Catal
                 unknown.append(f"{key} = {str(value)[:40]}")
     if unknown:
         raise ConfigError(
-            f"{config.label} has keys that could shape memory and that the family {model_type} does not know: "
+            f"{config.label} has keys that could shape memory and that {model_type} does not know: "
             f"{', '.join(sorted(unknown)[:8])}.",
             f"Remove them if they do not matter, or read it as the plain family: --assume {model_type}.",
         )

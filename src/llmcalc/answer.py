@@ -1,0 +1,270 @@
+"""From a resolved scenario to a report: items, peak, capacity, neighbours, heading.
+
+One function a question; `llmcalc.api` is their public face.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
+from llmcalc.formula import is_array
+from llmcalc.hardware import Device, Placement, place, smallest_cards
+from llmcalc.memory import folds, inference, spans
+from llmcalc.model.inventory import Inventory
+from llmcalc.planning.solve import capacity
+from llmcalc.precision import Format, find_format
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+from llmcalc.units import format_count, parse_decimal, whole_or_fraction
+
+
+def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
+    """Tensor ranks, stages and replicas for a device: with N GPUs and no placement, tp = N."""
+    count = device.count if device else None
+    tp, pp, dp = scenario.tp, scenario.pp, scenario.dp
+    if count is not None and tp is None and pp is None and dp is None:
+        tp = count
+    elif count is not None:
+        rest, over = divmod(count, (tp or 1) * (pp or 1) * (dp or 1))
+        if over or not rest or (rest > 1 and tp is not None and pp is not None and dp is not None):
+            raise InputError(
+                f"tp {tp or 1} x pp {pp or 1} x dp {dp or 1} does not use the {count} GPUs of --gpu.",
+                "Make the product equal the number of GPUs.",
+            )
+        if dp is None:
+            dp = rest
+        elif tp is None:
+            tp = rest
+        elif pp is None:
+            pp = rest
+    return place(inventory, tp or 1, pp or 1, dp or 1)
+
+
+def model_report(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
+) -> Report:
+    """The architecture's minimum of a known model plus an assumed runtime."""
+    placement = _placement(inventory, scenario, device)
+    bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    label = f"{float(bits):g}-bit" if scenario.bits is not None else scenario.dtype.name
+    assumed = scenario.bits is not None or scenario.dtype_assumed
+    precision = folds.Precision(
+        bits,
+        label,
+        "assumed" if assumed else "exact",
+        _model_dtype(scenario, book),
+        scenario.key,
+        scenario.value,
+    )
+    items = folds.model_items(inventory, placement, precision, scenario.context, scenario.sequences)
+    report = _report("vram", inventory, scenario, placement, items, device)
+    report.scenario["dtype"] = label
+    if scenario.dtype_assumed and scenario.bits is None:
+        report.scenario["dtype_assumed"] = True
+    report.header = [
+        inventory.title,
+        f"{_size(inventory)} params",
+        label + (" (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""),
+    ]
+    report.header.append(_workload(scenario))
+    report.placement = _ranks(placement)
+    report.warnings += inventory.warnings
+    report.warnings += [f"{reason}." for key, reason in inventory.unproven.items() if key != "context"]
+    if scenario.bits is not None:
+        report.hints.append(
+            f"Real {float(bits):g}-bit formats add scales and leave some tensors in 16 bit; "
+            f"this counts {float(bits):g} bits for all."
+        )
+    if device is not None:
+        _attach_capacity(report, inventory, placement, precision, scenario, device)
+    elif not is_array(report.total_bytes):
+        report.cards = smallest_cards(int(report.range_bytes[1]), book)
+    return report
+
+
+def _model_dtype(scenario: Scenario, book: Catalog) -> Format:
+    """The dtype of states kept "in the model's dtype": 16 bit where weights are quantized."""
+    if scenario.bits is None and scenario.dtype.bits >= 16:
+        return scenario.dtype
+    return find_format("bf16", book, "weights", "--dtype")
+
+
+def _attach_capacity(
+    report: Report,
+    inventory: Inventory,
+    placement: Placement,
+    precision: folds.Precision,
+    scenario: Scenario,
+    device: Device,
+) -> None:
+    """Solve for the longest context and the most sequences."""
+    fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
+    stages = range(placement.pp)
+    budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
+    safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
+    limit = None if scenario.allow_overlong else inventory.context
+    found = folds.profiles(inventory, placement, precision)
+    report.capacity = capacity(found, budgets, safe, scenario.context, scenario.sequences, limit)
+    report.context_limit = inventory.context
+
+
+def count_report(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
+) -> Report:
+    """The rule of thumb, with the span of real models of that size beside it."""
+    placement = _placement(inventory, scenario, device)
+    bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    factor = _factor(given["overhead"])
+    number = inventory.params
+    neighbours, low, high = _span(number, bits, book)
+    shares = placement.gpus
+    low, high = low // shares, -(-high // shares)
+    items = folds.count_items(number, bits, factor, low, high, shares)
+    placement_of_one = Placement(1, 1, 1, 0)
+    report = _report("vram", inventory, scenario, placement_of_one, items, device)
+    numerator, denominator = factor.as_integer_ratio()
+    for name in ("context", "sequences", "kv_dtype_k", "kv_dtype_v"):
+        report.scenario.pop(name)
+    report.scenario |= {
+        "bits": float(bits), "overhead": numerator / denominator, "tp": placement.tp, "pp": placement.pp,
+        "dp": placement.dp,
+    }  # fmt: skip
+    label = f"{float(bits):g}-bit weights" + (
+        " (assumed)" if scenario.bits is None and given["dtype"] is None else ""
+    )
+    report.header = [inventory.title, label, f"rule of thumb  N x M x {numerator / denominator:g}"]
+    report.placement = _ranks(placement)
+    asked = [
+        key
+        for key in ("context", "max_model_len", "prompt", "kv_dtype", "kv_dtype_k", "kv_dtype_v")
+        if given[key]
+    ]
+    if asked or (is_array(given["sequences"]) or given["sequences"] not in (None, 1, "1")):
+        report.warnings.append(
+            "A bare count has no layers, so context, sequences and KV dtype do not change the rule of "
+            "thumb; name the model."
+        )
+    report.neighbours = neighbours
+    if device is None:
+        report.cards = smallest_cards(int(report.total_bytes), book)
+    return report
+
+
+def _factor(value: Any) -> Any:
+    """The overhead factor, exactly."""
+    if value is None:
+        return whole_or_fraction(6, 5)
+    text = (
+        value
+        if isinstance(value, str)
+        else repr(float(value))
+        if isinstance(value, (int, float))
+        else str(value)
+    )
+    parsed = parse_decimal(text)
+    if parsed is None or parsed[0] < parsed[1] or parsed[0] > 100 * parsed[1]:
+        raise InputError(f"--overhead is {value!r}.", "Use a factor from 1 to 100, such as 1.2.")
+    return whole_or_fraction(*parsed)
+
+
+def _span(number: int, bits: Any, book: Catalog) -> tuple[list[tuple[str, int]], int, int]:
+    """Totals of real models of about that size at these bits, and what comes on top of their weights."""
+    found = spans.near(number, book)
+    found.sort(key=lambda row: abs(row[0] - number))
+    totals = [(name, inference.weight_bytes(size, bits) + kept + folds.RUNTIME) for size, kept, name in found]
+    if not found:
+        return totals, 0, 2 * inference.weight_bytes(number, bits)
+    extras = [kept for _, kept, _ in found]
+    return totals, min(extras) + folds.RUNTIME_LOW, max(extras) + folds.RUNTIME_HIGH
+
+
+def _size(inventory: Inventory) -> str:
+    total = format_count(inventory.params)
+    if inventory.routed_params:
+        return f"{total} ({format_count(inventory.active_params)} active)"
+    return total
+
+
+def _workload(scenario: Scenario) -> str:
+    many = (
+        f"{len(scenario.sequences):,} values" if is_array(scenario.sequences) else f"{scenario.sequences:,}"
+    )
+    tokens = (
+        f"{scenario.context.size:,} contexts"
+        if is_array(scenario.context)
+        else f"{scenario.context:,} tokens"
+    )
+    return f"{many} x {tokens}"
+
+
+def _ranks(placement: Placement) -> list[str]:
+    parts = [
+        f"{name} {n}"
+        for name, n in (("tp", placement.tp), ("pp", placement.pp), ("dp", placement.dp))
+        if n > 1
+    ]
+    return [" ".join(parts)] if parts else []
+
+
+def _report(
+    command: str,
+    inventory: Inventory,
+    scenario: Scenario,
+    placement: Placement,
+    items: list[Item],
+    device: Device | None,
+) -> Report:
+    report = Report(command, items, find_peak(items, placement.ranks, INFERENCE_PHASES))
+    report.model = {
+        "name": inventory.name,
+        "params": inventory.params,
+        "active_params": inventory.active_params,
+        "stored_params": inventory.stored_params,
+        "source": inventory.source,
+    }
+    report.scenario = {
+        "dtype": scenario.dtype.name,
+        "bits": None if scenario.bits is None else float(scenario.bits),
+        "context": scenario.context,
+        "sequences": scenario.sequences,
+        "prompt": scenario.prompt,
+        "output": scenario.output,
+        "kv_dtype_k": scenario.key.name,
+        "kv_dtype_v": scenario.value.name,
+        "engine": scenario.engine,
+        "gpu": None if device is None else device.name,
+        "reserve": scenario.reserve,
+        "tp": placement.tp,
+        "pp": placement.pp,
+        "dp": placement.dp,
+        "allow_overlong": scenario.allow_overlong,
+    }
+    report.device = device
+    report.gpus = placement.gpus * placement.dp
+    return report
+
+
+def params_report(inventory: Inventory, scenario: Scenario) -> Report:
+    """Parameters by role, with their bytes."""
+    width = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    items = [
+        Item(
+            role,
+            [inference.weight_bytes(number, width)],
+            grade="assumed" if scenario.dtype_assumed or scenario.bits is not None else "exact",
+            formula="sum of tensors",
+            inputs={"parameters": number, "bits": width},
+            note=f"{number:,}",
+        )
+        for role, number in inventory.by_role().items()
+    ]
+    report = _report("params", inventory, scenario, Placement(1, 1, 1, inventory.layers), items, None)
+    report.scenario = {key: report.scenario[key] for key in ("dtype", "bits")}
+    label = scenario.dtype.name if scenario.bits is None else f"{float(width):g}-bit"
+    report.header = [inventory.title, f"{_size(inventory)} params", label]
+    report.inventory = inventory
+    report.warnings += inventory.warnings
+    return report
