@@ -172,11 +172,11 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
             wrong.append(f"{where}: not a mapping of fields")
             continue
         try:
-            model = schema.model_validate(entry)
+            schema.model_validate(entry)
         except pydantic.ValidationError as error:
             wrong.extend(f"{where}, {_reason(problem, schema)}" for problem in error.errors())
             continue
-        checked.append(model.model_dump(exclude_defaults=True) | {"name": model.name})
+        checked.append({key: value for key, value in entry.items() if value is not None})
     if wrong:
         raise CatalogError("\n".join(wrong[:12]), "Mend the fields named; docs/catalogs.md lists them all.")
     return checked
