@@ -242,9 +242,48 @@ def _report(
         "dp": placement.dp,
         "allow_overlong": scenario.allow_overlong,
     }
+    report.read_from = inventory.origin
+    report.origins = _origins(inventory, scenario)
     report.device = device
     report.gpus = placement.gpus * placement.dp
     return report
+
+
+def _origins(inventory: Inventory, scenario: Scenario) -> dict[str, str]:
+    """Where each input came from, for ``--explain``."""
+    weights = "given" if scenario.bits is not None or "dtype" in scenario.stated else "the checkpoint's dtype"
+    if scenario.dtype_assumed and scenario.bits is None:
+        weights = "assumed: 16 bit"
+    cache = "given" if scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"} else "default: 16 bit"
+    asked = scenario.stated & {"context", "max_model_len", "prompt", "output"}
+    tokens = "given" if asked else "default: the model's limit, at most 8,192"
+    origins = {
+        "bits": weights,
+        "bytes_per_parameter": weights,
+        "dtype": weights,
+        "bytes_per_element": cache,
+        "row_bytes": cache,
+        "kv_dtype_k": cache,
+        "kv_dtype_v": cache,
+        "tokens": tokens,
+        "positions": tokens,
+        "context": tokens,
+        "overhead": "given" if "overhead" in scenario.stated else "default",
+    }
+    for name in (
+        "sequences",
+        "gpu",
+        "reserve",
+        "tp",
+        "pp",
+        "dp",
+        "engine",
+        "prompt",
+        "output",
+        "allow_overlong",
+    ):
+        origins[name] = "given" if name in scenario.stated else "default"
+    return origins
 
 
 def params_report(inventory: Inventory, scenario: Scenario) -> Report:

@@ -19,8 +19,6 @@ __all__ = ["model", "params", "vram"]
 ModelLike = Any
 """An `Inventory`, a catalog name, alias or Hugging Face id, a path, a count such as ``13b``, or a dict."""
 
-VRAM_DEFAULTS: dict[str, Any] = {"sequences": 1, "engine": "none", "reserve": 0, "allow_overlong": False}
-
 
 def _catalog(files: str | Sequence[str] | Catalog | None) -> Catalog:
     if isinstance(files, Catalog):
@@ -71,15 +69,15 @@ def vram(
     overhead: Any = None,
     context: Any = None,
     max_model_len: Any = None,
-    sequences: Any = 1,
+    sequences: Any = None,
     prompt: Any = None,
     output: Any = None,
     kv_dtype: str | None = None,
     kv_dtype_k: str | None = None,
     kv_dtype_v: str | None = None,
-    engine: str | None = "none",
+    engine: str | None = None,
     gpu: Any = None,
-    reserve: Any = 0,
+    reserve: Any = None,
     tp: Any = None,
     pp: Any = None,
     dp: Any = None,
@@ -104,17 +102,17 @@ def vram(
     context, max_model_len : int, str or ndarray, optional
         Tokens of one sequence; the smaller of the model's limit and 8,192. [tokens]
     sequences : int or ndarray
-        Sequences held at once. [-]
+        Sequences held at once; 1. [-]
     prompt, output : int or str, optional
         Instead of the context, which is their sum. [tokens]
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
-        ``none``: the architecture's minimum plus an assumed runtime.
+        ``none`` (the default): the architecture's minimum plus an assumed runtime.
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each.
     reserve : int or str
-        Memory that others use on each GPU. [B]
+        Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional
         Tensor ranks, pipeline stages, replicas; with N GPUs and none given, ``tp = N``. [-]
     allow_overlong : bool
@@ -165,7 +163,7 @@ def vram(
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
     for report in reports:
-        _sign(report, Call("vram", asked, VRAM_DEFAULTS), book)
+        _sign(report, Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)
 
 
@@ -215,5 +213,5 @@ def params(
     inventory = readers.read_only(model, params, config, assume, book)
     scenario = resolve(inventory, book, {"dtype": dtype, "bits": bits, "allow_overlong": True})
     report = answer.params_report(inventory, scenario)
-    _sign(report, Call("params", asked, {}), book)
+    _sign(report, Call("params", asked), book)
     return report

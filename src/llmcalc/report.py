@@ -25,25 +25,19 @@ class Call:
     function : str
         Name of the public function, which is the command's too.
     asked : mapping
-        All its keywords, as given.
-    defaults : mapping
-        Keywords whose default is not None.
+        All its keywords, as given; None and False mean not given.
     """
 
     __slots__ = ("asked", "function")
 
-    def __init__(self, function: str, asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(self, function: str, asked: Mapping[str, Any]) -> None:
         self.function = function
-        self.asked = {
-            key: value
-            for key, value in asked.items()
-            if value is not None and not (not is_array(value) and key in defaults and value == defaults[key])
-        }
+        self.asked = {key: value for key, value in asked.items() if value is not None and value is not False}
 
     def python(self) -> str:
         """The call of the Python API."""
         words = [
-            self._shown(value) if key == "model" else f"{key}={self._shown(value)}"
+            repr(value) if key == "model" and isinstance(value, str) else f"{key}={self._shown(value)}"
             for key, value in self.asked.items()
         ]
         return f"llmcalc.{self.function}({', '.join(words)})"
@@ -74,6 +68,8 @@ class Call:
 
     @staticmethod
     def _shown(value: Any) -> str:
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            return value.lstrip("0") or "0"
         if isinstance(value, (str, bool, int, float, dict)):
             return repr(value)
         if is_array(value):
@@ -108,6 +104,8 @@ class Report:
         self.scenario: dict[str, Any] = {}
         self.header: list[str] = []
         self.placement: list[str] = []
+        self.origins: dict[str, str] = {}
+        self.read_from = ""
         self.device: Device | None = None
         self.gpus = 1
         self.capacity: Any = None
@@ -117,7 +115,7 @@ class Report:
         self.warnings: list[str] = []
         self.hints: list[str] = []
         self.inventory: Any = None
-        self.call: Call = Call(command, {}, {})
+        self.call: Call = Call(command, {})
         self.catalog_date = ""
         self.version = __version__
 

@@ -49,11 +49,13 @@ class Scenario:
         Placement as asked; None where left to a default. [-]
     reserve : int
         Memory that others use on each GPU. [B]
+    stated : set of str
+        Keywords that the user gave; all others are defaults.
     """
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "engine", "key",
-        "output", "pp", "prompt", "reserve", "sequences", "tp", "value",
+        "output", "pp", "prompt", "reserve", "sequences", "stated", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +70,7 @@ class Scenario:
         self.dp: int | None = None
         self.reserve = 0
         self.engine = "none"
+        self.stated: set[str] = set()
         self.allow_overlong = False
         self.dtype_assumed = False
         self.dtype: Format
@@ -121,6 +124,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
     """
     given = {**dict.fromkeys(KEYWORDS), **given}
     scenario, problems = Scenario(), Problems()
+    scenario.stated = {name for name, value in given.items() if value is not None and value is not False}
     scenario.allow_overlong = bool(given["allow_overlong"])
     with problems:
         scenario.context = _context(inventory, scenario, given)

@@ -263,7 +263,7 @@ def format_count(number: float) -> str:
     ('13 B', '8.03 B', '124 M')
     """
     for factor, label in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= factor:
+        if number >= factor * 0.9995:  # 999.9 M is written 1 B
             value = number / factor
             text = f"{value:.2f}" if value < 100 else f"{value:.0f}"
             return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {label}"

@@ -54,8 +54,8 @@ workload_options = stack(
     ),
     click.option("--max-model-len", metavar="TOKENS", help="The same as vLLM reads it: k = 1000, K = 1024."),
     click.option(
-        "--sequences", "--batch", "--concurrency", "sequences", metavar="N", default="1", show_default=True,
-        help="Sequences held at once, each of that length.",
+        "--sequences", "--batch", "--concurrency", "sequences", metavar="N",
+        help="Sequences held at once, each of that length.  [1]",
     ),
     click.option("--prompt", metavar="TOKENS", help="With --output, instead of --context."),
     click.option("--output", metavar="TOKENS", help="Tokens to generate; context = prompt + output."),
@@ -72,9 +72,7 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        default="none",
-        show_default=True,
-        help="none: the architecture's minimum.",
+        help="none: the architecture's minimum.  [none]",
     ),
     click.option(
         "--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."
@@ -82,9 +80,7 @@ hardware_options = stack(
     click.option(
         "--reserve",
         metavar="SIZE",
-        default="0",
-        show_default=True,
-        help="Memory that others use on each GPU.",
+        help="Memory that others use on each GPU.  [0]",
     ),
     click.option("--tp", "--tensor-parallel-size", "tp", metavar="N", help="Tensor ranks.  [number of GPUs]"),
     click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Pipeline stages.  [1]"),

@@ -139,10 +139,10 @@ class Config:
             return None
         return self._checked(key, value)
 
-    def number(self, key: str, default: int = 0) -> int:
-        """A whole number of 0 or more."""
+    def number(self, key: str, default: int = 0, stated_only: bool = False) -> int:
+        """A whole number of 0 or more; with `stated_only` the class default does not count."""
         value = self.lookup(key)
-        if value is MISSING:
+        if value is MISSING and not stated_only:
             value = self._default(key)
         return self._checked(key, default if value is MISSING or value is None else value, 0)
 

@@ -208,8 +208,10 @@ class Inventory:
     ----------
     name, title : str
         Catalog name (or file, or count) and how it is written in a heading.
-    family, source : str
-        Family that described it; ``catalog``, ``config`` or ``count``.
+    family, source, origin : str
+        Family that described it; ``catalog``, ``config`` or ``count``; and where exactly that was.
+    origin : str
+        Where exactly it was read from, for `--explain`.
     groups : tuple of Group
         Everything that is stored, remembered and executed.
     context : int or None
@@ -227,8 +229,8 @@ class Inventory:
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "groups", "name", "source", "split", "title",
-        "unproven", "warnings",
+        "context", "defaulted", "dtype", "family", "groups", "name", "origin", "source", "split",
+        "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -245,7 +247,7 @@ class Inventory:
     ) -> None:
         self.name, self.title, self.family, self.source = name, title or name, family, source
         self.groups = tuple(groups)
-        self.context, self.dtype = context, dtype
+        self.context, self.dtype, self.origin = context, dtype, source
         self.split = dict(split or {})
         self.unproven: dict[str, str] = {}
         self.defaulted: dict[str, Any] = {}

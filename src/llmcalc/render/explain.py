@@ -11,22 +11,26 @@ from llmcalc.formula import is_array
 from llmcalc.render.words import amount, label
 
 
+STATES = ("recurrent_state_bytes", "conv_state_bytes")
+"""Formulas whose element size is the model's, not the KV cache's."""
+
+
 def as_explanation(reports: Sequence[Any], units: str = "gib") -> str:
     """All lines of all reports explained."""
     return "\n".join(_report(report, units) for report in reports)
 
 
 def _report(report: Any, units: str) -> str:
-    lines = ["How these numbers come about", ""]
+    lines = ["How these numbers come about", "", f"model: {report.read_from}", ""]
     for item in report.items:
-        lines += _item(item, label(report, item), units, 0)
+        lines += _item(report, item, label(report, item), units, 0)
     lines.append(
         f"total: the largest sum of what is alive: phase {report.peak.phase}, rank {report.peak.rank}."
     )
-    lines.append(
-        "Inputs as resolved: "
-        + ", ".join(f"{k} = {_value(v)}" for k, v in report.scenario.items() if v is not None)
-    )
+    lines.append("inputs as resolved:")
+    for key, value in report.scenario.items():
+        if value is not None:
+            lines.append(f"  {key} = {_value(value)}  ({report.origins.get(key, 'derived')})")
     if report.device is not None:
         lines.append(f"{report.device.name}: usable memory is {report.device.basis}.")
     return "\n".join(lines) + "\n"
@@ -38,14 +42,17 @@ def _value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _item(item: Any, name: str, units: str, depth: int) -> list[str]:
+def _item(report: Any, item: Any, name: str, units: str, depth: int) -> list[str]:
     pad = "  " * depth
     lines = [f"{pad}{name}: {amount(item.bytes, units)}, {item.grade}"]
     function = formula.REGISTRY.get(item.formula)
     if function is not None and not item.items:
         lines.append(f"{pad}  {item.formula} = {formula.expression(function)}")
         lines.append(f"{pad}    = {formula.substituted(function, item.inputs)}")
-        lines.append(f"{pad}  inputs: {', '.join(f'{k} = {_value(v)}' for k, v in item.inputs.items())}")
+        for key, value in item.inputs.items():
+            fixed = item.formula in STATES and key != "sequences"
+            origin = "the model" if fixed else report.origins.get(key, "the model")
+            lines.append(f"{pad}    {key} = {_value(value)}  ({origin})")
         validity = section(function, "Notes")
         if validity:
             lines.append(f"{pad}  validity: {' '.join(validity.split())}")
@@ -58,7 +65,7 @@ def _item(item: Any, name: str, units: str, depth: int) -> list[str]:
         lines.append(f"{pad}  source: {item.source}")
     lines.append(f"{pad}  alive in {', '.join(item.phases)}; on {item.where}")
     for part in item.items:
-        lines += _item(part, part.name, units, depth + 1)
+        lines += _item(report, part, part.name, units, depth + 1)
     return [*lines, ""] if not depth else lines
 
 

@@ -10,6 +10,8 @@ A family module describes a model with the builders of `llmcalc.model.layers`:
 ``describe(c, catalog)``
     All groups, for models that are more than one decoder; `MULTIMODAL` says that the first nested
     part is the text model.
+``mtp(c)``
+    How many multi-token prediction modules the checkpoint holds, and the block of one.
 ``split(c)``
     What tensor parallelism must divide; the attention heads unless given.
 ``NAMES``, ``PREFIX``
@@ -69,7 +71,20 @@ def describe(family: ModuleType, c: Config, catalog: Catalog) -> list[Group]:
     if hasattr(family, "describe"):
         groups: list[Group] = family.describe(c, catalog)
         return groups
-    return decoder(family, c)
+    return decoder(family, c) + prediction(family, c)
+
+
+def prediction(family: ModuleType, c: Config) -> list[Group]:
+    """Multi-token prediction modules: stored, not loaded unless asked."""
+    if not hasattr(family, "mtp"):
+        return []
+    count, block = family.mtp(c)
+    made = lower(block)
+    for tensor in made.tensors:
+        tensor.tag = "mtp"
+    first = c.num_hidden_layers
+    indices = tuple(range(first, first + count))
+    return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.")] if count else []
 
 
 def part(c: Config, key: str, model_type: str, catalog: Catalog) -> Config:

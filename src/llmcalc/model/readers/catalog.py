@@ -30,6 +30,7 @@ def read_entry(entry: dict[str, Any], catalog: Catalog, check_keys: bool = False
         trusted=entry.get("proven", "all") == "all",
         check_keys=check_keys,
     )
+    inventory.origin = f"catalog entry {name} ({', '.join(entry.get('sources', ['own']))})"
     if entry.get("context"):
         inventory.context = int(entry["context"])
         inventory.unproven.pop("context", None)

@@ -163,6 +163,7 @@ def read_dict(
     groups = families.describe(family, config, catalog)
     inventory = Inventory(name, model_type, source, groups, title=title)
     text = config.parts[0] if getattr(family, "MULTIMODAL", False) else config
+    inventory.origin = label
     inventory.context = _context(text)
     inventory.dtype = _dtype(config, text)
     inventory.split = families.split_units(family, text)

@@ -19,4 +19,6 @@ def read_count(value: Any) -> Inventory:
     number = parse_count(value)
     group = Group("text", "embedding", (), [Tensor("parameters", (dim(parameters=number),))])
     title = f"{format_count(number)} parameters"
-    return Inventory(str(value), "count", "count", [group], title=title)
+    inventory = Inventory(str(value), "count", "count", [group], title=title)
+    inventory.origin = "a bare count"
+    return inventory
