@@ -34,10 +34,10 @@ def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) 
                 f"tp {tp or 1} x pp {pp or 1} x dp {dp or 1} does not use the {count} GPUs of --gpu.",
                 "Make the product equal the number of GPUs.",
             )
-        if dp is None:
-            dp = rest
-        elif tp is None:
+        if tp is None:
             tp = rest
+        elif dp is None:
+            dp = rest
         elif pp is None:
             pp = rest
     return place(inventory, tp or 1, pp or 1, dp or 1)

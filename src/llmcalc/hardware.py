@@ -88,8 +88,12 @@ def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
     if not entry.get("memory_gb"):
         raise InputError(f"{name} has no memory size of its own in the catalog.", "Give a size: --gpu 64GiB.")
     marketed = int(entry["memory_gb"] * GIB)
-    if entry.get("kind") == "cpu" or entry.get("vendor") == "AMD":
-        return marketed, marketed - 100 * MIB, marketed - 300 * MIB, marketed, "the marketed size, assumed"
+    if entry.get("kind") not in ("gpu", "soc"):
+        decimal = int(entry["memory_gb"] * 10**9)
+        return marketed, marketed, decimal, marketed, "the marketed size, assumed"
+    if entry.get("vendor") == "AMD":
+        usable, low = marketed - 100 * MIB, marketed - 300 * MIB
+        return marketed, usable, low, marketed, "the marketed size less 100 MiB, assumed"
     usable = marketed - CUDA_RESERVE
     low = usable - CUDA_RESERVE_SPREAD
     if str(entry.get("memory_type", "")).startswith("HBM"):

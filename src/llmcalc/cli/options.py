@@ -63,8 +63,8 @@ workload_options = stack(
         "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE",
         help="Format of keys and values.  [16 bit]",
     ),
-    click.option("-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
-    click.option("-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
+    click.option("--kv-dtype-k", "-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
+    click.option("--kv-dtype-v", "-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
     click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
 )  # fmt: skip
 

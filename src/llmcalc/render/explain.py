@@ -10,7 +10,6 @@ from llmcalc import formula
 from llmcalc.formula import is_array
 from llmcalc.render.words import amount, label
 
-
 STATES = ("recurrent_state_bytes", "conv_state_bytes")
 """Formulas whose element size is the model's, not the KV cache's."""
 

@@ -82,9 +82,10 @@ def prediction(family: ModuleType, c: Config) -> list[Group]:
     made = lower(block)
     for tensor in made.tensors:
         tensor.tag = "mtp"
-    first = c.num_hidden_layers
-    indices = tuple(range(first, first + count))
-    return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.")] if count else []
+    if not count:
+        return []
+    indices = tuple(range(c.num_hidden_layers, c.num_hidden_layers + count))
+    return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.")]
 
 
 def part(c: Config, key: str, model_type: str, catalog: Catalog) -> Config:

@@ -1,0 +1,231 @@
+"""Write the generated documentation, or check that it is up to date.
+
+    python docs/generate.py            writes what is stale
+    python docs/generate.py --check    names what is stale and exits 1
+
+Three pages are generated whole: commands.md, formulas.md and families.md. In README.md and the other
+pages, a ``text`` block whose first line is ``$ llmcalc ...`` holds what that command prints, a ``yaml``
+block whose first line is ``# NAME.yaml`` is a file that such commands may read, and what stands
+between ``<!-- NAME -->`` and ``<!-- end -->`` is filled in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+os.environ["XDG_CONFIG_HOME"] = os.devnull  # the pages know the shipped catalogs only
+
+from llmcalc import cli, formula
+from llmcalc.catalog import Catalog
+from llmcalc.cli.explain import MODULES
+from llmcalc.model import families
+
+DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
+WIDTH = 100
+NOTE = "<!-- Written by docs/generate.py from the program itself; do not edit. -->\n"
+OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
+FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
+FILLED = re.compile(r"<!-- (families|sizes) -->.*?<!-- end -->", re.DOTALL)
+
+
+# -- commands ----------------------------------------------------------------------------------
+
+
+def walk(name: str, command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """A command and all below it, each with a context of fixed width."""
+    context = command.make_context(
+        name, [], parent, resilient_parsing=True, terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    yield context
+    if isinstance(command, click.Group):
+        for word in command.list_commands(context):
+            below = command.get_command(context, word)
+            if below is not None:
+                yield from walk(word, below, context)
+
+
+def commands() -> str:
+    """The help of every command."""
+    parts = [
+        "# Commands\n",
+        NOTE,
+        "What `--help` prints, for every command. The terms are explained in [concepts](concepts.md).\n",
+    ]
+    for context in walk("llmcalc", cli.cli):
+        parts.append(f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n")
+    return "\n".join(parts)
+
+
+# -- formulas ----------------------------------------------------------------------------------
+
+
+def sections(text: str) -> dict[str, str]:
+    """The parts of a numpydoc docstring; the lead stands under the empty name."""
+    pieces = re.split(r"^(\w+)\n-+\n", text, flags=re.MULTILINE)
+    return {
+        "": pieces[0].strip(),
+        **{n: b.strip("\n") for n, b in zip(pieces[1::2], pieces[2::2], strict=True)},
+    }
+
+
+def markdown(text: str) -> str:
+    """Plain prose: double backticks become single ones."""
+    return text.replace("``", "`")
+
+
+def table(body: str) -> str:
+    """Parameters as a table."""
+    rows = []
+    for entry in re.split(r"\n(?=\S)", body):
+        head, _, meaning = entry.partition("\n")
+        name, _, kind = head.partition(" : ")
+        rows.append(f"| `{name}` | {kind} | {markdown(' '.join(meaning.split()))} |")
+    return "\n".join(["| name | type | meaning [unit] |", "| --- | --- | --- |", *rows])
+
+
+def returns(body: str) -> str:
+    """The type and the meaning in one line."""
+    kind, _, meaning = body.partition("\n")
+    return f"{kind}: {markdown(' '.join(meaning.split()))}"
+
+
+def examples(body: str) -> str:
+    """Doctests as code, the words between them as prose."""
+    parts = []
+    for block in re.split(r"\n\n+", body):
+        parts.append(f"```pycon\n{block}\n```" if block.startswith(">>>") else markdown(block))
+    return "\n\n".join(parts)
+
+
+def references(body: str) -> str:
+    """A numbered list."""
+    found = re.split(r"^\.\. \[\d+\] ", body, flags=re.MULTILINE)[1:]
+    return "\n".join(f"{number}. {markdown(' '.join(one.split()))}" for number, one in enumerate(found, 1))
+
+
+LAYOUT: dict[str, Callable[[str], str]] = {
+    "Parameters": table,
+    "Returns": returns,
+    "Notes": markdown,
+    "Examples": examples,
+    "References": references,
+}
+
+
+def formulas() -> str:
+    """Every formula: its expression, and its documentation."""
+    for module in MODULES:
+        importlib.import_module(module)
+    parts = [
+        "# Formulas\n",
+        NOTE,
+        "Each is one small function that takes numbers or numpy arrays. The expression is read from the "
+        "function's own source, so it is what the program computes. `llmcalc explain NAME` prints it.\n",
+    ]
+    for name, function in formula.REGISTRY.items():
+        found = sections(inspect.getdoc(function) or "")
+        parts.append(f"## {name}\n\n{markdown(found.pop(''))}\n")
+        parts.append(f"```python\n{name} = {formula.expression(function)}\n```\n")
+        parts.append(f"From `{function.__module__}`.\n")
+        parts += [f"**{title}**\n\n{LAYOUT[title](body)}\n" for title, body in found.items()]
+    return "\n".join(parts)
+
+
+# -- families ----------------------------------------------------------------------------------
+
+
+def family_pages() -> str:
+    """Every family: what its module says, and the models of the catalog that use it."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for entry in Catalog.shipped().entries("models"):
+        users[str(entry["config"]["model_type"]).replace("-", "_")].append(str(entry["name"]))
+    parts = [
+        "# Families\n",
+        NOTE,
+        "A family is the layout of a `model_type`: any model of a family can be read from its "
+        "`config.json`, in the catalog or not. `llmcalc models show NAME` shows one of those below.\n",
+    ]
+    for name in families.known():
+        module = importlib.import_module(f"{families.__name__}.{name}")
+        parts.append(f"## {name}\n\n{markdown(inspect.getdoc(module) or '')}\n")
+        models = sorted(users[name])
+        parts.append(f"In the catalog: {', '.join(models)}.\n" if models else "None in the catalog.\n")
+    return "\n".join(parts)
+
+
+# -- parts of pages that people write ----------------------------------------------------------
+
+
+def fill(name: str) -> str:
+    """A list of what the program knows."""
+    if name == "families":
+        return ", ".join(f"`{family}`" for family in families.known())
+    catalog = Catalog.shipped()
+    models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
+    return f"{models} models and {gpus} GPUs and other accelerators"
+
+
+def output(command: str) -> str:
+    """What a command prints to standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        cli.run(shlex.split(command)[1:])
+    return out.getvalue()
+
+
+def refreshed(text: str) -> str:
+    """A page with its outputs and lists brought up to date."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, body in FILE.findall(text):
+            Path(folder, name).write_text(body, encoding="utf-8")
+        os.chdir(folder)
+        try:
+            text = OUTPUT.sub(lambda found: f"```text\n$ {found[1]}\n{output(found[1])}```", text)
+        finally:
+            os.chdir(before)
+    return FILLED.sub(lambda found: f"<!-- {found[1]} -->{fill(found[1])}<!-- end -->", text)
+
+
+def pages() -> dict[Path, str]:
+    """Every page as it should be."""
+    whole: dict[str, Any] = {"commands": commands, "formulas": formulas, "families": family_pages}
+    made = {DOCS / f"{name}.md": make() for name, make in whole.items()}
+    written = [README, *sorted(page for page in DOCS.glob("*.md") if page not in made)]
+    return made | {page: refreshed(page.read_text(encoding="utf-8")) for page in written}
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with ``--check`` compare."""
+    if arguments not in ([], ["--check"]):
+        print((__doc__ or "").partition("\n\nThree")[0], file=sys.stderr)
+        return 2
+    stale = []
+    for page, text in pages().items():
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            stale.append(page)
+            if not arguments:
+                page.write_text(text, encoding="utf-8", newline="\n")
+    for page in stale:
+        name = page.relative_to(DOCS.parent).as_posix()
+        print(f"{name} is stale: run python docs/generate.py" if arguments else f"wrote {name}")
+    return int(bool(arguments and stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

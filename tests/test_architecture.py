@@ -1,0 +1,148 @@
+"""The house: what may import what, and what a start-up may not import."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmcalc
+
+PACKAGE = Path(llmcalc.__file__).parent
+ROOMS = [
+    "_version", "errors", "units", "formula", "estimate", "catalog", "model", "precision", "hardware",
+    "scenario", "memory", "compute", "scaling", "text", "planning", "validation", "render", "report",
+    "answer", "api", "cli", "__main__",
+]  # fmt: skip
+"""From the ground up: a module imports only from rooms before its own."""
+
+OUTSIDE = {"catalog_build", "__init__"}
+"""The build step, and the lazily importing front door."""
+
+HEAVY = ("numpy", "pandas", "scipy", "pydantic", "yaml", "tabulate", "importlib.metadata", "matplotlib")
+ESTIMATORS = {
+    "model",
+    "precision",
+    "hardware",
+    "scenario",
+    "memory",
+    "planning",
+    "estimate",
+    "formula",
+    "units",
+    "answer",
+}
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Modules that a file imports anywhere, functions included, type-checking blocks excluded."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+            if node.module == "llmcalc":
+                yield from (f"llmcalc.{alias.name}" for alias in node.names)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_the_rooms_are_all_here():
+    assert {room(path) for path in FILES} <= set(ROOMS) | OUTSIDE
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_rooms_above(path):
+    here = room(path)
+    if here in OUTSIDE:
+        return
+    for name in imports(path):
+        if not name.startswith("llmcalc."):
+            continue
+        there = name.split(".")[1]
+        if there == "catalog_build":
+            assert here == "catalog"  # the one that compiles on demand
+        elif name == "llmcalc.api" and path.name == "__init__.py" and here == "model":
+            continue  # calling the package reads a model: the public function's other name
+        elif there in ROOMS:
+            assert ROOMS.index(there) <= ROOMS.index(here), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_estimators_know_no_interface(path):
+    if room(path) in ESTIMATORS:
+        outside = {name.split(".")[0] for name in imports(path)}
+        assert not outside & {"click", "pydantic", "yaml", "pandas", "tabulate", "matplotlib"}
+    if room(path) == "render":
+        assert not any(name.startswith(("llmcalc.memory", "llmcalc.planning")) for name in imports(path))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_stay_readable(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 420
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            documented = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+            first = node.body[1] if documented and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno <= 60, node.name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["vram", "--params", "13b", "--bits", "4"],
+        ["vram", "llama-3.1-8b", "--ctx", "32k", "--gpu", "rtx-4090"],
+        ["vram", "qwen3-next-80b", "--ctx", "128k", "--gpu", "8xh100,4xh200"],
+        ["params", "gpt-3"],
+    ],
+)
+def test_the_hot_path_imports_nothing_heavy(arguments):
+    script = (
+        "import sys, json\n"
+        "from llmcalc.cli import run\n"
+        f"code = run({arguments!r})\n"
+        f"print(json.dumps([code, [m for m in {HEAVY!r} if m in sys.modules]]))"
+    )
+    # -S: site-packages' own start-up files may import what they like; the path is given instead.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0
+    assert loaded == []
+
+
+def test_importing_the_package_is_light():
+    script = "import sys, llmcalc; print(sorted(m for m in sys.modules if m.startswith('llmcalc')))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['llmcalc', 'llmcalc._version']"
+
+
+def test_model_is_a_package_and_a_function():
+    import llmcalc.model.inventory
+
+    assert llmcalc.model("13b").params == 13_000_000_000
+    assert llmcalc.model.inventory.size is not None
+
+
+def test_public_names():
+    assert set(llmcalc.__all__) <= set(dir(llmcalc))
+    for name in llmcalc.__all__:
+        assert getattr(llmcalc, name) is not None
+    with pytest.raises(AttributeError):
+        llmcalc.nothing_of_that_name  # noqa: B018

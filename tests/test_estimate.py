@@ -1,0 +1,151 @@
+"""Items and peaks, and formulas that show themselves."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llmcalc
+from llmcalc import formula
+from llmcalc.estimate import Item, find_peak
+from llmcalc.memory import inference
+
+PHASES = ("load", "prefill", "decode")
+RANKS = ("first", "last")
+
+items_strategy = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 1000), min_size=2, max_size=2),
+        st.sets(st.sampled_from(PHASES), min_size=1),
+        st.sampled_from(("device", "host", "device")),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def made(raw):
+    return [
+        Item(f"item{n}", amounts, phases=sorted(phases), where=where, high=[a + 5 for a in amounts])
+        for n, (amounts, phases, where) in enumerate(raw)
+    ]
+
+
+@given(items_strategy)
+@settings(derandomize=True, deadline=None)
+def test_peak_is_the_largest_sum_of_what_is_alive(raw):
+    items = made(raw)
+    peak = find_peak(items, RANKS, PHASES)
+    sums = [
+        sum(i.amounts[rank] for i in items if i.where == "device" and phase in i.phases)
+        for rank in (0, 1)
+        for phase in PHASES
+    ]
+    assert peak.total == max(sums)
+    assert sum(i.bytes_at_peak for i in items if i.where == "device") == peak.total
+    assert peak.low <= peak.total <= peak.high
+    for item in items:
+        assert item.bytes_at_peak <= item.bytes
+
+
+@given(items_strategy, st.lists(st.integers(0, 2000), min_size=3, max_size=3))
+@settings(derandomize=True, deadline=None)
+def test_array_peaks_equal_scalar_peaks(raw, values):
+    """One more item that varies moves the peak from element to element."""
+
+    def with_item(amounts):
+        return [*made(raw), Item("varying", [amounts, 0], phases=["prefill"])]
+
+    swept = with_item(np.array(values))
+    peak = find_peak(swept, RANKS, PHASES)
+    for index, value in enumerate(values):
+        single = with_item(value)
+        expected = find_peak(single, RANKS, PHASES)
+        assert np.broadcast_to(peak.total, 3)[index] == expected.total
+        shares = [np.broadcast_to(i.bytes_at_peak, 3)[index] for i in swept if i.where == "device"]
+        assert sum(shares) == expected.total
+
+
+def test_ties_go_to_the_last_phase_and_the_first_rank():
+    peak = find_peak([Item("weights", [7, 7])], RANKS, PHASES)
+    assert (peak.phase, peak.rank) == ("decode", "first")
+
+
+def test_a_grade_is_the_worst_of_its_parts():
+    parts = [Item("a", [1], grade="exact"), Item("b", [1], grade="calibrated")]
+    assert Item("whole", [2], grade="derived", items=parts).grade == "calibrated"
+
+
+ARGUMENTS = {
+    "rule_of_thumb": {"parameters": 7_000_000_000, "bytes_per_parameter": 2, "overhead": 1.2},
+    "weight_bytes": {"parameters": 1_000_003, "bits": 5},
+    "kv_cache_bytes": {"layers": 3, "kv_heads": 5, "head_dim": 7, "tokens": 11, "sequences": 13, "bytes_per_element": 2},
+    "window_cache_bytes": {
+        "layers": 3, "kv_heads": 5, "head_dim": 7, "tokens": 11, "window": 9, "sequences": 13, "bytes_per_element": 2
+    },
+    "mla_cache_bytes": {
+        "layers": 3, "kv_lora_rank": 512, "qk_rope_head_dim": 64, "tokens": 11, "sequences": 13, "bytes_per_element": 2
+    },
+    "cache_rows_bytes": {"layers": 3, "row_bytes": 34, "positions": 11, "sequences": 13},
+    "recurrent_state_bytes": {"layers": 3, "state_elements": 77, "sequences": 13, "bytes_per_element": 4},
+    "conv_state_bytes": {"layers": 3, "channels": 77, "kernel": 4, "sequences": 13, "bytes_per_element": 2},
+}  # fmt: skip
+
+
+def test_every_formula_is_listed_here():
+    assert set(ARGUMENTS) == set(formula.REGISTRY)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_printed_text_is_what_is_computed(name):
+    function = formula.get(name)
+    helpers = {"ceil_div": formula.ceil_div, "smaller": formula.smaller, "larger": formula.larger}
+    value = function(**ARGUMENTS[name])
+    assert eval(formula.expression(function), {**helpers, **ARGUMENTS[name]}) == value
+    shown = formula.substituted(function, ARGUMENTS[name]).replace(",", "")
+    shown = formula.substituted(function, ARGUMENTS[name])
+    digits = "".join(c for i, c in enumerate(shown) if not (c == "," and shown[i + 1].isdigit()))
+    assert eval(digits, helpers) == value
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_formulas_take_arrays_in_every_argument(name):
+    function = formula.get(name)
+    scalar = function(**ARGUMENTS[name])
+    for argument, value in ARGUMENTS[name].items():
+        swept = function(**{**ARGUMENTS[name], argument: np.array([value, value])})
+        assert swept.shape == (2,)
+        assert (swept == scalar).all()
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_formulas_are_documented(name):
+    function = formula.get(name)
+    doc = inspect.getdoc(function)
+    for section in ("Parameters", "Returns", "Examples", "References"):
+        assert f"{section}\n{'-' * len(section)}" in doc
+    assert ">>>" in doc
+    for parameter in inspect.signature(inspect.unwrap(function)).parameters:
+        assert parameter in doc
+
+
+def test_explanations_name_formula_values_origin_and_source():
+    text = llmcalc.vram("gemma-3-27b", context="128k", gpu="h200").explain()
+    for part in (
+        "window_cache_bytes = 2 * layers",
+        "smaller(131,072, 1,024)",
+        "window = 1,024  (the model)",
+        "tokens = 131,072  (given)",
+        "sequences = 1  (default)",
+        "Beltagy et al. 2020",
+        "catalog entry gemma-3-27b-it",
+        "assumed",
+    ):
+        assert part in text
+
+
+def test_numpy_scalars_are_numbers():
+    assert inference.weight_bytes(np.int64(3), 16) == 6
+    assert llmcalc.vram("llama-3.1-8b", context=np.int64(8192))["kv_cache"].bytes == 2**30
