@@ -321,18 +321,17 @@ def divisors(number: int, most: int = 64) -> list[int]:
     return [value for value in range(1, min(number, most) + 1) if number % value == 0]
 
 
-def place(inventory: Inventory, tp: int, pp: int, dp: int = 1) -> Placement:
-    """Check a placement against a model.
+def place(inventory: Inventory, tp: int, pp: int, dp: int = 1, most: int = 1) -> Placement:
+    """Check a placement against a model; `most` is how many GPUs there are, for the remedy.
 
     Raises
     ------
     InputError
         If `tp` does not divide what it must, or there are fewer layers than stages.
     """
-    kv_free = inventory.is_opaque
     for what, number in inventory.split.items():
         if number % tp:
-            allowed = [str(value) for value in divisors(number) if value <= 128]
+            allowed = [str(value) for value in divisors(number, most if most > 1 else 64)]
             raise InputError(
                 f"--tp {tp} does not divide {number} {what} of {inventory.name}.",
                 f"Use --tp {one_of(allowed[:10])}.",
@@ -348,7 +347,7 @@ def place(inventory: Inventory, tp: int, pp: int, dp: int = 1) -> Placement:
                 f"--tp {tp} neither divides nor is a multiple of {width} KV heads of {inventory.name}.",
                 f"Use --tp {one_of(allowed[:10])}.",
             )
-    if not kv_free and pp > inventory.layers:
+    if not inventory.is_opaque and pp > inventory.layers:
         raise InputError(
             f"--pp {pp} is more than the {inventory.layers} layers of {inventory.name}.",
             f"Use --pp 1 to {inventory.layers}.",

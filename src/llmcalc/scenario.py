@@ -142,14 +142,15 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
             if given[keyword] is not None:
                 setattr(scenario, keyword, parse_integer(given[keyword], f"--{keyword}", 10**6))
     with problems:
-        if scenario.tp is not None or scenario.pp is not None:
-            place(inventory, scenario.tp or 1, scenario.pp or 1)
-    with problems:
         if given["reserve"] is not None:
             scenario.reserve = parse_bytes(given["reserve"], "--reserve")
     with problems:
         if given["gpu"] is not None:
             scenario.devices = [d.less(scenario.reserve) for d in parse_gpus(given["gpu"], catalog)]
+    with problems:
+        if scenario.tp is not None or scenario.pp is not None:
+            most = max((device.count or 1 for device in scenario.devices), default=1)
+            place(inventory, scenario.tp or 1, scenario.pp or 1, most=most)
     with problems:
         engine = given["engine"]
         if engine not in (None, *ENGINES):
@@ -187,6 +188,10 @@ def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) ->
     return context
 
 
+def _holds_16_bit(entry: dict[str, Any] | None) -> bool:
+    return bool(entry and entry.get("weights") and entry["bytes"] >= 2 * entry["elements"])
+
+
 def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: dict[str, Any]) -> None:
     problems = Problems()
     with problems:
@@ -204,11 +209,8 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
         stated = given["dtype"] or inventory.dtype
         scenario.dtype_assumed = stated is None
         # A checkpoint may name a dtype that only a scheme explains; its weights are priced at 16 bit.
-        if (
-            given["dtype"] is None
-            and stated is not None
-            and not (catalog.lookup("formats", stated) or {}).get("weights")
-        ):
+        own = catalog.lookup("formats", stated) if given["dtype"] is None and stated is not None else None
+        if given["dtype"] is None and stated is not None and not _holds_16_bit(own):
             stated, scenario.dtype_assumed = None, True
         scenario.dtype = find_format(stated or "bf16", catalog, "weights", "--dtype")
     for name, option in (("key", "kv_dtype_k"), ("value", "kv_dtype_v")):

@@ -78,7 +78,8 @@ def _bars(axes: Any, reports: Sequence[Any]) -> None:
                 linewidth=2,
                 label="usable" if not number else None,
             )
-        axes.text(left[number], number, f" {left[number]:.2f} GiB", va="center", fontsize=9)
+        end = left[number] if report.device is None else max(left[number], report.device.usable_bytes / GIB)
+        axes.text(end, number, f" {left[number]:,.2f} GiB", va="center", fontsize=9)
     axes.set_yticks(range(len(reports)), names)
     axes.invert_yaxis()
     axes.margins(x=0.15)
@@ -110,5 +111,7 @@ def _sweep(axes: Any, report: Any) -> None:
             label=f"usable on {device_name(report)}",
         )
     axes.set_xlabel("tokens of one sequence" if name == "context" else "sequences")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(0, along.max())
     axes.set_ylabel("GiB per GPU at the peak")
     axes.legend(fontsize=8, frameon=False, loc="upper left")

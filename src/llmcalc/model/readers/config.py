@@ -171,8 +171,15 @@ def read_dict(
     if not trusted:
         inventory.unproven.setdefault("context", "the context limit comes from an unverified copy")
     _warn(inventory, config)
-    if check_keys:
-        _refuse_unknown(config, family, model_type, catalog)
+    unknown = _unknown_keys(config, model_type, catalog) if check_keys else []
+    if unknown and assume is None:
+        raise ConfigError(
+            f"{label} has keys that could shape memory and that {model_type} does not know: "
+            f"{', '.join(unknown[:8])}.",
+            f"Remove them if they do not matter, or read it as the plain family: --assume {model_type}.",
+        )
+    if unknown:
+        inventory.warnings.append(f"Read as {model_type}, passing over {', '.join(unknown[:8])}.")
     return inventory
 
 
@@ -207,8 +214,8 @@ def _warn(inventory: Inventory, config: Config) -> None:
         inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
 
 
-def _refuse_unknown(config: Config, family: Any, model_type: str, catalog: Catalog) -> None:
-    """Refuse a number or per-layer list that nobody read: it may be a feature we do not know."""
+def _unknown_keys(config: Config, model_type: str, catalog: Catalog) -> list[str]:
+    """Numbers and per-layer lists that nobody read: each may be a feature we do not know."""
     from fnmatch import fnmatchcase
 
     ignored = [
@@ -217,22 +224,18 @@ def _refuse_unknown(config: Config, family: Any, model_type: str, catalog: Catal
     ]
     unknown = []
     for part in [config, *config.parts]:
+        layers = part.lookup("num_hidden_layers")
         for key, value in part.raw.items():
-            if key in part.read or not _could_shape(value):
+            if key in part.read or not _could_shape(value, layers):
                 continue
             if not any(fnmatchcase(key, pattern) for pattern in ignored):
                 unknown.append(f"{key} = {str(value)[:40]}")
-    if unknown:
-        raise ConfigError(
-            f"{config.label} has keys that could shape memory and that {model_type} does not know: "
-            f"{', '.join(sorted(unknown)[:8])}.",
-            f"Remove them if they do not matter, or read it as the plain family: --assume {model_type}.",
-        )
+    return sorted(unknown)
 
 
-def _could_shape(value: Any) -> bool:
+def _could_shape(value: Any, layers: Any) -> bool:
     if isinstance(value, bool) or value is None:
         return False
     if isinstance(value, (int, float)):
-        return value not in (0, 1) and value == value and (isinstance(value, int) or value.is_integer())
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(v, (int, str)) for v in value)
+        return value not in (0, 1) and (isinstance(value, int) or value.is_integer())
+    return isinstance(value, list) and len(value) == layers
