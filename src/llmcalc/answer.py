@@ -10,7 +10,7 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
-from llmcalc.formula import is_array
+from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, place, smallest_cards
 from llmcalc.memory import folds, inference, spans
 from llmcalc.model.inventory import Inventory
@@ -59,7 +59,8 @@ def model_report(
         scenario.key,
         scenario.value,
     )
-    items = folds.model_items(inventory, placement, precision, scenario.context, scenario.sequences)
+    held = ceil_div(scenario.sequences, placement.dp)
+    items = folds.model_items(inventory, placement, precision, scenario.context, held)
     report = _report("vram", inventory, scenario, placement, items, device)
     report.scenario["dtype"] = label
     if scenario.dtype_assumed and scenario.bits is None:
@@ -71,7 +72,7 @@ def model_report(
     ]
     report.header.append(_workload(scenario))
     report.placement = _ranks(placement)
-    report.warnings += inventory.warnings
+    report.warnings += _quantized_warning(inventory, scenario) + inventory.warnings
     report.warnings += [f"{reason}." for key, reason in inventory.unproven.items() if key != "context"]
     if scenario.bits is not None:
         report.hints.append(
@@ -83,6 +84,16 @@ def model_report(
     elif not is_array(report.total_bytes):
         report.cards = smallest_cards(int(report.range_bytes[1]), book)
     return report
+
+
+def _quantized_warning(inventory: Inventory, scenario: Scenario) -> list[str]:
+    """Say that a quantized checkpoint is priced as if it were not, unless the user chose the price."""
+    if not inventory.quantized or scenario.stated & {"bits", "dtype"}:
+        return []
+    return [
+        f"The checkpoint is quantized ({inventory.quantized}), says its configuration; "
+        "weights are priced at 16 bit here."
+    ]
 
 
 def _model_dtype(scenario: Scenario, book: Catalog) -> Format:
@@ -107,7 +118,10 @@ def _attach_capacity(
     safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
     limit = None if scenario.allow_overlong else inventory.context
     found = folds.profiles(inventory, placement, precision)
-    report.capacity = capacity(found, budgets, safe, scenario.context, scenario.sequences, limit)
+    held = ceil_div(scenario.sequences, placement.dp)
+    report.capacity = capacity(found, budgets, safe, scenario.context, held, limit)
+    if report.capacity.max_concurrency is not None:
+        report.capacity.max_concurrency *= placement.dp
     report.context_limit = inventory.context
 
 
@@ -189,15 +203,17 @@ def _size(inventory: Inventory) -> str:
 
 
 def _workload(scenario: Scenario) -> str:
-    many = (
-        f"{len(scenario.sequences):,} values" if is_array(scenario.sequences) else f"{scenario.sequences:,}"
-    )
-    tokens = (
-        f"{scenario.context.size:,} contexts"
-        if is_array(scenario.context)
-        else f"{scenario.context:,} tokens"
-    )
-    return f"{many} x {tokens}"
+    def span(values: Any) -> str:
+        return f"{int(values.min()):,} to {int(values.max()):,}"
+
+    many, tokens = scenario.sequences, scenario.context
+    if is_array(many) and is_array(tokens):
+        return f"{span(many)} sequences x {span(tokens)} tokens ({tokens.size:,} pairs)"
+    if is_array(tokens):
+        return f"{many:,} x {span(tokens)} tokens ({tokens.size:,} values)"
+    if is_array(many):
+        return f"{span(many)} sequences x {tokens:,} tokens ({many.size:,} values)"
+    return f"{many:,} x {tokens:,} tokens"
 
 
 def _ranks(placement: Placement) -> list[str]:
@@ -305,5 +321,5 @@ def params_report(inventory: Inventory, scenario: Scenario) -> Report:
     label = scenario.dtype.name if scenario.bits is None else f"{float(width):g}-bit"
     report.header = [inventory.title, f"{_size(inventory)} params", label]
     report.inventory = inventory
-    report.warnings += inventory.warnings
+    report.warnings += _quantized_warning(inventory, scenario) + inventory.warnings
     return report

@@ -179,6 +179,7 @@ def params(
     params: Any = None,
     config: Any = None,
     dtype: str | None = None,
+    quant: str | None = None,
     bits: Any = None,
     assume: str | None = None,
     catalog: Any = None,
@@ -189,7 +190,7 @@ def params(
     ----------
     model, params, config : str, number, dict or Inventory
         The model: anything `llmcalc.model` takes.
-    dtype, bits : str, number, optional
+    dtype, quant, bits : str, str, number, optional
         For the bytes beside the counts; the checkpoint's dtype, else bf16.
     assume : str, optional
         Family of an unknown `model_type`.
@@ -211,7 +212,7 @@ def params(
     asked = dict(locals())
     book = _catalog(catalog)
     inventory = readers.read_only(model, params, config, assume, book)
-    scenario = resolve(inventory, book, {"dtype": dtype, "bits": bits, "allow_overlong": True})
+    scenario = resolve(inventory, book, {"dtype": dtype, "quant": quant, "bits": bits})
     report = answer.params_report(inventory, scenario)
     _sign(report, Call("params", asked), book)
     return report

@@ -78,8 +78,22 @@ class Problems:
         if len(self.found) == 1:
             raise self.found[0]
         lines = [f"{number}. {error.problem}" for number, error in enumerate(self.found, 1)]
-        remedies = [error.remedy for error in self.found if error.remedy]
-        raise InputError("\n".join(lines), " ".join(dict.fromkeys(remedies)))
+        raise InputError("\n".join(lines), join_remedies(self.found))
+
+
+def join_remedies(errors: Iterable[LlmcalcError]) -> str:
+    """The remedies of several errors on one line, each sentence once.
+
+    Examples
+    --------
+    >>> join_remedies([InputError("a", "Did you mean b? List all."), InputError("c", "List all.")])
+    'Did you mean b? List all.'
+    """
+    sentences: dict[str, None] = {}
+    for error in errors:
+        for sentence in error.remedy.replace("? ", "?\n").replace(". ", ".\n").split("\n"):
+            sentences[sentence] = None
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

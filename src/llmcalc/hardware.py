@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, one_of
+from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, join_remedies, one_of
 from llmcalc.formula import ceil_div
 from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Tensor
 from llmcalc.units import BYTES, GIB, MIB, parse_bytes
@@ -199,10 +199,7 @@ def parse_gpus(text: Any, catalog: Catalog) -> list[Device]:
     if len(wrong) == 1:
         raise wrong[0]
     if wrong:
-        raise UnknownNameError(
-            "\n".join(error.problem for error in wrong),
-            " ".join(dict.fromkeys(error.remedy for error in wrong)),
-        )
+        raise UnknownNameError("\n".join(error.problem for error in wrong), join_remedies(wrong))
     return devices
 
 

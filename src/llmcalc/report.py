@@ -43,7 +43,7 @@ class Call:
         return f"llmcalc.{self.function}({', '.join(words)})"
 
     def shell(self) -> str:
-        """The command line."""
+        """The command line; for inputs that a shell can't name, see `shown`."""
         import shlex
 
         words = ["llmcalc", self.function]
@@ -51,19 +51,24 @@ class Call:
             option = f"--{key.replace('_', '-')}"
             if value is True:
                 words.append(option)
-            elif key == "model":
-                words.append(shlex.quote(self._plain(value)))
-            else:
-                many = value if key == "catalog" and isinstance(value, (list, tuple)) else [value]
-                words += [word for one in many for word in (option, shlex.quote(self._plain(one)))]
+                continue
+            many = value if key in ("catalog", "gpu") and isinstance(value, (list, tuple)) else [value]
+            for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
+                words += (
+                    [shlex.quote(self._plain(one))] if key == "model" else [option, shlex.quote(str(one))]
+                )
         return " ".join(words)
+
+    def shown(self) -> str:
+        """The command line where there is one, else the call of the Python API."""
+        for key, value in self.asked.items():
+            named = key in ("catalog", "gpu") and isinstance(value, (list, tuple))
+            if isinstance(value, dict) or (is_array(value) and not named):
+                return self.python()
+        return self.shell()
 
     @staticmethod
     def _plain(value: Any) -> str:
-        if isinstance(value, dict):
-            return "config.json"
-        if is_array(value):
-            return ",".join(str(one) for one in list(value)[:4]) + (",..." if len(value) > 4 else "")
         return str(getattr(value, "name", value))
 
     @staticmethod
@@ -73,7 +78,8 @@ class Call:
         if isinstance(value, (str, bool, int, float, dict)):
             return repr(value)
         if is_array(value):
-            return repr(list(value)[:4])[:-1] + (", ...]" if len(value) > 4 else "]")
+            values = list(value.tolist()) if hasattr(value, "tolist") else list(value)
+            return repr(values) if len(values) <= 8 else repr(values[:3])[:-1] + ", ...]"
         return repr(getattr(value, "name", value))
 
 
@@ -317,6 +323,10 @@ class Reports(Sequence[Report]):
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def __repr__(self) -> str:
+        names = [row.device.name for row in self.rows if row.device is not None]
+        return f"<{len(self)} reports: {', '.join(names)}>"
 
     def __str__(self) -> str:
         return self.to_text()

@@ -11,6 +11,7 @@ from llmcalc.hardware import Device, parse_gpus, place
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
+    GIB,
     MAX_TOKENS,
     parse_bits,
     parse_bytes,
@@ -100,6 +101,8 @@ def array_of(value: Any, what: str, most: int) -> Any:
         )
     if array.dtype.kind == "f" and (not np.isfinite(array).all() or (array != np.floor(array)).any()):
         raise InputError(f"{what} holds values that are not whole numbers.", remedy)
+    if array.ndim > 1:
+        raise InputError(f"{what} has {array.ndim} dimensions.", "Give a flat list; ravel a grid first.")
     least, largest = array.min(), array.max()
     if least < 1 or largest > most:
         raise InputError(f"{what} holds {least if least < 1 else largest}; allowed is 1 to {most:,}.", remedy)
@@ -159,7 +162,24 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
                 "Use --engine none: the architecture's minimum.",
             )
     problems.check()
+    _check_together(scenario)
     return scenario
+
+
+def _check_together(scenario: Scenario) -> None:
+    """Refuse arrays that can't be paired, and a reserve that leaves nothing."""
+    if is_array(scenario.context) and is_array(scenario.sequences):
+        lengths = scenario.context.size, scenario.sequences.size
+        if lengths[0] != lengths[1]:
+            raise InputError(
+                f"--context has {lengths[0]} values and --sequences {lengths[1]}.", "Give as many of each."
+            )
+    for device in scenario.devices:
+        if device.usable_bytes <= 0:
+            raise InputError(
+                f"--reserve {scenario.reserve / GIB:g} GiB leaves nothing of {device.name}.",
+                "Reserve less, or name a larger GPU.",
+            )
 
 
 def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) -> Quantity:
@@ -197,8 +217,8 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
     with problems:
         if given["quant"] is not None:
             raise InputError(
-                f"--quant {str(given['quant'])[:40]!r}: schemes are not known here.",
-                "Use --bits, or --dtype.",
+                f"--quant {str(given['quant'])[:40]!r}: this version knows no quantization schemes.",
+                "Use --bits N for a planning figure, such as --bits 4.5, or --dtype.",
             )
     with problems:
         if given["bits"] is not None:

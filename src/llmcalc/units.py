@@ -40,10 +40,15 @@ def parse_decimal(text: str) -> tuple[int, int] | None:
     >>> parse_decimal("7.24e9"), parse_decimal("4.5"), parse_decimal("13x")
     ((7240000000, 1), (45, 10), None)
     """
-    body, _, power = text.strip().lower().replace("_", "").replace(",", "").partition("e")
+    body, _, power = text.strip().lower().replace("_", "").partition("e")
     whole, _, fraction = body.partition(".")
+    if "," in whole:  # only as a thousands separator: 4096,8192 is a list, not a number
+        lead, *groups = whole.lstrip("+-").split(",")
+        if not 1 <= len(lead) <= 3 or any(len(group) != 3 for group in groups):
+            return None
+        whole = whole.replace(",", "")
     sign = -1 if whole[:1] == "-" else 1
-    digits = whole.lstrip("+-") if whole[:1] in "+-" else whole
+    digits = whole[1:] if whole[:1] in ("+", "-") else whole
     digits += fraction
     if not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_DIGITS:
         return None
@@ -72,12 +77,25 @@ def _split(text: str, suffixes: dict[str, int]) -> tuple[int, int] | None:
     return None
 
 
+def _shown(value: Any) -> str:
+    """A value as it was given, cut where it is long."""
+    text = repr(value) if isinstance(value, str) else _text(value)
+    return text if len(text) <= 40 else f"{text[:36]}...{text[-1] if isinstance(value, str) else ''}"
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an int of more digits than Python prints
+        return f"a number of {value.bit_length():,} bits"
+
+
 def _from_number(value: Any, what: str, remedy: str) -> tuple[int, int]:
     """Take a Python or numpy number as an exact ratio."""
     try:
         ratio = value.as_integer_ratio() if hasattr(value, "as_integer_ratio") else (int(value), 1)
     except (OverflowError, ValueError, TypeError):
-        raise InputError(f"{what} is {value!r}, which is not a finite number.", remedy) from None
+        raise InputError(f"{what} is {_shown(value)}, which is not a finite number.", remedy) from None
     return int(ratio[0]), int(ratio[1])
 
 
@@ -113,12 +131,11 @@ def parse_whole(value: Any, what: str, suffixes: dict[str, int], example: str, m
     if isinstance(value, str):
         parsed = _split(value, suffixes)
         if parsed is None:
-            shown = value if len(value) <= 40 else value[:37] + "..."
-            raise InputError(f"{what} is {shown!r}, which is not a number.", remedy)
+            raise InputError(f"{what} is {_shown(value)}, which is not a number.", remedy)
         numerator, denominator = parsed
     else:
         numerator, denominator = _from_number(value, what, remedy)
-    shown = value if len(str(value)) <= 40 else str(value)[:37] + "..."
+    shown = _shown(value)
     if numerator <= 0:
         raise InputError(f"{what} is {shown}; it must be above 0.", remedy)
     if numerator % denominator:
@@ -191,14 +208,16 @@ def parse_bytes(value: Any, what: str) -> int:
     if isinstance(value, str):
         parsed = _split(value, BYTES)
         if parsed is None:
-            raise InputError(f"{what} is {value!r}, which is not a size.", remedy)
+            raise InputError(f"{what} is {_shown(value)}, which is not a size.", remedy)
     else:
         parsed = _from_number(value, what, remedy)
     numerator, denominator = parsed
     if numerator < 0:
-        raise InputError(f"{what} is {value}; a size can't be negative.", remedy)
+        raise InputError(f"{what} is {_shown(value)}; a size can't be negative.", remedy)
     if numerator > 10**18 * denominator:
-        raise InputError(f"{what} is {value}, above the largest that makes sense (10^18 bytes).", remedy)
+        raise InputError(
+            f"{what} is {_shown(value)}, above the largest that makes sense (10^18 bytes).", remedy
+        )
     return numerator // denominator
 
 
@@ -216,12 +235,14 @@ def parse_bits(value: Any, what: str = "--bits") -> int | Fraction:
     if isinstance(value, str):
         parsed = parse_decimal(value)
         if parsed is None:
-            raise InputError(f"{what} is {value[:40]!r}, which is not a number.", remedy)
+            raise InputError(f"{what} is {_shown(value)}, which is not a number.", remedy)
     else:
         parsed = _from_number(value, what, remedy)
     numerator, denominator = parsed
     if numerator <= 0 or numerator > 64 * denominator:
-        raise InputError(f"{what} is {value}; no format stores a parameter in that many bits.", remedy)
+        raise InputError(
+            f"{what} is {_shown(value)}; no format stores a parameter in that many bits.", remedy
+        )
     return whole_or_fraction(numerator, denominator)
 
 

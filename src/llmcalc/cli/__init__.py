@@ -114,6 +114,13 @@ def run(arguments: list[str] | None = None) -> int:
         if "--debug" in words:
             raise
         return _fail("The input is nested too deeply.\nGive the model's config.json.", 2)
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        told = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        return _fail(
+            f"Internal error, which is a bug of llmcalc: {told}.\nReport it with llmcalc --debug ...", 2
+        )
     return code
 
 

@@ -22,7 +22,14 @@ def matches(entry: Row, word: str) -> bool:
         entry.get("vendor", ""), entry.get("architecture", ""), config.get("model_type", ""),
     ]  # fmt: skip
     wanted = fold(word)
-    return any(wanted in fold(str(text)) for text in texts if text)
+    return any(_found(wanted, str(text)) for text in texts if text)
+
+
+def _found(wanted: str, text: str) -> bool:
+    """Whether a folded word starts at a word of the text; four letters or more may stand anywhere."""
+    words = text.lower().replace("/", " ").replace("-", " ").replace("_", " ").split()
+    starts = (fold("".join(words[index:])) for index in range(len(words)))
+    return any(start.startswith(wanted) for start in starts) or (len(wanted) > 3 and wanted in fold(text))
 
 
 def catalog_of(files: Sequence[str]) -> Catalog:
@@ -30,9 +37,7 @@ def catalog_of(files: Sequence[str]) -> Catalog:
     return Catalog(list(files))
 
 
-def show_list(
-    rows: list[Row], options: dict[str, Any], what: str, search: str | None, limit: int | None = None
-) -> int:
+def show_list(rows: list[Row], options: dict[str, Any], what: str, search: str | None) -> int:
     """Print a list of flat rows in the chosen format."""
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
     if not rows:
@@ -47,8 +52,8 @@ def show_list(
     if kind == "text":
         import click
 
-        click.echo(f"{len(rows)} {what}. Details: llmcalc {what} show NAME", err=True)
-    del limit
+        noun = what if len(rows) != 1 else what.removesuffix("s")
+        click.echo(f"{len(rows)} {noun}. Details: llmcalc {what} show NAME", err=True)
     return 0
 
 

@@ -45,6 +45,7 @@ model_options = stack(
 weight_options = stack(
     click.option("--dtype", metavar="DTYPE", help="Dtype of the weights.  [checkpoint's, else bf16]"),
     click.option("--bits", metavar="N", help="N / 8 bytes for every parameter (assumed)."),
+    click.option("--quant", metavar="SCHEME", hidden=True),
 )
 
 workload_options = stack(
@@ -102,15 +103,19 @@ _units = click.option(
 
 list_output_options = stack(_format, _json, _file)
 
-output_options = stack(
+picture_options = stack(
     _format,
     _json,
     click.option("--explain", is_flag=True, help="Add formula, values, validity and source of each line."),
     _units,
     _file,
     click.option("--plot", metavar="FILE", help="Draw a picture (needs the plot extra)."),
-    click.option("--check", is_flag=True, help="Exit 1 if it does not fit, 3 if too close to call."),
     click.option("--python", is_flag=True, help="Print the call of the Python API instead."),
+)
+
+output_options = stack(
+    picture_options,
+    click.option("--check", is_flag=True, help="Exit 1 if it does not fit, 3 if too close to call."),
 )
 
 
@@ -139,7 +144,7 @@ def show(report: Any, options: dict[str, Any]) -> int:
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
     units = choose(options["units"], UNITS, "--units")
     rows = list(getattr(report, "rows", [report]))
-    if options["check"] and any(row.device is None for row in rows):
+    if options.get("check") and any(row.device is None for row in rows):
         raise InputError("--check needs a GPU to check against.", "Add --gpu, for example --gpu rtx-4090.")
     if options["python"]:
         write("import llmcalc\n\n" + rows[0].call.python() + "\n", options["output_file"])
@@ -156,7 +161,7 @@ def show(report: Any, options: dict[str, Any]) -> int:
     if kind != "json":
         for note in notes:
             click.echo(f"Note: {note}", err=True)
-    return exit_code(rows) if options["check"] else 0
+    return exit_code(rows) if options.get("check") else 0
 
 
 def render(report: Any, kind: str, units: str, color: bool) -> str:

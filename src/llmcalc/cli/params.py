@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.options import given, model_options, output_options, show, weight_options
+from llmcalc.cli.options import given, model_options, picture_options, show, weight_options
 
 
 @click.command("params", short_help="Parameters by role.")
 @model_options
 @weight_options
-@output_options
+@picture_options
 def command(**options: Any) -> int:
     """Parameters of a model by role, all and active, under the names people use for them.
 

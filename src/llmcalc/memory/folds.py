@@ -74,7 +74,7 @@ def weights_item(inventory: Inventory, placement: Placement, precision: Precisio
         formula="weight_bytes",
         inputs={"parameters": worst, "bits": bits},
         source="Transformer Math 101, 2023",
-        note=f"{worst:,} x {bits / 8:g} B",
+        note=f"{worst:,} x {float(bits) / 8:g} B",
     )
 
 
@@ -160,6 +160,7 @@ def _cache_part(
                 made, amount = _cache_bytes(cache, count, placement.tp, precision, tokens, sequences)
                 amounts[stage] = amount if not _is_set(amounts[stage]) else amounts[stage] + amount
     layers = sum(len(group.layers) for group, _ in members)
+    on_rank = max(sum(placement.count(g, stage) for g, _ in members) for stage in range(placement.pp))
     return Item(
         f"{kind} ({layers} layers)" if layers != 1 else f"{kind} (1 layer)",
         amounts,
@@ -167,7 +168,7 @@ def _cache_part(
         formula=made[0],
         inputs=made[1],
         source=made[2],
-        note=_note(members[0][1], layers, placement.tp),
+        note=_note(members[0][1], on_rank, placement.tp),
     )
 
 
@@ -176,16 +177,18 @@ def _is_set(value: Quantity) -> bool:
 
 
 def _note(cache: Cache, layers: int, tp: int) -> str:
-    name, dimension = cache.parts[0]
-    axes = {"kv_heads": "KV heads", "state_heads": "heads", "latent": "latent", "rotary": "rotary"}
-    if cache.kind == "latent":
-        widths = " + ".join(str(rank_width(cache, part, tp)) for part in range(len(cache.parts)))
-        return f"{layers} layers x ({widths})"
+    """What one rank keeps of a cache, in a few words."""
+    widths = [rank_width(cache, part, tp) for part in range(len(cache.parts))]
+    axes = dict(cache.parts[0][1][0])
     if cache.kind == "conv":
-        return f"{layers} layers x {rank_width(cache, 0, tp):,} x {cache.positions}"
-    words = [f"{length} {axes[axis]}" if axis in axes else str(length) for axis, length in dimension[0]]
-    del name
-    return f"{layers} layers x {' x '.join(words)}"
+        return f"{layers} layers x {widths[0]:,} x {cache.positions}"
+    if cache.kind == "latent":
+        return f"{layers} layers x ({' + '.join(map(str, widths))})"
+    heads = ceil_div(axes.get("kv_heads", axes.get("state_heads", 1)), tp)
+    name = "KV head" if "kv_heads" in axes else "head"
+    rest = [str(length) for axis, length in axes.items() if axis not in ("kv_heads", "state_heads")]
+    text = f"{layers} layers x {heads} {name}{'s' if heads != 1 else ''} x {' x '.join(rest)}"
+    return f"{text}, {cache.kind} {cache.positions:,}" if cache.kind in ("window", "chunk") else text
 
 
 def _cache_bytes(

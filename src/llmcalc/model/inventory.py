@@ -224,13 +224,15 @@ class Inventory:
         Fields that the caches rest on but that nobody has confirmed, with the reason.
     defaulted : dict
         Sizes the configuration omits, filled with the class's default.
+    quantized : str
+        Method of a quantized checkpoint, or empty.
     warnings : list of str
         What a reader should know.
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "groups", "name", "origin", "source", "split",
-        "title", "unproven", "warnings",
+        "context", "defaulted", "dtype", "family", "groups", "name", "origin", "quantized", "source",
+        "split", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -249,6 +251,7 @@ class Inventory:
         self.groups = tuple(groups)
         self.context, self.dtype, self.origin = context, dtype, source
         self.split = dict(split or {})
+        self.quantized = ""
         self.unproven: dict[str, str] = {}
         self.defaulted: dict[str, Any] = {}
         self.warnings: list[str] = []

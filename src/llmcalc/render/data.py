@@ -68,7 +68,7 @@ def as_dict(report: Any) -> dict[str, Any]:
         "capacity": None if report.capacity is None else plain(report.capacity.to_dict()),
         "warnings": list(report.warnings),
         "hints": list(report.hints),
-        "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shell()},
+        "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shown()},
     }
     if report.inventory is not None:
         inventory = report.inventory

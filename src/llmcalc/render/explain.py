@@ -55,7 +55,7 @@ def _item(report: Any, item: Any, name: str, units: str, depth: int) -> list[str
         validity = section(function, "Notes")
         if validity:
             lines.append(f"{pad}  validity: {' '.join(validity.split())}")
-    elif item.formula:
+    elif item.formula and item.formula != "none":
         inputs = ", ".join(f"{key} = {_value(value)}" for key, value in item.inputs.items())
         lines.append(f"{pad}  rule: {item.formula}" + (f" ({inputs})" if inputs else ""))
     if item.note:

@@ -35,7 +35,7 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
         ) from None
     report = reports[0]
     swept = is_array(report.total_bytes)
-    figure = Figure(figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained")
+    figure = _picture(Figure)(figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained")
     axes = figure.add_subplot()
     if swept:
         _sweep(axes, report)
@@ -54,6 +54,20 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
             raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
         os.stat(file)
     return figure
+
+
+def _picture(figure_class: Any) -> Any:
+    """A figure that a notebook shows without a plotting backend."""
+
+    class Picture(figure_class):  # type: ignore[misc]
+        def _repr_png_(self) -> bytes:
+            import io
+
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=100)
+            return stream.getvalue()
+
+    return Picture
 
 
 def _bars(axes: Any, reports: Sequence[Any]) -> None:
@@ -111,6 +125,7 @@ def _sweep(axes: Any, report: Any) -> None:
             label=f"usable on {device_name(report)}",
         )
     axes.set_xlabel("tokens of one sequence" if name == "context" else "sequences")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(0, along.max())
     axes.set_ylabel("GiB per GPU at the peak")

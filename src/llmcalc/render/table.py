@@ -24,10 +24,8 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
         head, rows, below = _item_rows(reports[0], units)
     else:
         head, rows, below = _device_rows(reports, units)
-    numeric = [None] + ["right"] * (len(head) - 1) if len(reports) > 1 else None
-    table = tabulate(
-        rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=numeric or _align(head)
-    )
+    columns = ["left", "right", "right", "left", "right", "right"] if len(reports) > 1 else _align(head)
+    table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
     placed = reports[0].placement if len(reports) == 1 else []
     title = "   ".join([*reports[0].header, *placed])
     return _framed(kind, title, table, [*below, reproduce(reports[0])])

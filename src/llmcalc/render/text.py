@@ -75,7 +75,8 @@ def _items(report: Any, units: str) -> list[str]:
     value_width = max(6, *map(len, values))
     total = report.total_bytes
     bars = not is_array(total)
-    note_width = WIDTH - 2 - name_width - 1 - value_width - 5 - (BAR + 2 if bars else 1) - 11
+    unit_width = len(unit) + 1
+    note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - 8
     lines = []
     for index, (item, name, value) in enumerate(zip(shown, names, values, strict=True)):
         part = ""
@@ -85,10 +86,10 @@ def _items(report: Any, units: str) -> list[str]:
         notes = _wrap(item.note, note_width)
         mark = unit if index == 0 else ""
         lines.append(
-            f"  {name:<{name_width}} {value:>{value_width}} {mark:<4}{part} "
+            f"  {name:<{name_width}} {value:>{value_width}} {mark:<{unit_width}}{part} "
             f"{notes[0]:<{note_width}} {item.grade}"
         )
-        indent = " " * (2 + name_width + 1 + value_width + 5 + len(part) + 1)
+        indent = " " * (2 + name_width + 1 + value_width + 1 + unit_width + len(part) + 1)
         lines += [f"{indent}{note}" for note in notes[1:]]
     return lines
 
@@ -99,9 +100,10 @@ def _total(report: Any, units: str) -> list[str]:
     if not is_array(total):
         if units != "gb":
             text += f"   ({format_bytes(total, 'gb')})"
-        if low != total or high != total:
-            text += f"   range {bare(low, units)} to {amount(high, units)}"
-    lines = [text]
+        span = f"   range {bare(low, units)} to {amount(high, units)}" if low != high else ""
+        lines = [text + span] if len(text + span) <= WIDTH else [text, f"  {'':<14}{span[2:]}"]
+    else:
+        lines = [text]
     runtime = [item for item in report.items if item.name == "runtime"]
     if runtime:
         lines.append(
@@ -209,7 +211,7 @@ def _conventions(inventory: Any) -> list[str]:
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     """Several GPUs: one row each."""
     unit = DISPLAY[units][0]
-    head = ("GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "longest context")
+    head = ("GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "max context")
     rows = []
     for report in reports:
         capacity = report.capacity

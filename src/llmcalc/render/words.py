@@ -66,7 +66,7 @@ def assumptions(report: Any) -> str:
 def reproduce(report: Any) -> str:
     """The line that lets a reader repeat a table."""
     return (
-        f"{report.call.shell()} (llmcalc {report.version}, catalog {report.catalog_date}; "
+        f"{report.call.shown()} (llmcalc {report.version}, catalog {report.catalog_date}; "
         f"assumed: {assumptions(report)})"
     )
 

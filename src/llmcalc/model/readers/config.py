@@ -204,10 +204,7 @@ def _warn(inventory: Inventory, config: Config) -> None:
     quantized = config.lookup("quantization_config")
     if isinstance(quantized, dict):
         method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
-        inventory.warnings.append(
-            f"The checkpoint is quantized ({method}), says the configuration; "
-            "weights are priced at 16 bit here."
-        )
+        inventory.quantized = str(method)[:60]
     shaping = {key: value for key, value in inventory.defaulted.items() if not isinstance(value, bool)}
     if shaping and inventory.source == "config":
         filled = ", ".join(f"{key} = {value}" for key, value in sorted(shaping.items()))
