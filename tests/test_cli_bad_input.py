@@ -55,6 +55,7 @@ def check_refusal(code: int, out: str, err: str, names: list[str], remedy: str) 
     assert out == ""
     assert err.startswith("Error: ")
     assert "Traceback" not in err
+    assert "Internal error" not in err, f"bad input is no bug of the program: {err}"
     assert err.endswith("\n")
     assert len(err) < 4000, "the message is flooded by what was given"
     problem, _, last = err.rstrip("\n").rpartition("\n")
@@ -372,7 +373,7 @@ def test_words_that_are_no_text(arguments, remedy):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     cases(
-        ([*MODEL, "--tp", "3", "--context", "0"], ["--tp 3", "--context is 0"]),
+        ([*MODEL, "--tp", "3", "--context", "0"], ["--tp 3", "--context"]),
         ([*MODEL, "--bits", "65", "--kv-dtype", "fp99"], ["65", "fp99"]),
         ([*MODEL, "--gpu", "rtx-409", "--reserve", "abc"], ["rtx-409", "abc"]),
         ([*COUNT, "--bits", "65", "--overhead", "0"], ["--bits", "--overhead"]),
@@ -846,7 +847,8 @@ def test_a_reader_that_leaves_early():
 def test_closed_standard_output(arguments):
     command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "llmcalc", *arguments]
     done = capture(command)
-    assert "Traceback" not in done.stderr
+    for word in ("Traceback", "Internal error"):
+        assert word not in done.stderr
     assert done.returncode in (0, 2)
 
 
@@ -886,12 +888,12 @@ def test_notes_stay_out_of_tables(answered, config, kind):
 
 def test_json_is_pure_json_even_with_warnings(config):
     path = config({"quantization_config": {"quant_method": "awq"}, "num_attention_heads": ...})
-    done = spawn("vram", path, "--bits", "4", "--json")
+    done = spawn("vram", path, "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 0
     assert any("awq" in warning for warning in answer["warnings"])
     assert any("num_attention_heads" in warning for warning in answer["warnings"])
-    assert answer["hints"]
+    assert b"{" not in done.stderr
 
 
 def test_json_of_the_lists_is_pure_json(answered):
@@ -906,7 +908,7 @@ def test_no_escape_codes_into_a_pipe(arguments):
     assert b"\x1b" not in done.stdout + done.stderr
 
 
-@posix
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize(("no_color", "colours"), [("1", False), ("", True)])
 def test_colour_only_on_a_terminal_and_without_no_color(no_color, colours):
     import pty

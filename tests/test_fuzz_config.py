@@ -383,7 +383,7 @@ GPUISH = st.one_of(
         lambda count, cross, name: f"{count}{cross}{name}",
         st.one_of(st.integers(-2, 10**7), st.sampled_from(["", "0", "8", "9" * 30, "٣", "1.5"])),
         st.sampled_from(["x", " x ", "X", "*", "×", "xx", " ", ""]),
-        st.sampled_from(["h100-80gb", "rtx-4090", "RTX_4090", "24GiB", "0GiB", "-1GB", "infGiB", "1e400GiB", "auto", ""]),
+        st.sampled_from(["h100-80gb", "rtx-4090", "RTX_4090", "24GiB", "0GiB", "-1GB", "infGiB", "auto", ""]),
     ),
     st.from_regex(r"[0-9.e+-]{1,12} ?(k|m|g|t)?i?b", fullmatch=True),
     SCALARS,
@@ -440,7 +440,8 @@ def test_any_word_of_an_option(word, option):
 
 USER = {
     "gpus": [
-        {"name": "my-card", "vendor": "NVIDIA", "memory_gb": 24, "memory_mib_driver": 24564, "aliases": ["mine"]},
+        {"name": "my-card", "vendor": "NVIDIA", "memory_gb": 24, "memory_mib_driver": 24564,
+         "aliases": ["mine"]},
         {"name": "other", "vendor": "AMD", "kind": "gpu", "memory_gb": 16.5, "tflops_dense": {"bf16": 100}},
     ],
     "models": [

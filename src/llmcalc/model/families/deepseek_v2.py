@@ -1,7 +1,8 @@
 """DeepSeek V2: latent attention, with or without a low-rank query; dense first layers, then experts."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.layers import Block, mla, mlp, moe, norm
+from llmcalc.model.families._blocks import dense, pre_norm
+from llmcalc.model.layers import Block, mla, moe
 
 
 def attention(c: Config) -> Block:
@@ -24,7 +25,7 @@ def feed_forward(c: Config, layer: int, correction: bool = False) -> Block:
     routed = c.optional("n_routed_experts")
     c.read |= {"num_nextn_predict_layers", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts"}
     if routed is None or layer < c.number("first_k_dense_replace") or layer % every:
-        return mlp(c.hidden_size, c.intermediate_size)
+        return dense(c)
     return moe(
         c.hidden_size,
         routed,
@@ -36,9 +37,4 @@ def feed_forward(c: Config, layer: int, correction: bool = False) -> Block:
 
 
 def block(c: Config, layer: int) -> Block:
-    return (
-        norm("attn_norm", c.hidden_size)
-        + attention(c)
-        + norm("ffn_norm", c.hidden_size)
-        + feed_forward(c, layer)
-    )
+    return pre_norm(c, attention(c), feed_forward(c, layer))

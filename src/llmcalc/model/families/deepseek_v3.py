@@ -6,17 +6,13 @@ own; engines do not load them unless asked, so their tensors have the tag ``mtp`
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
+from llmcalc.model.families._blocks import pre_norm
 from llmcalc.model.families.deepseek_v2 import attention, feed_forward
 from llmcalc.model.layers import Block, embedding, norm, projection
 
 
 def block(c: Config, layer: int) -> Block:
-    return (
-        norm("attn_norm", c.hidden_size)
-        + attention(c)
-        + norm("ffn_norm", c.hidden_size)
-        + feed_forward(c, layer, correction=True)
-    )
+    return pre_norm(c, attention(c), feed_forward(c, layer, correction=True))
 
 
 def mtp(c: Config) -> tuple[int, Block]:

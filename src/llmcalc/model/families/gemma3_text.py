@@ -1,8 +1,9 @@
 """Gemma 3, the text model: five windows to one full layer, q/k norms, four norms a layer."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.families.gemma2 import NAMES, sandwiched
-from llmcalc.model.layers import Block, gqa
+from llmcalc.model.families._blocks import dense, grouped, sandwich_norm
+from llmcalc.model.families.gemma2 import NAMES
+from llmcalc.model.layers import Block
 
 __all__ = ["NAMES", "block"]
 
@@ -19,18 +20,6 @@ def windowed(c: Config, layer: int) -> bool:
 
 
 def block(c: Config, layer: int) -> Block:
-    window = c.window()
-    bias = c.flag("attention_bias")
-    return sandwiched(
-        c,
-        gqa(
-            c.hidden_size,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            c.head_dim,
-            bias=bias,
-            out_bias=bias,
-            qk_norm="head",
-            window=window if windowed(c, layer) else None,
-        ),
-    )
+    window, bias = c.window(), c.flag("attention_bias")
+    window = window if windowed(c, layer) else None
+    return sandwich_norm(c, grouped(c, bias=bias, out_bias=bias, qk_norm="head", window=window), dense(c))

@@ -2,7 +2,8 @@
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
-from llmcalc.model.layers import Block, embedding, gqa, mlp, norm, positions
+from llmcalc.model.families._blocks import multi_head, pre_norm
+from llmcalc.model.layers import Block, embedding, mlp, norm, positions
 
 PREFIX = "transformer.h.{layer}"
 NAMES = {
@@ -23,14 +24,10 @@ def embed(c: Config) -> Block:
 
 
 def block(c: Config, layer: int) -> Block:
-    heads = c.num_attention_heads
-    return (
-        norm("attn_norm", c.hidden_size, bias=True)
-        + gqa(c.hidden_size, heads, heads, c.head_dim, bias=True, out_bias=True, fused=True, transposed=True)
-        + norm("ffn_norm", c.hidden_size, bias=True)
-        + mlp(
-            c.hidden_size, c.optional("n_inner") or 4 * c.hidden_size, gated=False, bias=True, transposed=True
-        )
+    attention = multi_head(c, bias=True, out_bias=True, fused=True, transposed=True)
+    width = c.optional("n_inner") or 4 * c.hidden_size
+    return pre_norm(
+        c, attention, mlp(c.hidden_size, width, gated=False, bias=True, transposed=True), bias=True
     )
 
 

@@ -6,12 +6,12 @@ counted, and the unembedding is counted beside the embedding, as the published w
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
-from llmcalc.model.layers import Block, gqa, mlp
+from llmcalc.model.families._blocks import dense, multi_head
+from llmcalc.model.layers import Block
 
 
 def block(c: Config, layer: int) -> Block:
-    heads = c.num_attention_heads
-    return gqa(c.hidden_size, heads, heads, c.head_dim) + mlp(c.hidden_size, c.intermediate_size, gated=False)
+    return multi_head(c) + dense(c, gated=False)
 
 
 def head(c: Config) -> Block:

@@ -2,7 +2,8 @@
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
-from llmcalc.model.layers import Block, gqa, mlp, norm
+from llmcalc.model.families._blocks import dense, multi_head, pre_norm
+from llmcalc.model.layers import Block, norm
 
 PREFIX = "gpt_neox.layers.{layer}"
 NAMES = {
@@ -18,13 +19,8 @@ NAMES = {
 
 def block(c: Config, layer: int) -> Block:
     bias = c.flag("attention_bias", True)
-    heads = c.num_attention_heads
-    return (
-        norm("attn_norm", c.hidden_size, bias=True)
-        + gqa(c.hidden_size, heads, heads, c.head_dim, bias=bias, out_bias=bias, fused=True)
-        + norm("ffn_norm", c.hidden_size, bias=True)
-        + mlp(c.hidden_size, c.intermediate_size, gated=False, bias=True)
-    )
+    attention = multi_head(c, bias=bias, out_bias=bias, fused=True)
+    return pre_norm(c, attention, dense(c, gated=False, bias=True), bias=True)
 
 
 def head(c: Config) -> Block:

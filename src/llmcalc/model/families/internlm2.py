@@ -1,7 +1,8 @@
 """InternLM 2 and 2.5: Llama's layers, query, key and value in one matrix."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.layers import Block, gqa, mlp, norm
+from llmcalc.model.families._blocks import dense, grouped, pre_norm
+from llmcalc.model.layers import Block
 
 NAMES = {
     "embedding": "model.tok_embeddings",
@@ -19,17 +20,4 @@ NAMES = {
 
 def block(c: Config, layer: int) -> Block:
     bias = c.flag("bias")
-    return (
-        norm("attn_norm", c.hidden_size)
-        + gqa(
-            c.hidden_size,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            c.head_dim,
-            bias=bias,
-            out_bias=bias,
-            fused=True,
-        )
-        + norm("ffn_norm", c.hidden_size)
-        + mlp(c.hidden_size, c.intermediate_size)
-    )
+    return pre_norm(c, grouped(c, bias=bias, out_bias=bias, fused=True), dense(c))

@@ -1,7 +1,8 @@
 """Mixtral: Mistral's attention, and routed experts in the place of the MLP."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.layers import Block, gqa, moe, norm
+from llmcalc.model.families._blocks import grouped, pre_norm
+from llmcalc.model.layers import Block, moe
 
 NAMES = {
     "router": "block_sparse_moe.gate",
@@ -12,10 +13,5 @@ NAMES = {
 
 
 def block(c: Config, layer: int) -> Block:
-    window = c.window()
-    return (
-        norm("attn_norm", c.hidden_size)
-        + gqa(c.hidden_size, c.num_attention_heads, c.num_key_value_heads, c.head_dim, window=window)
-        + norm("ffn_norm", c.hidden_size)
-        + moe(c.hidden_size, c.num_local_experts, c.num_experts_per_tok, c.intermediate_size)
-    )
+    experts = moe(c.hidden_size, c.num_local_experts, c.num_experts_per_tok, c.intermediate_size)
+    return pre_norm(c, grouped(c, window=c.window()), experts)

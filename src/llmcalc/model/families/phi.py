@@ -2,7 +2,8 @@
 
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import unembed
-from llmcalc.model.layers import Block, gqa, mlp, norm
+from llmcalc.model.families._blocks import dense, grouped
+from llmcalc.model.layers import Block, norm
 
 NAMES = {
     "output": "self_attn.dense",
@@ -13,19 +14,11 @@ NAMES = {
 
 
 def block(c: Config, layer: int) -> Block:
+    qk_norm = "head" if c.flag("qk_layernorm") else ""
     return (
         norm("attn_norm", c.hidden_size, bias=True)
-        + gqa(
-            c.hidden_size,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            c.head_dim,
-            bias=True,
-            out_bias=True,
-            qk_norm="head" if c.flag("qk_layernorm") else "",
-            norm_bias=True,
-        )
-        + mlp(c.hidden_size, c.intermediate_size, gated=False, bias=True)
+        + grouped(c, bias=True, out_bias=True, qk_norm=qk_norm, norm_bias=True)
+        + dense(c, gated=False, bias=True)
     )
 
 

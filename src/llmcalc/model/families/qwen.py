@@ -1,7 +1,8 @@
 """Qwen 1: biases on query, key and value; `intermediate_size` counts gate and up together."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.layers import Block, gqa, mlp, norm
+from llmcalc.model.families._blocks import pre_norm
+from llmcalc.model.layers import Block, gqa, mlp
 
 PREFIX = "transformer.h.{layer}"
 NAMES = {
@@ -18,11 +19,7 @@ NAMES = {
 
 
 def block(c: Config, layer: int) -> Block:
-    heads = c.num_attention_heads
-    width = c.optional("kv_channels") or c.head_dim
-    return (
-        norm("attn_norm", c.hidden_size)
-        + gqa(c.hidden_size, heads, heads, width, bias=True, out_bias=not c.flag("no_bias", True), fused=True)
-        + norm("ffn_norm", c.hidden_size)
-        + mlp(c.hidden_size, c.intermediate_size // 2)
-    )
+    heads, width = c.num_attention_heads, c.optional("kv_channels") or c.head_dim
+    out_bias = not c.flag("no_bias", True)
+    attention = gqa(c.hidden_size, heads, heads, width, bias=True, out_bias=out_bias, fused=True)
+    return pre_norm(c, attention, mlp(c.hidden_size, c.intermediate_size // 2))

@@ -4,30 +4,19 @@ A window counts only with `use_sliding_window`, and then only from layer `max_wi
 """
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.layers import Block, gqa, mlp, norm
+from llmcalc.model.families._blocks import dense, grouped, pre_norm
+from llmcalc.model.layers import Block
 
 
 def window(c: Config, layer: int) -> int | None:
     if not c.flag("use_sliding_window"):
         c.read |= {"sliding_window", "max_window_layers", "layer_types"}
         return None
-    kinds = c.layer_types()
+    kinds = c.layer_types("max_window_layers")
     if kinds is not None:
         return c.window() if kinds[layer] == "sliding_attention" else None
     return c.window() if layer >= c.number("max_window_layers") else None
 
 
 def block(c: Config, layer: int) -> Block:
-    return (
-        norm("attn_norm", c.hidden_size)
-        + gqa(
-            c.hidden_size,
-            c.num_attention_heads,
-            c.num_key_value_heads,
-            c.head_dim,
-            bias=True,
-            window=window(c, layer),
-        )
-        + norm("ffn_norm", c.hidden_size)
-        + mlp(c.hidden_size, c.intermediate_size)
-    )
+    return pre_norm(c, grouped(c, bias=True, window=window(c, layer)), dense(c))

@@ -1,10 +1,14 @@
 """Qwen3-Next: three Gated DeltaNet layers to one of gated full attention; experts with a gated shared one."""
 
 from llmcalc.model.configuration import Config
+from llmcalc.model.families._blocks import pre_norm
+from llmcalc.model.families.qwen2_moe import NAMES as EXPERT_NAMES
 from llmcalc.model.families.qwen2_moe import feed_forward
-from llmcalc.model.layers import Block, gated_delta_net, gqa, norm
+from llmcalc.model.families.qwen3 import attention
+from llmcalc.model.layers import Block, gated_delta_net
 
 NAMES = {
+    **EXPERT_NAMES,
     "delta_qkvz": "linear_attn.in_proj_qkvz",
     "delta_ba": "linear_attn.in_proj_ba",
     "conv": "linear_attn.conv1d",
@@ -12,9 +16,6 @@ NAMES = {
     "a_log": "linear_attn.A_log",
     "delta_norm": "linear_attn.norm",
     "delta_out": "linear_attn.out_proj",
-    "shared_gate": "mlp.shared_expert.gate_proj",
-    "shared_up": "mlp.shared_expert.up_proj",
-    "shared_down": "mlp.shared_expert.down_proj",
 }
 
 
@@ -25,37 +26,21 @@ def is_linear(c: Config, layer: int) -> bool:
     return (layer + 1) % c.pattern("full_attention_interval", known=4) != 0
 
 
-def mixer(c: Config, layer: int) -> Block:
-    if is_linear(c, layer):
-        return gated_delta_net(
-            c.hidden_size,
-            c.linear_num_key_heads,
-            c.linear_num_value_heads,
-            c.linear_key_head_dim,
-            c.linear_value_head_dim,
-            c.linear_conv_kernel_dim,
-            state=c.state_dtype(),
-        )
-    bias = c.flag("attention_bias")
-    return gqa(
+def delta_net(c: Config) -> Block:
+    return gated_delta_net(
         c.hidden_size,
-        c.num_attention_heads,
-        c.num_key_value_heads,
-        c.head_dim,
-        bias=bias,
-        out_bias=bias,
-        qk_norm="head",
-        gated=True,
+        c.linear_num_key_heads,
+        c.linear_num_value_heads,
+        c.linear_key_head_dim,
+        c.linear_value_head_dim,
+        c.linear_conv_kernel_dim,
+        state=c.state_dtype(),
     )
 
 
 def block(c: Config, layer: int) -> Block:
-    return (
-        norm("attn_norm", c.hidden_size)
-        + mixer(c, layer)
-        + norm("ffn_norm", c.hidden_size)
-        + feed_forward(c, layer)
-    )
+    mixer = delta_net(c) if is_linear(c, layer) else attention(c, layer, gated=True)
+    return pre_norm(c, mixer, feed_forward(c, layer))
 
 
 def split(c: Config) -> dict[str, int]:
