@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError
+from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, place, smallest_cards
@@ -18,7 +18,7 @@ from llmcalc.planning.solve import capacity
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
-from llmcalc.units import format_count, parse_decimal, whole_or_fraction
+from llmcalc.units import format_count
 
 
 def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
@@ -26,8 +26,8 @@ def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) 
     count = device.count if device else None
     tp, pp, dp = scenario.tp, scenario.pp, scenario.dp
     if count is not None and tp is None and pp is None and dp is None:
-        tp = count
-    elif count is not None:
+        return _across(inventory, count)
+    if count is not None:
         rest, over = divmod(count, (tp or 1) * (pp or 1) * (dp or 1))
         if over or not rest or (rest > 1 and tp is not None and pp is not None and dp is not None):
             raise InputError(
@@ -41,6 +41,27 @@ def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) 
         elif pp is None:
             pp = rest
     return place(inventory, tp or 1, pp or 1, dp or 1)
+
+
+def _across(inventory: Inventory, count: int) -> Placement:
+    """N GPUs without a placement are N tensor ranks."""
+    try:
+        return place(inventory, count, 1)
+    except InputError as error:
+        ways = [str(n) for n in range(1, 65) if _divides(inventory, n)]
+        raise InputError(
+            f"The {count} GPUs of --gpu can't share {inventory.name} as tensor ranks: "
+            f"{error.problem.replace(f'--tp {count}', str(count))}",
+            f"Use {one_of(ways)} GPUs, or pipeline stages: --pp {count}.",
+        ) from None
+
+
+def _divides(inventory: Inventory, tp: int) -> bool:
+    try:
+        place(inventory, tp, 1)
+    except InputError:
+        return False
+    return True
 
 
 def model_report(
@@ -78,6 +99,10 @@ def model_report(
         report.hints.append(
             f"Real {float(bits):g}-bit formats add scales and leave some tensors in 16 bit; "
             f"this counts {float(bits):g} bits for all."
+        )
+    if inventory.dtype and scenario.dtype_assumed and scenario.bits is None and not inventory.quantized:
+        report.warnings.append(
+            f"The configuration's dtype {inventory.dtype[:40]!r} is not known; bf16 is assumed."
         )
     if device is not None:
         _attach_capacity(report, inventory, placement, precision, scenario, device)
@@ -131,7 +156,7 @@ def count_report(
     """The rule of thumb, with the span of real models of that size beside it."""
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
-    factor = _factor(given["overhead"])
+    factor = scenario.overhead
     number = inventory.params
     neighbours, low, high = _span(number, bits, book)
     shares = placement.gpus
@@ -165,23 +190,6 @@ def count_report(
     if device is None:
         report.cards = smallest_cards(int(report.total_bytes), book)
     return report
-
-
-def _factor(value: Any) -> Any:
-    """The overhead factor, exactly."""
-    if value is None:
-        return whole_or_fraction(6, 5)
-    text = (
-        value
-        if isinstance(value, str)
-        else repr(float(value))
-        if isinstance(value, (int, float))
-        else str(value)
-    )
-    parsed = parse_decimal(text)
-    if parsed is None or parsed[0] < parsed[1] or parsed[0] > 100 * parsed[1]:
-        raise InputError(f"--overhead is {value!r}.", "Use a factor from 1 to 100, such as 1.2.")
-    return whole_or_fraction(*parsed)
 
 
 def _span(number: int, bits: Any, book: Catalog) -> tuple[list[tuple[str, int]], int, int]:

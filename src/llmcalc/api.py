@@ -7,12 +7,13 @@ from typing import Any
 
 from llmcalc import answer
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError
+from llmcalc.errors import Problems
 from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
+from llmcalc.model.readers.count import read_count
 from llmcalc.report import Call, Report, Reports
-from llmcalc.scenario import resolve
+from llmcalc.scenario import Scenario, resolve
 
 __all__ = ["model", "params", "vram"]
 
@@ -145,26 +146,33 @@ def vram(
     1073741824
     """
     asked = dict(locals())
-    book = _catalog(catalog)
-    inventory = readers.read_only(model, params, config, assume, book)
     given = {
         key: value for key, value in asked.items() if key not in ("model", "params", "config", "catalog")
     }
-    if inventory.is_opaque:
-        make = answer.count_report
-    elif overhead is not None:
-        raise InputError(
-            f"--overhead is for bare counts; {inventory.name} is counted item by item.",
-            "Leave --overhead out.",
-        )
-    else:
-        make = answer.model_report
-    scenario = resolve(inventory, book, given)
+    book = _catalog(catalog)
+    inventory, scenario = _understand(model, params, config, assume, book, given)
+    make = answer.count_report if inventory.is_opaque else answer.model_report
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
     for report in reports:
         _sign(report, Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+def _understand(
+    model: ModelLike, params: Any, config: Any, assume: str | None, book: Catalog, given: dict[str, Any]
+) -> tuple[Inventory, Scenario]:
+    """Read the model and resolve the rest, telling the mistakes of both together."""
+    problems = Problems()
+    inventory = None
+    with problems:
+        inventory = readers.read_only(model, params, config, assume, book)
+    with problems:
+        # Without a model, whatever does not depend on it is still checked.
+        scenario = resolve(inventory or read_count(1), book, given)
+    problems.check()
+    assert inventory is not None
+    return inventory, scenario
 
 
 def _sign(report: Report, call: Call, book: Catalog) -> None:
@@ -211,8 +219,8 @@ def params(
     """
     asked = dict(locals())
     book = _catalog(catalog)
-    inventory = readers.read_only(model, params, config, assume, book)
-    scenario = resolve(inventory, book, {"dtype": dtype, "quant": quant, "bits": bits})
+    given = {"dtype": dtype, "quant": quant, "bits": bits}
+    inventory, scenario = _understand(model, params, config, assume, book, given)
     report = answer.params_report(inventory, scenario)
     _sign(report, Call("params", asked), book)
     return report

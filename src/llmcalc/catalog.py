@@ -77,7 +77,7 @@ class _File:
 
     def find(self, key: str) -> str | None:
         """The text behind a folded key: ``offset length`` of an entry, or ``?`` and names if ambiguous."""
-        mark = b"\n" + key.encode() + b"\t"
+        mark = b"\n" + key.encode("utf-8", "replace") + b"\t"
         at = self.index.find(mark)
         if at < 0:
             return None
@@ -122,6 +122,7 @@ class Catalog:
     def __init__(self, files: Sequence[str] = ()) -> None:
         self._files: dict[str, _File] = {}
         self._own: dict[str, dict[str, dict[str, Any]]] = {}
+        self._origin: dict[int, str] = {}
         for path in [*_user_files(), *files]:
             self._add(path)
 
@@ -129,7 +130,7 @@ class Catalog:
     def shipped(cls) -> Catalog:
         """The shipped catalogs alone."""
         catalog = cls.__new__(cls)
-        catalog._files, catalog._own = {}, {}
+        catalog._files, catalog._own, catalog._origin = {}, {}, {}
         return catalog
 
     def _add(self, path: str) -> None:
@@ -138,8 +139,13 @@ class Catalog:
         for kind, entries in catalog_build.read_user_file(path).items():
             own = self._own.setdefault(kind, {})
             for entry in entries:
+                self._origin[id(entry)] = path
                 for name in catalog_build.names_of(kind, entry):
                     own[fold(name)] = entry
+
+    def origin(self, entry: dict[str, Any]) -> str:
+        """The user's file that an entry stands in; empty for shipped ones."""
+        return self._origin.get(id(entry), "")
 
     def _file(self, kind: str) -> _File:
         if kind not in self._files:

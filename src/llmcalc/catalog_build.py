@@ -129,6 +129,10 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 def load_yaml(path: str) -> Any:
     """Read one YAML file; refuse what is no regular, readable, well-formed text file."""
     try:
+        if not path:
+            raise CatalogError("--catalog '' names no file.", "Give the path of a YAML catalog.")
+        if "\0" in path or not os.path.exists(path):
+            raise CatalogError(f"{path[:200]!r} does not exist.", "Give the path of a YAML catalog.")
         if not os.path.isfile(path):
             raise CatalogError(f"{path} is not a regular file.", "Give the path of a YAML catalog.")
         if os.path.getsize(path) > MAX_FILE:

@@ -14,11 +14,14 @@ class LlmcalcError(Exception):
         What was given and why it can't be used.
     remedy : str
         What to do instead; printed on the last line.
+    parts : sequence of LlmcalcError
+        The mistakes that this error tells together.
     """
 
     exit_code = 2
 
-    def __init__(self, problem: str, remedy: str = "") -> None:
+    def __init__(self, problem: str, remedy: str = "", parts: Sequence[LlmcalcError] = ()) -> None:
+        self.parts = tuple(parts)
         self.problem = problem
         self.remedy = remedy
         super().__init__(f"{problem}\n{remedy}" if remedy else problem)
@@ -67,7 +70,7 @@ class Problems:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, LlmcalcError):
-            self.found.append(error)
+            self.found += error.parts or (error,)
             return True
         return False
 
@@ -78,7 +81,7 @@ class Problems:
         if len(self.found) == 1:
             raise self.found[0]
         lines = [f"{number}. {error.problem}" for number, error in enumerate(self.found, 1)]
-        raise InputError("\n".join(lines), join_remedies(self.found))
+        raise InputError("\n".join(lines), join_remedies(self.found), self.found)
 
 
 def join_remedies(errors: Iterable[LlmcalcError]) -> str:

@@ -134,7 +134,7 @@ def _counted(text: str) -> tuple[int, str] | None:
     rest = stripped[len(digits) :].lstrip()
     if not digits or rest[:1].lower() not in ("x", "×", "*"):
         return None
-    return int(digits[:12]), rest[1:].strip()
+    return int(digits[:18]), rest[1:].strip()
 
 
 def parse_gpu(text: Any, catalog: Catalog) -> Device:
@@ -162,9 +162,12 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
     counted = _counted(text)
     if counted is not None:
         number, rest = counted
+        if not rest:
+            raise InputError(f"--gpu {text[:60]!r} names no GPU.", "Write it as in 8xh100-80gb.")
         if not 1 <= number <= MAX_GPUS:
             raise InputError(
-                f"--gpu {text[:60]!r} asks for {number} GPUs.", "Use 1 or more, such as 8xh100-80gb."
+                f"--gpu {text[:60]!r} asks for {number:,} GPUs.",
+                f"Use 1 to {MAX_GPUS:,}, as in 8xh100-80gb.",
             )
         device = parse_gpu(rest, catalog)
         if device.count is not None:
@@ -174,6 +177,11 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
     sized = _sized(text)
     if sized is not None:
         return sized
+    bare = text.strip().lstrip("-")
+    if bare.isascii() and bare.isdigit():
+        raise UnknownNameError(
+            f"There is no GPU {text[:40]!r}.", f"Did you mean {bare[:8]}GiB? Sizes need a unit."
+        )
     entry = catalog.require("gpus", text, "GPU", "llmcalc gpus lists all; a size such as 24GiB does too.")
     return device_of(entry)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
@@ -15,17 +15,24 @@ from llmcalc.units import (
     MAX_TOKENS,
     parse_bits,
     parse_bytes,
+    parse_decimal,
     parse_integer,
     parse_length,
     parse_max_model_len,
+    shown,
+    whole_or_fraction,
 )
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 DEFAULT_CONTEXT = 8192
 MAX_SEQUENCES = 10**9
 ENGINES = ("none",)
 KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "engine", "gpu", "kv_dtype", "kv_dtype_k",
-    "kv_dtype_v", "max_model_len", "output", "pp", "prompt", "quant", "reserve", "sequences", "tp",
+    "kv_dtype_v", "max_model_len", "output", "overhead", "pp", "prompt", "quant", "reserve",
+    "sequences", "tp",
 )  # fmt: skip
 
 
@@ -44,6 +51,8 @@ class Scenario:
         Bits of every parameter, where the user set them. [bit]
     key, value : Format
         Of the KV cache.
+    overhead : int or Fraction
+        Factor of the rule of thumb. [-]
     devices : list of Device
         GPUs asked about; empty if none.
     tp, pp, dp : int or None
@@ -56,7 +65,7 @@ class Scenario:
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "engine", "key",
-        "output", "pp", "prompt", "reserve", "sequences", "stated", "tp", "value",
+        "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,6 +83,7 @@ class Scenario:
         self.stated: set[str] = set()
         self.allow_overlong = False
         self.dtype_assumed = False
+        self.overhead: int | Fraction
         self.dtype: Format
         self.key: Format
         self.value: Format
@@ -151,6 +161,8 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
         if given["gpu"] is not None:
             scenario.devices = [d.less(scenario.reserve) for d in parse_gpus(given["gpu"], catalog)]
     with problems:
+        scenario.overhead = _overhead(inventory, given["overhead"])
+    with problems:
         if scenario.tp is not None or scenario.pp is not None:
             most = max((device.count or 1 for device in scenario.devices), default=1)
             place(inventory, scenario.tp or 1, scenario.pp or 1, most=most)
@@ -226,17 +238,39 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
             if given["dtype"] is not None:
                 raise InputError("--dtype and --bits are given together.", "Keep one of them.")
     with problems:
-        stated = given["dtype"] or inventory.dtype
-        scenario.dtype_assumed = stated is None
-        # A checkpoint may name a dtype that only a scheme explains; its weights are priced at 16 bit.
-        own = catalog.lookup("formats", stated) if given["dtype"] is None and stated is not None else None
-        if given["dtype"] is None and stated is not None and not _holds_16_bit(own):
-            stated, scenario.dtype_assumed = None, True
-        scenario.dtype = find_format(stated or "bf16", catalog, "weights", "--dtype")
-    for name, option in (("key", "kv_dtype_k"), ("value", "kv_dtype_v")):
-        with problems:
-            stated = given[option] or given["kv_dtype"] or "bf16"
-            shown = option if given[option] else "kv_dtype"
-            found = find_format(stated, catalog, "kv", f"--{shown.replace('_', '-')}")
-            setattr(scenario, name, found)
+        scenario.dtype = _weights_format(inventory, catalog, scenario, given["dtype"])
+    with problems:
+        common = given["kv_dtype"] if given["kv_dtype"] is not None else "bf16"
+        scenario.key = scenario.value = find_format(common, catalog, "kv", "--kv-dtype")
+    with problems:
+        if given["kv_dtype_k"] is not None:
+            scenario.key = find_format(given["kv_dtype_k"], catalog, "kv", "-ctk")
+    with problems:
+        if given["kv_dtype_v"] is not None:
+            scenario.value = find_format(given["kv_dtype_v"], catalog, "kv", "-ctv")
     problems.check()
+
+
+def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: str | None) -> Format:
+    """The dtype asked for, else the checkpoint's, else bf16 (assumed)."""
+    if given is not None:
+        return find_format(given, catalog, "weights", "--dtype")
+    # A checkpoint may name a dtype that only a scheme explains (fp8): priced at 16 bit.
+    own = catalog.lookup("formats", inventory.dtype) if inventory.dtype is not None else None
+    scenario.dtype_assumed = not _holds_16_bit(own)
+    return find_format("bf16" if scenario.dtype_assumed else inventory.dtype, catalog, "weights", "--dtype")
+
+
+def _overhead(inventory: Inventory, value: Any) -> int | Fraction:
+    """The factor of the rule of thumb, exactly."""
+    if value is None:
+        return whole_or_fraction(6, 5)
+    if not inventory.is_opaque:
+        raise InputError(
+            f"--overhead is for bare counts; {inventory.name} is counted item by item.",
+            "Leave --overhead out.",
+        )
+    parsed = parse_decimal(value if isinstance(value, str) else str(value))
+    if parsed is None or parsed[0] < parsed[1] or parsed[0] > 100 * parsed[1]:
+        raise InputError(f"--overhead is {shown(value)}.", "Use a factor from 1 to 100, such as 1.2.")
+    return whole_or_fraction(*parsed)

@@ -77,8 +77,14 @@ def _split(text: str, suffixes: dict[str, int]) -> tuple[int, int] | None:
     return None
 
 
-def _shown(value: Any) -> str:
-    """A value as it was given, cut where it is long."""
+def shown(value: Any) -> str:
+    """A value as it was given, cut where it is long.
+
+    Examples
+    --------
+    >>> shown("13x")
+    "'13x'"
+    """
     text = repr(value) if isinstance(value, str) else _text(value)
     return text if len(text) <= 40 else f"{text[:36]}...{text[-1] if isinstance(value, str) else ''}"
 
@@ -95,7 +101,7 @@ def _from_number(value: Any, what: str, remedy: str) -> tuple[int, int]:
     try:
         ratio = value.as_integer_ratio() if hasattr(value, "as_integer_ratio") else (int(value), 1)
     except (OverflowError, ValueError, TypeError):
-        raise InputError(f"{what} is {_shown(value)}, which is not a finite number.", remedy) from None
+        raise InputError(f"{what} is {shown(value)}, which is not a finite number.", remedy) from None
     return int(ratio[0]), int(ratio[1])
 
 
@@ -131,18 +137,18 @@ def parse_whole(value: Any, what: str, suffixes: dict[str, int], example: str, m
     if isinstance(value, str):
         parsed = _split(value, suffixes)
         if parsed is None:
-            raise InputError(f"{what} is {_shown(value)}, which is not a number.", remedy)
+            raise InputError(f"{what} is {shown(value)}, which is not a number.", remedy)
         numerator, denominator = parsed
     else:
         numerator, denominator = _from_number(value, what, remedy)
-    shown = _shown(value)
+    text = shown(value)
     if numerator <= 0:
-        raise InputError(f"{what} is {shown}; it must be above 0.", remedy)
+        raise InputError(f"{what} is {text}; it must be above 0.", remedy)
     if numerator % denominator:
-        raise InputError(f"{what} is {shown}, which is not a whole number.", remedy)
+        raise InputError(f"{what} is {text}, which is not a whole number.", remedy)
     number = numerator // denominator
     if number > most:
-        raise InputError(f"{what} is {shown}, above the largest that makes sense ({most:,}).", remedy)
+        raise InputError(f"{what} is {text}, above the largest that makes sense ({most:,}).", remedy)
     return number
 
 
@@ -208,41 +214,39 @@ def parse_bytes(value: Any, what: str) -> int:
     if isinstance(value, str):
         parsed = _split(value, BYTES)
         if parsed is None:
-            raise InputError(f"{what} is {_shown(value)}, which is not a size.", remedy)
+            raise InputError(f"{what} is {shown(value)}, which is not a size.", remedy)
     else:
         parsed = _from_number(value, what, remedy)
     numerator, denominator = parsed
     if numerator < 0:
-        raise InputError(f"{what} is {_shown(value)}; a size can't be negative.", remedy)
+        raise InputError(f"{what} is {shown(value)}; a size can't be negative.", remedy)
     if numerator > 10**18 * denominator:
         raise InputError(
-            f"{what} is {_shown(value)}, above the largest that makes sense (10^18 bytes).", remedy
+            f"{what} is {shown(value)}, above the largest that makes sense (10^18 bytes).", remedy
         )
     return numerator // denominator
 
 
 def parse_bits(value: Any, what: str = "--bits") -> int | Fraction:
-    """Read bits per parameter: above 0 and at most 64, fractions allowed.
+    """Read bits per parameter: 0.01 to 64, fractions allowed.
 
     Examples
     --------
     >>> parse_bits("4"), parse_bits(4.5)
     (4, Fraction(9, 2))
     """
-    remedy = "Use a number of bits above 0 and up to 64, such as 4, 8 or 16."
+    remedy = "Use a number of bits from 0.01 to 64, such as 4, 8 or 16."
     if isinstance(value, bool):
         raise InputError(f"{what} is {value}, which is not a number.", remedy)
     if isinstance(value, str):
         parsed = parse_decimal(value)
         if parsed is None:
-            raise InputError(f"{what} is {_shown(value)}, which is not a number.", remedy)
+            raise InputError(f"{what} is {shown(value)}, which is not a number.", remedy)
     else:
         parsed = _from_number(value, what, remedy)
     numerator, denominator = parsed
-    if numerator <= 0 or numerator > 64 * denominator:
-        raise InputError(
-            f"{what} is {_shown(value)}; no format stores a parameter in that many bits.", remedy
-        )
+    if numerator * 100 < denominator or numerator > 64 * denominator:
+        raise InputError(f"{what} is {shown(value)}; no format stores a parameter in that many bits.", remedy)
     return whole_or_fraction(numerator, denominator)
 
 

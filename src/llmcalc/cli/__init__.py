@@ -84,57 +84,59 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; errors go to stderr with their remedy last."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        result = cli.main(args=words, prog_name="llmcalc", standalone_mode=False)
-        code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
-    except LlmcalcError as error:
-        if "--debug" in words:
-            raise
-        return _fail(str(error), error.exit_code)
-    except click.UsageError as error:
-        if error.ctx is not None and isinstance(error, click.exceptions.NoArgsIsHelpError):
-            click.echo(error.format_message())
-            return 2
-        return _fail(_usage(error), 2)
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
+        code = _invoke(list(words))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
         return _quiet()
-    except OSError as error:
-        if "--debug" in words:
-            raise
-        if error.errno in (32, 22) and error.filename is None:
-            return _quiet()
-        return _fail(
-            f"{error.filename or 'Output'}: {error.strerror}.\nCheck the path and its permissions.", 2
-        )
-    except RecursionError:
-        if "--debug" in words:
-            raise
-        return _fail("The input is nested too deeply.\nGive the model's config.json.", 2)
     except Exception as error:
         if "--debug" in words:
-            raise
-        told = f"{type(error).__name__}: {error}".split("\n")[0][:200]
-        return _fail(
-            f"Internal error, which is a bug of llmcalc: {told}.\nReport it with llmcalc --debug ...", 2
-        )
-    return code
+            import traceback
+
+            traceback.print_exc()
+            return 2
+        return _fail(*_told(error, words))
+
+
+def _invoke(words: list[str]) -> int:
+    """Parse and run; click's own `main` would turn a closed pipe into exit code 1, which means no fit."""
+    if "_LLMCALC_COMPLETE" in os.environ:
+        cli.main(words, prog_name="llmcalc")
+    try:
+        with cli.make_context("llmcalc", words) as context:
+            result = cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _told(error: Exception, words: list[str]) -> tuple[str, int]:
+    """What to print for an error, and the exit code."""
+    if isinstance(error, LlmcalcError):
+        return str(error), error.exit_code
+    if isinstance(error, click.ClickException):
+        message = error.format_message()
+        if "\n" in message:
+            return message, 2
+        context = getattr(error, "ctx", None)
+        command = next((word for word in words if word in COMMANDS), "")
+        path = context.command_path if context is not None else f"llmcalc {command}".strip()
+        return f"{message}\n{path} --help shows what it takes.", 2
+    if isinstance(error, RecursionError):
+        return "The input is nested too deeply.\nGive the model's config.json.", 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'Output'}: {error.strerror}.\nCheck the path and its permissions.", 2
+    told = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+    return f"Internal error, which is a bug of llmcalc: {told}.\nReport it with llmcalc --debug ...", 2
 
 
 def _fail(message: str, code: int) -> int:
     with contextlib.suppress(OSError, ValueError):
         click.echo(f"Error: {message}", err=True)
     return code
-
-
-def _usage(error: click.UsageError) -> str:
-    message = error.format_message()
-    if "\n" in message or error.ctx is None:
-        return message
-    return f"{message}\n{error.ctx.command_path} --help shows what it takes."
 
 
 def _quiet() -> int:
@@ -149,7 +151,7 @@ def main() -> None:
     """The console script."""
     code = run()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if stream is not None:
                 stream.flush()
     # Modules need no teardown at the end of a process: it costs as much as the estimate itself.

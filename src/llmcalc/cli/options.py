@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from llmcalc.errors import InputError
+from llmcalc.errors import InputError, Problems
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -139,13 +139,34 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def show(report: Any, options: dict[str, Any]) -> int:
+def respond(question: Callable[..., Any], options: dict[str, Any]) -> int:
+    """Ask the API, telling mistakes of the question and of the output options together; show the answer.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    problems = Problems()
+    kind, units, report = "text", "gib", None
+    with problems:
+        kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
+    with problems:
+        units = choose(options["units"], UNITS, "--units")
+    with problems:
+        if options.get("check") and options.get("gpu") is None:
+            raise InputError(
+                "--check needs a GPU to check against.", "Add --gpu, for example --gpu rtx-4090."
+            )
+    with problems:
+        report = question(**given(options))
+    problems.check()
+    return show(report, kind, units, options)
+
+
+def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
     """Write a report as the output options ask, notes to stderr; return the exit code."""
-    kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
-    units = choose(options["units"], UNITS, "--units")
     rows = list(getattr(report, "rows", [report]))
-    if options.get("check") and any(row.device is None for row in rows):
-        raise InputError("--check needs a GPU to check against.", "Add --gpu, for example --gpu rtx-4090.")
     if options["python"]:
         write("import llmcalc\n\n" + rows[0].call.python() + "\n", options["output_file"])
         return 0
@@ -154,7 +175,7 @@ def show(report: Any, options: dict[str, Any]) -> int:
     if options["explain"] and kind in ("text", "markdown"):
         explained = report.explain(units)
         text += "\n" + (f"```\n{explained}```\n" if kind == "markdown" else explained)
-    if options["plot"]:
+    if options["plot"] is not None:
         report.plot(options["plot"])
     write(text, options["output_file"])
     notes = list(dict.fromkeys(note for row in rows for note in [*row.warnings, *row.hints]))
@@ -180,17 +201,28 @@ def exit_code(rows: list[Any]) -> int:
 
 
 def write(text: str, file: str | None) -> None:
-    """Write text to standard output or to a file."""
+    """Write text to standard output (if there is one) or to a file."""
     if file is None:
-        sys.stdout.write(text if _encodable(text) else text.encode("ascii", "replace").decode())
+        if sys.stdout is not None:
+            sys.stdout.write(text if _encodable(text) else _ascii(text))
         return
     try:
-        with open(file, "w", encoding="utf-8", newline="\n") as stream:
+        with open(file, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
             stream.write(text)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"--output-file {file}: {error.strerror}.", "Check the folder and its permissions."
+            f"--output-file {file!r}: {reason}.", "Check the folder and its permissions."
         ) from None
+
+
+def _ascii(text: str) -> str:
+    """Text for a terminal that knows ASCII alone; JSON keeps its meaning."""
+    if text.startswith("{"):
+        import json
+
+        return json.dumps(json.loads(text), indent=2) + "\n"
+    return text.encode("ascii", "replace").decode()
 
 
 def _encodable(text: str) -> bool:
@@ -204,4 +236,9 @@ def _encodable(text: str) -> bool:
 def _color() -> bool:
     import os
 
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )

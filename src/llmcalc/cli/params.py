@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.options import given, model_options, picture_options, show, weight_options
+from llmcalc.cli.options import model_options, picture_options, respond, weight_options
 
 
 @click.command("params", short_help="Parameters by role.")
@@ -22,4 +22,4 @@ def command(**options: Any) -> int:
     """
     from llmcalc.api import params
 
-    return show(params(**given(options)), options)
+    return respond(params, options)

@@ -7,11 +7,10 @@ from typing import Any
 import click
 
 from llmcalc.cli.options import (
-    given,
     hardware_options,
     model_options,
     output_options,
-    show,
+    respond,
     weight_options,
     workload_options,
 )
@@ -38,4 +37,4 @@ def command(**options: Any) -> int:
     """
     from llmcalc.api import vram
 
-    return show(vram(**given(options)), options)
+    return respond(vram, options)

@@ -79,7 +79,7 @@ class Config:
         if not found:
             return MISSING
         values = [value for value in found.values() if value is not None]
-        if key in CORE and any(value != values[0] for value in values):
+        if key in CORE and any(value is not values[0] and value != values[0] for value in values):
             stated = ", ".join(f"{name} = {value}" for name, value in found.items())
             raise ConfigError(f"{self.label} contradicts itself: {stated}.", "Keep one of these keys.")
         return values[0] if values else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
+from llmcalc.errors import ConfigError
 from llmcalc.model.inventory import Cache, Dim, Op, Tensor, dim
 
 P = ParamSpec("P")
@@ -227,6 +228,11 @@ def moe(
     `correction` is the router's load-balancing bias: a buffer in transformers, a tensor in the
     checkpoint. `fused` stores gate and up of all experts as one tensor.
     """
+    if top_k > experts:
+        raise ConfigError(
+            f"num_experts_per_tok {top_k} is more than the {experts} experts there are.",
+            "Correct one of the two.",
+        )
     made = Lowered()
     h, f, e = dim(hidden=hidden), dim(ffn=ffn), dim(expert=experts)
     made.linear("router", e, h, router_bias)

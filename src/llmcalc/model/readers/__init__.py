@@ -26,7 +26,7 @@ def read(source: Any, catalog: Catalog, assume: str | None = None) -> Inventory:
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str):
-        return read_count(source)
+        return read_count(source, "MODEL")
     return _named(source, catalog, assume)
 
 
@@ -65,12 +65,12 @@ def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:
     if entry is not None:
         from llmcalc.model.readers.catalog import read_entry
 
-        return read_entry(entry, catalog)
+        return read_entry(entry, catalog, assume=assume)
     if _is_count(text):
-        return read_count(text)
+        return read_count(text, "MODEL")
     looks_like_path = text.endswith(".json") or text.startswith((".", "/", "~", "\\")) or text.count("/") > 1
     if looks_like_path:
-        raise ConfigError(f"{text} does not exist.", "Check the path of the config.json.")
+        raise ConfigError(f"{text[:200]} does not exist.", "Check the path of the config.json.")
     near = catalog.nearest("models", text)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     raise UnknownNameError(

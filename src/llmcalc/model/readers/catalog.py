@@ -9,7 +9,9 @@ from llmcalc.model.inventory import Inventory
 from llmcalc.model.readers.config import read_dict
 
 
-def read_entry(entry: dict[str, Any], catalog: Catalog, check_keys: bool = False) -> Inventory:
+def read_entry(
+    entry: dict[str, Any], catalog: Catalog, check_keys: bool = False, assume: str | None = None
+) -> Inventory:
     """Turn an entry of ``models.yaml`` into an inventory.
 
     Examples
@@ -20,13 +22,15 @@ def read_entry(entry: dict[str, Any], catalog: Catalog, check_keys: bool = False
     """
     name = str(entry["name"])
     title = str(entry["hf"]).partition("/")[2] if entry.get("hf") else name
+    file = catalog.origin(entry)
     inventory = read_dict(
         entry["config"],
         catalog,
-        label=name,
+        label=f"{file}, models entry {name}, config" if file else name,
         name=name,
         source="catalog",
         title=title,
+        assume=assume,
         trusted=entry.get("proven", "all") == "all",
         check_keys=check_keys,
     )

@@ -34,6 +34,12 @@ def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Invento
     ConfigError
         If it can't be read, is not JSON, or does not describe a known model.
     """
+    if not path or "\0" in path:
+        raise ConfigError(
+            f"--config {path[:80]!r} names no file.", "Give a config.json, or - for standard input."
+        )
+    if path == "-" and sys.stdin is None:
+        raise ConfigError("There is no standard input: it is closed.", "Give the path of a config.json.")
     if path == "-":
         text, label, name = (
             _decode(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"),
@@ -93,7 +99,7 @@ def _parse(text: str, label: str) -> dict[str, Any]:
     import json
 
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{label} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
@@ -101,13 +107,28 @@ def _parse(text: str, label: str) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise ConfigError(f"{label} is nested too deeply.", "Give the model's config.json.") from None
-    except ValueError as error:
-        raise ConfigError(f"{label} can't be read: {error}.", "Correct that number.") from None
+    except ValueError:
+        raise ConfigError(f"{label} holds a number of thousands of digits.", "Correct that number.") from None
+    except _TwiceError as error:
+        raise ConfigError(f"{label} states {error} twice.", "Keep one of them.") from None
     if not isinstance(value, dict):
-        raise ConfigError(
-            f"{label} holds a {type(value).__name__}, not a JSON object.", "A config.json starts with {."
+        kind = {list: "a list", str: "text", type(None): "null", bool: "true or false"}.get(
+            type(value), "a number"
         )
+        raise ConfigError(f"{label} holds {kind}, not a JSON object.", "A config.json starts with {.")
     return value
+
+
+class _TwiceError(Exception):
+    """A key that stands twice in one object."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1)[:60])
+    return found
 
 
 def read_dict(
@@ -151,7 +172,9 @@ def read_dict(
     """
     if not all(isinstance(key, str) for key in raw):
         raise ConfigError(f"{label} has keys that are not text.", "Give the model's config.json.")
-    model_type = assume or raw.get("model_type")
+    model_type = assume if assume is not None else raw.get("model_type")
+    if assume is not None and not assume.strip():
+        raise ConfigError("--assume names no family.", f"Use one of {', '.join(families.known())}.")
     if not isinstance(model_type, str) or not model_type:
         raise ConfigError(
             f"{label} does not say its model_type.", "Add it, or name the family: --assume llama."
@@ -160,7 +183,12 @@ def read_dict(
     known = catalog.lookup("class_defaults", model_type) or {}
     config = Config(raw, label, known.get("defaults"), known.get("renames"), trusted=trusted)
     config.read |= {"model_type", "architectures"}
-    groups = families.describe(family, config, catalog)
+    try:
+        groups = families.describe(family, config, catalog)
+    except ConfigError as error:  # builders know the sizes, not whose they are
+        if error.problem.startswith(label):
+            raise
+        raise ConfigError(f"{label}: {error.problem}", error.remedy, error.parts) from None
     inventory = Inventory(name, model_type, source, groups, title=title)
     text = config.parts[0] if getattr(family, "MULTIMODAL", False) else config
     inventory.origin = label

@@ -8,7 +8,7 @@ from llmcalc.model.inventory import Group, Inventory, Tensor, dim
 from llmcalc.units import format_count, parse_count
 
 
-def read_count(value: Any) -> Inventory:
+def read_count(value: Any, what: str = "--params") -> Inventory:
     """Read ``13b``, ``7.24e9`` or a number.
 
     Examples
@@ -16,7 +16,7 @@ def read_count(value: Any) -> Inventory:
     >>> read_count("13b").params
     13000000000
     """
-    number = parse_count(value)
+    number = parse_count(value, what)
     group = Group("text", "embedding", (), [Tensor("parameters", (dim(parameters=number),))])
     title = f"{format_count(number)} parameters"
     inventory = Inventory(str(value), "count", "count", [group], title=title)
