@@ -6,6 +6,7 @@ each, imported when called.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,78 @@ class Call:
         return repr(getattr(value, "name", value))
 
 
-class Report:
+class _Shown(ABC):
+    """The ways to show one report, or several as one table."""
+
+    @abstractmethod
+    def _reports(self) -> Sequence[Report]:
+        """What is shown."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract's JSON as plain Python values."""
+        from llmcalc.render.data import as_dict
+
+        return as_dict(self._reports())
+
+    def to_json(self) -> str:
+        """The contract's JSON."""
+        from llmcalc.render.data import dumps
+
+        return dumps(self.to_dict())
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame: a row an item, an element of array inputs, or a GPU of several."""
+        from llmcalc.render.frame import as_frame
+
+        return as_frame(self._reports())
+
+    def to_text(self, units: str = "gib", color: bool = False) -> str:
+        """What the terminal shows."""
+        from llmcalc.render.text import as_text
+
+        return as_text(self._reports(), units, color)
+
+    def to_markdown(self, units: str = "gib") -> str:
+        """A markdown table that ends with how to reproduce it."""
+        return self._table("markdown", units)
+
+    def to_latex(self, units: str = "gib") -> str:
+        """A LaTeX table."""
+        return self._table("latex", units)
+
+    def to_html(self, units: str = "gib") -> str:
+        """An HTML table."""
+        return self._table("html", units)
+
+    def to_csv(self, units: str = "bytes") -> str:
+        """Comma-separated rows."""
+        return self._table("csv", units)
+
+    def _table(self, kind: str, units: str) -> str:
+        from llmcalc.render.table import as_table
+
+        return as_table(self._reports(), kind, units)
+
+    def explain(self, units: str = "gib") -> str:
+        """Each line with its formula, values, where they came from, validity and source."""
+        from llmcalc.render.explain import as_explanation
+
+        return as_explanation(self._reports(), units)
+
+    def plot(self, file: str | None = None) -> Any:
+        """A picture (needs the ``plot`` extra); saved where `file` is given."""
+        from llmcalc.render.plot import as_plot
+
+        return as_plot(self._reports(), file)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+class Report(_Shown):
     """The answer of one estimate.
 
     Attributes
@@ -179,84 +251,22 @@ class Report:
         """Usable memory less the expected total; negative where it does not fit. [B]"""
         return None if self.device is None else self.device.usable_bytes - self.total_bytes
 
-    # -- shapes --------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """The contract's JSON as plain Python values."""
-        from llmcalc.render.data import as_dict
-
-        return as_dict(self)
-
-    def to_json(self) -> str:
-        """The contract's JSON."""
-        from llmcalc.render.data import as_json
-
-        return as_json(self)
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame, one row an item (or one row an element of array inputs)."""
-        from llmcalc.render.frame import as_frame
-
-        return as_frame(self)
-
-    def to_text(self, units: str = "gib", color: bool = False) -> str:
-        """What the terminal shows."""
-        from llmcalc.render.text import as_text
-
-        return as_text([self], units, color)
-
-    def to_markdown(self, units: str = "gib") -> str:
-        """A markdown table that ends with how to reproduce it."""
-        return self._table("markdown", units)
-
-    def to_latex(self, units: str = "gib") -> str:
-        """A LaTeX table."""
-        return self._table("latex", units)
-
-    def to_html(self, units: str = "gib") -> str:
-        """An HTML table."""
-        return self._table("html", units)
-
-    def to_csv(self, units: str = "bytes") -> str:
-        """Comma-separated rows."""
-        return self._table("csv", units)
-
-    def _table(self, kind: str, units: str) -> str:
-        from llmcalc.render.table import as_table
-
-        return as_table([self], kind, units)
-
-    def explain(self, units: str = "gib") -> str:
-        """Each line with its formula, values, where they came from, validity and source."""
-        from llmcalc.render.explain import as_explanation
-
-        return as_explanation([self], units)
-
-    def plot(self, file: str | None = None) -> Any:
-        """A picture of the items (needs the ``plot`` extra); saved where `file` is given."""
-        from llmcalc.render.plot import as_plot
-
-        return as_plot([self], file)
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
-
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
-
-    def __str__(self) -> str:
-        return self.to_text()
+    def _reports(self) -> Sequence[Report]:
+        return [self]
 
     def __repr__(self) -> str:
         name = self.model.get("name")
         return f"<{self.command} {name}: {self.total_bytes} bytes, {self.grade}>"
 
 
-class Reports(Sequence[Report]):
+class Reports(_Shown, Sequence[Report]):
     """Reports over several GPUs, shown as one table."""
 
     def __init__(self, rows: Sequence[Report]) -> None:
         self.rows = list(rows)
+
+    def _reports(self) -> Sequence[Report]:
+        return self.rows
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
@@ -264,69 +274,6 @@ class Reports(Sequence[Report]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """One object with the rows."""
-        from llmcalc.render.data import many_as_dict
-
-        return many_as_dict(self.rows)
-
-    def to_json(self) -> str:
-        """The rows as JSON."""
-        from llmcalc.render.data import dumps
-
-        return dumps(self.to_dict())
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame, one row a GPU."""
-        from llmcalc.render.frame import many_as_frame
-
-        return many_as_frame(self.rows)
-
-    def to_text(self, units: str = "gib", color: bool = False) -> str:
-        """What the terminal shows."""
-        from llmcalc.render.text import as_text
-
-        return as_text(self.rows, units, color)
-
-    def to_markdown(self, units: str = "gib") -> str:
-        """A markdown table."""
-        return self._table("markdown", units)
-
-    def to_latex(self, units: str = "gib") -> str:
-        """A LaTeX table."""
-        return self._table("latex", units)
-
-    def to_html(self, units: str = "gib") -> str:
-        """An HTML table."""
-        return self._table("html", units)
-
-    def to_csv(self, units: str = "bytes") -> str:
-        """Comma-separated rows."""
-        return self._table("csv", units)
-
-    def _table(self, kind: str, units: str) -> str:
-        from llmcalc.render.table import as_table
-
-        return as_table(self.rows, kind, units)
-
-    def explain(self, units: str = "gib") -> str:
-        """Each report explained."""
-        from llmcalc.render.explain import as_explanation
-
-        return as_explanation(self.rows, units)
-
-    def plot(self, file: str | None = None) -> Any:
-        """A picture of the rows."""
-        from llmcalc.render.plot import as_plot
-
-        return as_plot(self.rows, file)
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
-
     def __repr__(self) -> str:
         names = [row.device.name for row in self.rows if row.device is not None]
         return f"<{len(self)} reports: {', '.join(names)}>"
-
-    def __str__(self) -> str:
-        return self.to_text()

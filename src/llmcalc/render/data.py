@@ -39,7 +39,7 @@ def item_as_dict(item: Any) -> dict[str, Any]:
     }
 
 
-def as_dict(report: Any) -> dict[str, Any]:
+def _one(report: Any) -> dict[str, Any]:
     """The contract's object of one report."""
     device = report.device
     result: dict[str, Any] = {
@@ -86,22 +86,19 @@ def as_dict(report: Any) -> dict[str, Any]:
     return result
 
 
-def many_as_dict(reports: Sequence[Any]) -> dict[str, Any]:
-    """Several reports: shared heading, one row a GPU."""
-    first = as_dict(reports[0])
+def as_dict(reports: Sequence[Any]) -> dict[str, Any]:
+    """The contract's object; for several reports a shared heading and one row a GPU."""
+    first = _one(reports[0])
+    if len(reports) == 1:
+        return first
     return {
         "schema": SCHEMA,
         "command": first["command"],
         "model": first["model"],
-        "rows": [as_dict(report) for report in reports],
+        "rows": [_one(report) for report in reports],
     }
 
 
 def dumps(value: Any) -> str:
     """JSON text, ending in a newline."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def as_json(report: Any) -> str:
-    """The contract's object as text."""
-    return dumps(as_dict(report))

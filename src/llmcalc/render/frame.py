@@ -8,9 +8,13 @@ from typing import Any
 from llmcalc.formula import is_array
 
 
-def as_frame(report: Any) -> Any:
-    """One row an item; with array inputs one row an element, one column an item."""
+def as_frame(reports: Sequence[Any]) -> Any:
+    """One row an item; with array inputs one row an element; for several reports one row a GPU."""
     import pandas as pd
+
+    if len(reports) > 1:
+        return _by_gpu(reports)
+    report = reports[0]
 
     if is_array(report.total_bytes):
         import numpy as np
@@ -44,7 +48,7 @@ def as_frame(report: Any) -> Any:
     return pd.DataFrame(rows).set_index("item")
 
 
-def many_as_frame(reports: Sequence[Any]) -> Any:
+def _by_gpu(reports: Sequence[Any]) -> Any:
     """One row a GPU."""
     import pandas as pd
 
