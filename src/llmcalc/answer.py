@@ -156,15 +156,14 @@ def count_report(
     """The rule of thumb, with the span of real models of that size beside it."""
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
-    factor = scenario.overhead
     number = inventory.params
     neighbours, low, high = _span(number, bits, book)
     shares = placement.gpus
     low, high = low // shares, -(-high // shares)
-    items = folds.count_items(number, bits, factor, low, high, shares)
+    items = folds.count_items(number, bits, scenario.overhead, low, high, shares)
     placement_of_one = Placement(1, 1, 1, 0)
     report = _report("vram", inventory, scenario, placement_of_one, items, device)
-    numerator, denominator = factor.as_integer_ratio()
+    numerator, denominator = scenario.overhead
     for name in ("context", "sequences", "kv_dtype_k", "kv_dtype_v"):
         report.scenario.pop(name)
     report.scenario |= {

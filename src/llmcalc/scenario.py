@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
@@ -20,13 +20,11 @@ from llmcalc.units import (
     parse_length,
     parse_max_model_len,
     shown,
-    whole_or_fraction,
 )
 
-if TYPE_CHECKING:
-    from fractions import Fraction
-
 DEFAULT_CONTEXT = 8192
+DEFAULT_OVERHEAD = (6, 5)
+"""1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
 ENGINES = ("none",)
 KEYWORDS = (
@@ -51,8 +49,8 @@ class Scenario:
         Bits of every parameter, where the user set them. [bit]
     key, value : Format
         Of the KV cache.
-    overhead : int or Fraction
-        Factor of the rule of thumb. [-]
+    overhead : tuple of int
+        Factor of the rule of thumb, as numerator and denominator. [-]
     devices : list of Device
         GPUs asked about; empty if none.
     tp, pp, dp : int or None
@@ -83,7 +81,7 @@ class Scenario:
         self.stated: set[str] = set()
         self.allow_overlong = False
         self.dtype_assumed = False
-        self.overhead: int | Fraction
+        self.overhead: tuple[int, int] = DEFAULT_OVERHEAD
         self.dtype: Format
         self.key: Format
         self.value: Format
@@ -261,10 +259,10 @@ def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, 
     return find_format("bf16" if scenario.dtype_assumed else inventory.dtype, catalog, "weights", "--dtype")
 
 
-def _overhead(inventory: Inventory, value: Any) -> int | Fraction:
+def _overhead(inventory: Inventory, value: Any) -> tuple[int, int]:
     """The factor of the rule of thumb, exactly."""
     if value is None:
-        return whole_or_fraction(6, 5)
+        return DEFAULT_OVERHEAD
     if not inventory.is_opaque:
         raise InputError(
             f"--overhead is for bare counts; {inventory.name} is counted item by item.",
@@ -273,4 +271,4 @@ def _overhead(inventory: Inventory, value: Any) -> int | Fraction:
     parsed = parse_decimal(value if isinstance(value, str) else str(value))
     if parsed is None or parsed[0] < parsed[1] or parsed[0] > 100 * parsed[1]:
         raise InputError(f"--overhead is {shown(value)}.", "Use a factor from 1 to 100, such as 1.2.")
-    return whole_or_fraction(*parsed)
+    return parsed

@@ -330,7 +330,7 @@ def model_items(
 
 
 def count_items(
-    parameters: Quantity, bits: Any, overhead: Any, low: Quantity, high: Quantity, shares: int = 1
+    parameters: Quantity, bits: Any, overhead: tuple[int, int], low: Quantity, high: Quantity, shares: int = 1
 ) -> list[Item]:
     """The items of the rule of thumb N x M x 1.2 on each of `shares` equal GPUs.
 
@@ -340,15 +340,15 @@ def count_items(
         Parameters. [-]
     bits : int or Fraction
         Bits of one parameter. [bit]
-    overhead : Fraction or int
-        The factor. [-]
+    overhead : tuple of int
+        The factor, as numerator and denominator. [-]
     low, high : int or ndarray
         Range of what comes on top of the weights. [B]
     shares : int
         GPUs that share the model equally. [-]
     """
     weights = weight_bytes(ceil_div(parameters, shares), bits)
-    numerator, denominator = overhead.as_integer_ratio()
+    numerator, denominator = overhead
     extra = ceil_div(weights * (numerator - denominator), denominator)
     return [
         Item(
