@@ -20,7 +20,18 @@ ROOMS = [
 OUTSIDE = {"catalog_build", "__init__"}
 """The build step, and the lazily importing front door."""
 
-HEAVY = ("fractions", "json", "numpy", "pandas", "scipy", "pydantic", "yaml", "tabulate", "importlib.metadata", "matplotlib")
+HEAVY = (
+    "fractions",
+    "json",
+    "numpy",
+    "pandas",
+    "scipy",
+    "pydantic",
+    "yaml",
+    "tabulate",
+    "importlib.metadata",
+    "matplotlib",
+)
 ESTIMATORS = {
     "model",
     "precision",

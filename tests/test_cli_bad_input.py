@@ -887,12 +887,14 @@ def test_notes_stay_out_of_tables(answered, config, kind):
 
 
 def test_json_is_pure_json_even_with_warnings(config):
-    path = config({"quantization_config": {"quant_method": "awq"}, "num_attention_heads": ...})
+    path = config(
+        {"model_type": "mistral", "quantization_config": {"quant_method": "awq"}, "num_key_value_heads": ...}
+    )
     done = spawn("vram", path, "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 0
     assert any("awq" in warning for warning in answer["warnings"])
-    assert any("num_attention_heads" in warning for warning in answer["warnings"])
+    assert any("num_key_value_heads" in warning for warning in answer["warnings"])
     assert b"{" not in done.stderr
 
 

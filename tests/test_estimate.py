@@ -83,6 +83,7 @@ HEADS = {**COMMON, "kv_heads": 5, "head_dim": 7, "tokens": 11, "bytes_per_elemen
 ARGUMENTS = {
     "rule_of_thumb": {"parameters": 7_000_000_000, "bytes_per_parameter": 2, "overhead": 1.2},
     "weight_bytes": {"parameters": 1_000_003, "bits": 5},
+    "overhead_bytes": {"weights": 1_000_003, "numerator": 6, "denominator": 5},
     "kv_cache_bytes": HEADS,
     "window_cache_bytes": {**HEADS, "window": 9},
     "mla_cache_bytes": {

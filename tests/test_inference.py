@@ -294,3 +294,110 @@ def test_a_quantized_checkpoint_is_named_and_priced_at_16_bit():
     report = llmcalc.vram({**entry, "quantization_config": {"quant_method": "awq", "bits": 4}})
     assert report["weights"].bytes == 2 * 8_030_261_248
     assert any("awq" in warning for warning in report.warnings)
+
+
+def test_a_sum_beyond_64_bits_is_an_error_too():
+    """Each kind of cache fits 64 bits, their sum does not."""
+    many = np.array([850_000_000])
+    with pytest.raises(SizeOverflowError):
+        llmcalc.vram("gemma-3-27b", sequences=many, context=131_072)
+    assert llmcalc.vram("gemma-3-27b", sequences=850_000_000, context=131_072).total_bytes > 2**63
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "torch_dtype": "bfloat16",
+    "max_position_embeddings": 8192, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_an_assumed_family_is_graded_assumed():
+    config = {**LLAMA, "model_type": "cohere-like", "sliding_window": 4096}
+    report = llmcalc.vram(config, assume="llama")
+    assert report["weights"].grade == report["kv_cache"].grade == "assumed"
+    assert any("sliding_window" in warning for warning in report.warnings)
+
+
+def test_sizes_from_class_defaults_are_graded_derived():
+    config = {**LLAMA, "model_type": "mistral", "sliding_window": None}
+    del config["num_key_value_heads"]
+    report = llmcalc.vram(config)
+    assert report["weights"].grade == "derived"
+    assert any("num_key_value_heads = 8" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"num_experts": 8},
+        {"n_shared_experts": 1},
+        {"ffn_dim_multiplier": 1.3},
+        {"attn_config": {"kv_n_heads": 2}},
+        {"layer_kinds": ["a"] * 32},
+        {"n_head": 16},
+    ],
+)
+def test_a_key_that_could_shape_memory_is_refused(extra):
+    with pytest.raises(llmcalc.LlmcalcError) as caught:
+        llmcalc.vram({**LLAMA, **extra})
+    assert next(iter(extra)) in str(caught.value)
+
+
+def test_unknown_layer_types_are_refused():
+    config = {**llmcalc.catalog.Catalog().lookup("models", "gemma-2-9b")["config"]}
+    with pytest.raises(llmcalc.LlmcalcError, match="foo"):
+        llmcalc.vram({**config, "layer_types": ["foo"] * 42})
+
+
+def test_yarn_stretches_the_context():
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
+    assert llmcalc.model({**LLAMA, "rope_scaling": scaling}).context == 32_768
+    assert llmcalc.model({**LLAMA, "rope_scaling": {**scaling, "type": "linear"}}).context == 8192
+
+
+def test_a_window_from_the_last_layer_on_is_read():
+    config = {
+        **LLAMA, "model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4096,
+        "max_window_layers": 32,
+    }  # fmt: skip
+    assert {cache.kind for _, cache in llmcalc.model(config).caches} == {"full"}
+    windowed = llmcalc.model({**config, "max_window_layers": 28})
+    assert [cache.kind for _, cache in windowed.caches].count("window") == 4
+
+
+def test_suggested_cards_allow_for_the_reserve():
+    plain, shared = llmcalc.vram("llama-3.1-8b"), llmcalc.vram("llama-3.1-8b", reserve="10GiB")
+    assert shared.cards[0][1] >= plain.cards[0][1] + 9 * GIB
+
+
+def test_several_cards_are_suggested_where_none_is_large_enough():
+    report = llmcalc.vram("deepseek-v3")
+    assert not report.cards
+    hint = next(hint for hint in report.hints if "--gpu" in hint)
+    gpu = hint.split("--gpu ")[1].rstrip(".")
+    assert llmcalc.vram("deepseek-v3", gpu=gpu).verdict == "fits"
+
+
+def test_counts_are_shared_by_gpus():
+    two = llmcalc.vram("70b", bits=4, gpu="2xh100")
+    assert two.to_dict()["device"]["count"] == 2
+    assert two["weights"].bytes == 17_500_000_000
+    kept = [kept for _, kept, _ in llmcalc.memory.spans.near(70 * 10**9, llmcalc.catalog.Catalog())]
+    assert two.range_bytes[1] - two["weights"].bytes == -(-max(kept) // 2) + 3 * GIB // 2
+
+
+def test_replicas_share_the_sequences():
+    one = llmcalc.vram("llama-3.1-8b", sequences=8)
+    four = llmcalc.vram("llama-3.1-8b", sequences=32, dp=4, gpu="4xh100")
+    assert four["kv_cache"].bytes == one["kv_cache"].bytes
+    assert four.capacity.max_concurrency % 4 == 0
+
+
+def test_memory_that_does_not_grow_has_no_longest_context():
+    report = llmcalc.vram("mamba2-2.7b", gpu="rtx-4090")
+    assert report.capacity.max_context is None
+    assert "any" in report.to_text()
+
+
+def test_ranges_are_arrays():
+    assert len(llmcalc.vram("llama-3.1-8b", context=range(1, 5)).total_bytes) == 4

@@ -172,3 +172,27 @@ def test_a_count_is_one_opaque_group():
     assert len(model.groups) == 1
     assert model.caches == []
     assert model.tensors == []
+
+
+GGUF_ARCHITECTURES = {
+    "llama-3.1-8b": "LLAMA", "mixtral-8x7b": "LLAMA", "qwen2.5-7b": "QWEN2", "qwen3-8b": "QWEN3",
+    "qwen3-30b-a3b": "QWEN3MOE", "qwen3-next-80b": "QWEN3NEXT", "gemma-2-9b": "GEMMA2",
+    "gemma-3-1b": "GEMMA3", "phi-2": "PHI2", "phi-4": "PHI3", "gpt2": "GPT2", "pythia-6.9b": "GPTNEOX",
+    "olmo-2-1124-7b": "OLMO2", "deepseek-v2-lite": "DEEPSEEK2", "deepseek-v3": "DEEPSEEK2",
+    "gpt-oss-20b": "GPT_OSS", "mamba2-1.3b": "MAMBA2", "falcon-7b": "FALCON", "falcon-40b": "FALCON",
+    "glm-4.5-air": "GLM4_MOE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "architecture"), GGUF_ARCHITECTURES.items(), ids=list(GGUF_ARCHITECTURES))
+def test_gguf_names_are_llama_cpps(name, architecture):
+    constants = pytest.importorskip("gguf.constants")
+    known = constants.MODEL_TENSORS[getattr(constants.MODEL_ARCH, architecture)]
+    words = {constants.TENSOR_NAMES[tensor].replace("blk.{bid}.", "") for tensor in known}
+    for tensor in llmcalc.model(name).tensors:
+        # A converter splits fused experts in two; all else keeps its tensors.
+        if tensor.tag != "mtp" and tensor.role != "expert_gate_up":
+            stem = (
+                tensor.gguf.removeprefix(f"blk.{tensor.layer}.").removesuffix(".weight").removesuffix(".bias")
+            )
+            assert stem in words, tensor.name

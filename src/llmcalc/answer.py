@@ -11,7 +11,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
-from llmcalc.hardware import Device, Placement, place, smallest_cards
+from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
 from llmcalc.memory import folds, inference, spans
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.solve import capacity
@@ -19,6 +19,9 @@ from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
+
+SUGGESTED = "h200"
+"""The card in suggestions of several: large, and rented everywhere."""
 
 
 def _placement(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
@@ -102,13 +105,31 @@ def model_report(
         )
     if inventory.dtype and scenario.dtype_assumed and scenario.bits is None and not inventory.quantized:
         report.warnings.append(
-            f"The configuration's dtype {inventory.dtype[:40]!r} is not known; bf16 is assumed."
+            f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
+            "bf16 is assumed."
         )
     if device is not None:
         _attach_capacity(report, inventory, placement, precision, scenario, device)
     elif not is_array(report.total_bytes):
-        report.cards = smallest_cards(int(report.range_bytes[1]), book)
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+        if not report.cards:
+            report.hints.append(_several_cards(inventory, scenario, precision, book))
     return report
+
+
+def _several_cards(
+    inventory: Inventory, scenario: Scenario, precision: folds.Precision, book: Catalog
+) -> str:
+    """How many of a large, common card hold what no single one does."""
+    card = device_of(book.lookup("gpus", SUGGESTED) or {})
+    for count in (2, 4, 8, 16):
+        if not _divides(inventory, count):
+            continue
+        placement = place(inventory, count, 1)
+        items = folds.model_items(inventory, placement, precision, scenario.context, scenario.sequences)
+        if find_peak(items, placement.ranks, INFERENCE_PHASES).high <= card.usable_low - scenario.reserve:
+            return f"No single card holds it; {count} x {card.name} do: --gpu {count}x{SUGGESTED}."
+    return "No single card holds it; name several: --gpu 16xh200 --tp 8 --pp 2."
 
 
 def _quantized_warning(inventory: Inventory, scenario: Scenario) -> list[str]:
@@ -157,19 +178,23 @@ def count_report(
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
     number = inventory.params
-    neighbours, low, high = _span(number, bits, book)
     shares = placement.gpus
-    low, high = low // shares, -(-high // shares)
+    neighbours, low, high = _span(number, bits, book, shares)
     items = folds.count_items(number, bits, scenario.overhead, low, high, shares)
     placement_of_one = Placement(1, 1, 1, 0)
     report = _report("vram", inventory, scenario, placement_of_one, items, device)
+    report.gpus = shares * placement.dp
     numerator, denominator = scenario.overhead
     for name in ("context", "sequences", "kv_dtype_k", "kv_dtype_v"):
         report.scenario.pop(name)
     report.scenario |= {
-        "bits": float(bits), "overhead": numerator / denominator, "tp": placement.tp, "pp": placement.pp,
+        "dtype": f"{float(bits):g}-bit",
+        "bits": float(bits),
+        "overhead": numerator / denominator,
+        "tp": placement.tp,
+        "pp": placement.pp,
         "dp": placement.dp,
-    }  # fmt: skip
+    }
     label = f"{float(bits):g}-bit weights" + (
         " (assumed)" if scenario.bits is None and given["dtype"] is None else ""
     )
@@ -187,18 +212,18 @@ def count_report(
         )
     report.neighbours = neighbours
     if device is None:
-        report.cards = smallest_cards(int(report.total_bytes), book)
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
     return report
 
 
-def _span(number: int, bits: Any, book: Catalog) -> tuple[list[tuple[str, int]], int, int]:
-    """Totals of real models of about that size at these bits, and what comes on top of their weights."""
+def _span(number: int, bits: Any, book: Catalog, shares: int) -> tuple[list[tuple[str, int]], int, int]:
+    """Totals of real models of about that size at these bits, and what a GPU holds besides its weights."""
     found = spans.near(number, book)
     found.sort(key=lambda row: abs(row[0] - number))
     totals = [(name, inference.weight_bytes(size, bits) + kept + folds.RUNTIME) for size, kept, name in found]
     if not found:
-        return totals, 0, 2 * inference.weight_bytes(number, bits)
-    extras = [kept for _, kept, _ in found]
+        return totals, 0, 2 * inference.weight_bytes(number, bits) // shares
+    extras = [ceil_div(kept, shares) for _, kept, _ in found]
     return totals, min(extras) + folds.RUNTIME_LOW, max(extras) + folds.RUNTIME_HIGH
 
 
@@ -316,7 +341,7 @@ def params_report(inventory: Inventory, scenario: Scenario) -> Report:
         Item(
             role,
             [inference.weight_bytes(number, width)],
-            grade="assumed" if scenario.dtype_assumed or scenario.bits is not None else "exact",
+            grade="assumed" if scenario.dtype_assumed or scenario.bits is not None else inventory.grade,
             formula="sum of tensors",
             inputs={"parameters": number, "bits": width},
             note=f"{number:,}",
@@ -326,7 +351,9 @@ def params_report(inventory: Inventory, scenario: Scenario) -> Report:
     report = _report("params", inventory, scenario, Placement(1, 1, 1, inventory.layers), items, None)
     report.scenario = {key: report.scenario[key] for key in ("dtype", "bits")}
     label = scenario.dtype.name if scenario.bits is None else f"{float(width):g}-bit"
-    report.header = [inventory.title, f"{_size(inventory)} params", label]
+    assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
+    size = [] if inventory.is_opaque else [f"{_size(inventory)} params"]
+    report.header = [inventory.title, *size, label + assumed]
     report.inventory = inventory
     report.warnings += _quantized_warning(inventory, scenario) + inventory.warnings
     return report

@@ -218,12 +218,17 @@ class Catalog:
                 found[str(entry["name"])] = None
         return list(found)[:3]
 
-    def entries(self, kind: str) -> list[dict[str, Any]]:
-        """All entries, the user's own first."""
+    def own(self, kind: str) -> list[dict[str, Any]]:
+        """The user's own entries."""
         own: list[dict[str, Any]] = []
         for entry in self._own.get(kind, {}).values():
             if entry not in own:
                 own.append(entry)
+        return own
+
+    def entries(self, kind: str) -> list[dict[str, Any]]:
+        """All entries, the user's own first."""
+        own = self.own(kind)
         file = self._file(kind)
         taken = {fold(str(entry["name"])) for entry in own}
         shipped = (file.entry(place) for place in file.places())

@@ -50,6 +50,10 @@ class Gpu(Entry):
     memory_mib_runtime_source: str | list[str] | None = None
     working_set_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
     working_set_source: str | list[str] | None = None
+    usable_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_low_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_high_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_source: str | None = None
     bandwidth_gb_s: float | None = pydantic.Field(None, gt=0)
     tflops_dense: dict[str, float] | None = None
     achievable: Any = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from llmcalc.formula import Quantity, is_array
+from llmcalc.errors import SizeOverflowError
+from llmcalc.formula import INT64_MAX, Quantity, is_array
 
 GRADES = ("exact", "derived", "calibrated", "assumed")
 INFERENCE_PHASES = ("load", "prefill", "decode")
@@ -135,6 +136,11 @@ def add_up(values: Iterable[Quantity]) -> Quantity:
             arrays.append(value)
         else:
             total += value
+    if len(arrays) + bool(total) > 1 and sum(int(array.max()) for array in arrays) + int(total) > INT64_MAX:
+        raise SizeOverflowError(
+            "A sum overflows 64 bits for these arrays.",
+            "Use smaller values, or single numbers, which are exact at any size.",
+        )
     for array in arrays:
         total = array if not is_array(total) and total == 0 else total + array
     return total

@@ -24,7 +24,7 @@ INT64_MAX = 2**63 - 1
 
 def is_array(value: object) -> bool:
     """Whether a value is a numpy array (or a list, which stands for one)."""
-    return isinstance(value, (list, tuple)) or bool(getattr(value, "ndim", 0))
+    return isinstance(value, (list, tuple, range)) or bool(getattr(value, "ndim", 0))
 
 
 def ceil_div(a: Quantity, b: Quantity) -> Quantity:
@@ -134,7 +134,7 @@ def _largest(value: Any) -> Any:
 def _as_array(value: Any) -> Any:
     import numpy as np
 
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, range)):
         value = np.asarray(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "u" and value.size and value.max() > INT64_MAX:

@@ -60,12 +60,22 @@ class Device:
 def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
     """Driver total, usable, low, high and their basis for a catalog entry. [B]
 
-    The runtime's total where it has been read; else the driver's less 600 MiB (+-150); else the
-    marketed size by the vendor's rule: NVIDIA and Intel count binary, less the same reserve (HBM
-    is at times sold in decimal, so the range reaches down to that); AMD exposes almost all; Apple
-    lets the GPU use its working set.
+    What the entry itself says of a device that shares its memory; else the runtime's total where it
+    has been read; else the driver's less 600 MiB (+-150); else the marketed size by the vendor's rule:
+    NVIDIA and Intel count binary, less the same reserve, but HBM in decimal; AMD exposes almost all;
+    Apple lets the GPU use its working set.
     """
-    name = entry["name"]
+    memory, usable, low, high, basis = _by_totals(entry)
+    if not any(entry.get(key) for key in ("usable_gib", "usable_low_gib", "usable_high_gib")):
+        return memory, usable, low, high, basis
+    usable = int(entry.get("usable_gib", 0) * GIB) or usable
+    low = int(entry.get("usable_low_gib", 0) * GIB) or min(low, usable)
+    high = int(entry.get("usable_high_gib", 0) * GIB) or max(high, usable)
+    return memory, usable, low, high, f"{entry.get('usable_source', 'the catalog')}"
+
+
+def _by_totals(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
+    """The same by the entry's memory totals alone."""
     driver = int(entry["memory_mib_driver"] * MIB) if entry.get("memory_mib_driver") else 0
     if entry.get("working_set_gib"):
         limit = int(entry["working_set_gib"] * GIB)
@@ -74,31 +84,29 @@ def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
     if entry.get("memory_mib_runtime"):
         runtime = int(entry["memory_mib_runtime"] * MIB)
         return driver or runtime, runtime, runtime, runtime, "the runtime's total as read"
+    if driver and entry.get("vendor") == "AMD":
+        return driver, driver, driver - CUDA_RESERVE_SPREAD, driver, "the driver's total"
     if driver:
         usable = driver - CUDA_RESERVE
-        if entry.get("vendor") == "AMD":
-            usable = driver
-        return (
-            driver,
-            usable,
-            usable - CUDA_RESERVE_SPREAD,
-            usable + CUDA_RESERVE_SPREAD,
-            ("the driver's total less 600 MiB, assumed" if usable != driver else "the driver's total"),
-        )
+        low, high = usable - CUDA_RESERVE_SPREAD, usable + CUDA_RESERVE_SPREAD
+        return driver, usable, low, high, "the driver's total less 600 MiB, assumed"
     if not entry.get("memory_gb"):
-        raise InputError(f"{name} has no memory size of its own in the catalog.", "Give a size: --gpu 64GiB.")
-    marketed = int(entry["memory_gb"] * GIB)
-    if entry.get("kind") not in ("gpu", "soc"):
-        decimal = int(entry["memory_gb"] * 10**9)
+        raise InputError(
+            f"{entry['name']} has no memory size of its own in the catalog.", "Give a size: --gpu 64GiB."
+        )
+    marketed, decimal = int(entry["memory_gb"] * GIB), int(entry["memory_gb"] * 10**9)
+    if entry.get("kind") == "soc":
+        usable = marketed - CUDA_RESERVE
+        return marketed, usable, marketed * 3 // 4, usable, "shared with the system, assumed"
+    if entry.get("kind", "gpu") != "gpu":
         return marketed, marketed, decimal, marketed, "the marketed size, assumed"
     if entry.get("vendor") == "AMD":
         usable, low = marketed - 100 * MIB, marketed - 300 * MIB
         return marketed, usable, low, marketed, "the marketed size less 100 MiB, assumed"
-    usable = marketed - CUDA_RESERVE
-    low = usable - CUDA_RESERVE_SPREAD
-    if str(entry.get("memory_type", "")).startswith("HBM"):
-        low = min(low, int(entry["memory_gb"] * 10**9) - CUDA_RESERVE - CUDA_RESERVE_SPREAD)
-    return marketed, usable, low, usable + CUDA_RESERVE_SPREAD, "the marketed size less 600 MiB, assumed"
+    high = marketed - CUDA_RESERVE + CUDA_RESERVE_SPREAD
+    size = decimal if str(entry.get("memory_type", "")).startswith("HBM") else marketed
+    usable = size - CUDA_RESERVE
+    return marketed, usable, usable - CUDA_RESERVE_SPREAD, high, "the marketed size less 600 MiB, assumed"
 
 
 def device_of(entry: dict[str, Any], count: int | None = None) -> Device:
@@ -222,15 +230,22 @@ def sizes_table(entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[str, int]]:
-    """The smallest popular cards that surely hold `need` bytes: names and driver totals of one size class."""
+    """The smallest cards that surely hold `need` bytes: names and totals of one size class.
+
+    The shipped catalog's popular cards, and the user's own.
+    """
+    rows = [(int(usable), int(memory), name) for usable, memory, name in catalog.table("gpu_sizes")]
+    for entry in catalog.own("gpus"):
+        memory, _, low, _, _ = usable_memory(entry)
+        rows.append((low, memory, str(entry["name"])))
     found: list[tuple[str, int]] = []
-    for usable, memory, name in catalog.table("gpu_sizes"):
-        if int(usable) < need:
+    for usable, memory, name in sorted(rows):
+        if usable < need:
             continue
         # One size class: cards within 3 % of the smallest that fits.
-        if found and (len(found) == limit or int(memory) > found[0][1] * 103 // 100):
+        if found and (len(found) == limit or memory > found[0][1] * 103 // 100):
             break
-        found.append((name, int(memory)))
+        found.append((name, memory))
     return found
 
 

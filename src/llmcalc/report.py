@@ -80,7 +80,7 @@ class Call:
             return repr(value)
         if is_array(value):
             values = list(value.tolist()) if hasattr(value, "tolist") else list(value)
-            return repr(values) if len(values) <= 8 else repr(values[:3])[:-1] + ", ...]"
+            return repr(values) if len(values) <= 64 else repr(values[:3])[:-1] + ", ...]"
         return repr(getattr(value, "name", value))
 
 

@@ -212,7 +212,8 @@ def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) ->
     longest = context if limit is None or not is_array(context) else int(context.max())
     if limit is not None and longest > limit and not scenario.allow_overlong:
         raise InputError(
-            f"--context {longest:,} is above the {limit:,} tokens that {inventory.name} was made for.",
+            f"--context {longest:,} is above the {limit:,} tokens that {inventory.name} was made for"
+            f"{' (an unverified figure)' if 'context' in inventory.unproven else ''}.",
             f"Use --context {limit} or less, or --allow-overlong.",
         )
     return context

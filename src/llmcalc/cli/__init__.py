@@ -110,6 +110,9 @@ def _invoke(words: list[str]) -> int:
             result = cli.invoke(context)
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as bare:
+        click.echo(bare.format_message())
+        return 2
     return result if isinstance(result, int) else 0
 
 

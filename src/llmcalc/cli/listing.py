@@ -48,13 +48,29 @@ def show_list(rows: list[Row], options: dict[str, Any], what: str, search: str |
 
         write(dumps({"schema": 1, "command": what, "rows": rows}), options["output_file"])
         return 0
-    write(_table(rows, kind), options["output_file"])
+    write(_table(rows, kind) + _made_by(options, what, kind), options["output_file"])
     if kind == "text":
         import click
 
         noun = what if len(rows) != 1 else what.removesuffix("s")
         click.echo(f"{len(rows)} {noun}. Details: llmcalc {what} show NAME", err=True)
     return 0
+
+
+def _made_by(options: dict[str, Any], what: str, kind: str) -> str:
+    """The line that lets a reader of a document repeat a table."""
+    if kind in ("text", "csv"):
+        return ""
+    from llmcalc._version import __version__
+
+    filters = {
+        k: v for k, v in options.items() if v and k not in ("json_", "format_", "output_file", "catalog")
+    }
+    words = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in filters.items()]
+    made = f"{' '.join(['llmcalc', what, *words])} (llmcalc {__version__}, catalog {Catalog().date(what)})"
+    return {"markdown": f"\n<sub>{made}</sub>\n", "html": f"<p><small>{made}</small></p>\n"}.get(
+        kind, f"\\par\\footnotesize {made}\n"
+    )
 
 
 def _table(rows: list[Row], kind: str) -> str:

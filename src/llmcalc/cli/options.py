@@ -175,6 +175,8 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
     if options["explain"] and kind in ("text", "markdown"):
         explained = report.explain(units)
         text += "\n" + (f"```\n{explained}```\n" if kind == "markdown" else explained)
+    elif options["explain"] and kind != "json":
+        click.echo(f"Note: --explain is for text and markdown; {kind} has no room for it.", err=True)
     if options["plot"] is not None:
         report.plot(options["plot"])
     write(text, options["output_file"])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.estimate import Item, add_up
+from llmcalc.errors import InputError
+from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, smaller, where
 from llmcalc.hardware import Placement, rank_numel, rank_width
 from llmcalc.memory.inference import (
@@ -16,6 +17,7 @@ from llmcalc.memory.inference import (
     conv_state_bytes,
     kv_cache_bytes,
     mla_cache_bytes,
+    overhead_bytes,
     recurrent_state_bytes,
     weight_bytes,
     window_cache_bytes,
@@ -70,7 +72,7 @@ def weights_item(inventory: Inventory, placement: Placement, precision: Precisio
     return Item(
         "weights",
         [weight_bytes(number, bits) for number in held],
-        grade=precision.grade,
+        grade=worst_grade([precision.grade, inventory.grade]),
         formula="weight_bytes",
         inputs={"parameters": worst, "bits": bits},
         source="Transformer Math 101, 2023",
@@ -85,7 +87,8 @@ def kv_item(
     parts = []
     for kind, members in _by_kind(inventory, state=False).items():
         parts.append(_cache_part(kind, members, placement, precision, tokens, sequences))
-    grade = "assumed" if any(key != "context" for key in inventory.unproven) and parts else "exact"
+    doubtful = parts and any(key != "context" for key in inventory.unproven)
+    grade = "assumed" if doubtful else inventory.grade
     note = parts[0].note if len(parts) == 1 else ", ".join(part.name for part in parts)
     if not parts:
         return Item("kv_cache", [0] * placement.pp, note="no attention to remember", formula="sum of caches")
@@ -112,6 +115,7 @@ def state_item(inventory: Inventory, placement: Placement, precision: Precision,
         "state",
         [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
         phases=("prefill", "decode"),
+        grade=inventory.grade if parts else "exact",
         formula="sum of states",
         inputs={"sequences": sequences},
         note=", ".join(part.name for part in parts) or "no recurrent layers",
@@ -151,19 +155,19 @@ def _cache_part(
     sequences: Quantity,
 ) -> Item:
     """All caches of one kind, on each rank; equal ones by one call of their formula."""
-    amounts: list[Quantity] = [0] * placement.pp
+    held: list[list[Quantity]] = [[] for _ in range(placement.pp)]
     made: tuple[str, dict[str, Any], str] = ("", {}, "")
     for group, cache in members:
         for stage in range(placement.pp):
             count = placement.count(group, stage)
             if count:
                 made, amount = _cache_bytes(cache, count, placement.tp, precision, tokens, sequences)
-                amounts[stage] = amount if not _is_set(amounts[stage]) else amounts[stage] + amount
+                held[stage].append(amount)
     layers = sum(len(group.layers) for group, _ in members)
     on_rank = max(sum(placement.count(g, stage) for g, _ in members) for stage in range(placement.pp))
     return Item(
-        f"{kind} ({layers} layers)" if layers != 1 else f"{kind} (1 layer)",
-        amounts,
+        f"{kind} ({layers} layer{'s' if layers != 1 else ''})",
+        [add_up(amounts) for amounts in held],
         phases=("prefill", "decode"),
         formula=made[0],
         inputs=made[1],
@@ -172,66 +176,68 @@ def _cache_part(
     )
 
 
-def _is_set(value: Quantity) -> bool:
-    return not (isinstance(value, int) and value == 0)
-
-
 def _note(cache: Cache, layers: int, tp: int) -> str:
     """What one rank keeps of a cache, in a few words."""
     widths = [rank_width(cache, part, tp) for part in range(len(cache.parts))]
     axes = dict(cache.parts[0][1][0])
+    many = f"{layers} layer{'s' if layers != 1 else ''}"
     if cache.kind == "conv":
-        return f"{layers} layers x {widths[0]:,} x {cache.positions}"
-    if cache.kind == "latent":
-        return f"{layers} layers x ({' + '.join(map(str, widths))})"
+        return f"{many} x {widths[0]:,} x {cache.positions}"
+    if not {"kv_heads", "state_heads"} & set(axes):
+        return f"{many} x ({' + '.join(map(str, widths))})"
     heads = ceil_div(axes.get("kv_heads", axes.get("state_heads", 1)), tp)
     name = "KV head" if "kv_heads" in axes else "head"
     rest = [str(length) for axis, length in axes.items() if axis not in ("kv_heads", "state_heads")]
-    text = f"{layers} layers x {heads} {name}{'s' if heads != 1 else ''} x {' x '.join(rest)}"
+    text = f"{many} x {heads} {name}{'s' if heads != 1 else ''} x {' x '.join(rest)}"
     return f"{text}, {cache.kind} {cache.positions:,}" if cache.kind in ("window", "chunk") else text
 
 
 def _cache_bytes(
     cache: Cache, count: int, tp: int, precision: Precision, tokens: Quantity, sequences: Quantity
 ) -> tuple[tuple[str, dict[str, Any], str], Quantity]:
-    """Bytes of `count` equal layers, with the formula, its inputs and its source."""
+    """Bytes of `count` equal layers, with the formula, its inputs and its source.
+
+    Any cache is so many bytes a position; the kinds that have an equation of their own in the
+    literature are computed by it.
+    """
+    if cache.stream != "decoder":
+        raise InputError(
+            f"The model keeps a cache of its {cache.stream} tokens, whose number is not known.",
+            "Models with such a cache can't be estimated yet.",
+        )
     widths = [rank_width(cache, part, tp) for part in range(len(cache.parts))]
-    inputs: dict[str, Any]
+    common: dict[str, Any] = {"layers": count, "sequences": sequences}
     if cache.kind == "recurrent":
-        inputs = {
-            "layers": count, "state_elements": widths[0], "sequences": sequences,
-            "bytes_per_element": STATE_BYTES[cache.precision],
-        }  # fmt: skip
+        width = STATE_BYTES[cache.precision]
+        inputs = {**common, "state_elements": widths[0], "bytes_per_element": width}
         return ("recurrent_state_bytes", inputs, "Yang et al. 2024"), recurrent_state_bytes(**inputs)
     if cache.kind == "conv":
         inputs = {
-            "layers": count, "channels": widths[0], "kernel": (cache.positions or 0) + 1,
-            "sequences": sequences, "bytes_per_element": precision.model.bytes_per_element,
-        }  # fmt: skip
+            **common,
+            "channels": widths[0],
+            "kernel": (cache.positions or 0) + 1,
+            "bytes_per_element": precision.model.bytes_per_element,
+        }
         return ("conv_state_bytes", inputs, "Gu and Dao 2023"), conv_state_bytes(**inputs)
     plain = precision.key.elements == 1 and precision.key.name == precision.value.name
-    width = precision.key.block_bytes
+    common["bytes_per_element"] = precision.key.block_bytes
     if plain and cache.kind == "latent":
-        inputs = {
-            "layers": count, "kv_lora_rank": widths[0], "qk_rope_head_dim": widths[1], "tokens": tokens,
-            "sequences": sequences, "bytes_per_element": width,
-        }  # fmt: skip
+        inputs = {**common, "kv_lora_rank": widths[0], "qk_rope_head_dim": widths[1], "tokens": tokens}
         return ("mla_cache_bytes", inputs, "DeepSeek-V2 2024, section 2.1.2"), mla_cache_bytes(**inputs)
-    if plain and widths[0] == widths[1] and len(cache.parts[0][1]) == 1:
-        heads = -(-dict(cache.parts[0][1][0]).get("kv_heads", 1) // tp)
-        inputs = {"layers": count, "kv_heads": heads, "head_dim": widths[0] // heads, "tokens": tokens}
-        tail = {"sequences": sequences, "bytes_per_element": width}
+    axes = dict(cache.parts[0][1][0])
+    if plain and "kv_heads" in axes and len(widths) == 2 and widths[0] == widths[1]:
+        heads = ceil_div(axes["kv_heads"], tp)
+        inputs = {**common, "kv_heads": heads, "head_dim": widths[0] // heads, "tokens": tokens}
         if cache.positions is None:
-            inputs |= tail
             return ("kv_cache_bytes", inputs, "Ainslie et al. 2023, section 2.2"), kv_cache_bytes(**inputs)
-        inputs |= {"window": cache.positions, **tail}
-        return ("window_cache_bytes", inputs, "Beltagy et al. 2020, section 3.1"), window_cache_bytes(
-            **inputs
+        inputs["window"] = cache.positions
+        return (
+            ("window_cache_bytes", inputs, "Beltagy et al. 2020, section 3.1"),
+            window_cache_bytes(**inputs),
         )
-    row = sum(
-        ceil_div(width * format_.block_bytes, format_.elements)
-        for width, format_ in zip(widths, (precision.key, precision.value), strict=False)
-    )
+    # Keys in the first part, all else in the format of values; block formats round each row up.
+    formats = [precision.key, *[precision.value] * (len(widths) - 1)]
+    row = sum(ceil_div(w * f.block_bytes, f.elements) for w, f in zip(widths, formats, strict=True))
     positions = tokens if cache.positions is None else smaller(tokens, cache.positions)
     inputs = {"layers": count, "row_bytes": row, "positions": positions, "sequences": sequences}
     return ("cache_rows_bytes", inputs, "ggml block layouts"), cache_rows_bytes(**inputs)
@@ -349,7 +355,7 @@ def count_items(
     """
     weights = weight_bytes(ceil_div(parameters, shares), bits)
     numerator, denominator = overhead
-    extra = ceil_div(weights * (numerator - denominator), denominator)
+    extra = overhead_bytes(weights, numerator, denominator)
     return [
         Item(
             "weights",
@@ -365,12 +371,8 @@ def count_items(
             low=[smaller(low, extra)],
             high=[extra + high - smaller(high, extra)],
             grade="assumed",
-            formula="rule_of_thumb",
-            inputs={
-                "parameters": parameters,
-                "bytes_per_parameter": bits / 8,
-                "overhead": numerator / denominator,
-            },
+            formula="overhead_bytes",
+            inputs={"weights": weights, "numerator": numerator, "denominator": denominator},
             source="Transformer Math 101, 2023",
             note=f"{100 * (numerator - denominator) / denominator:g} %: KV cache, activations, runtime",
         ),

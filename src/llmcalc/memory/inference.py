@@ -47,6 +47,36 @@ def rule_of_thumb(parameters: Quantity, bytes_per_parameter: Quantity, overhead:
 
 
 @formula
+def overhead_bytes(weights: Quantity, numerator: Quantity, denominator: Quantity) -> Quantity:
+    """Bytes that the rule of thumb adds to the weights, in whole numbers.
+
+    Parameters
+    ----------
+    weights : int or ndarray
+        Bytes of the weights. [B]
+    numerator, denominator : int
+        The factor as a ratio: 6 and 5 for 1.2. [-]
+
+    Returns
+    -------
+    int or ndarray of int64
+        Bytes, rounded up. [B]
+
+    Examples
+    --------
+    A fifth of 13 B parameters at 4 bits:
+
+    >>> overhead_bytes(6_500_000_000, 6, 5)
+    1300000000
+
+    References
+    ----------
+    .. [1] EleutherAI, "Transformer Math 101", 2023, section "Total Inference Memory".
+    """
+    return ceil_div(weights * (numerator - denominator), denominator)
+
+
+@formula
 def weight_bytes(parameters: Quantity, bits: Quantity) -> Quantity:
     """Bytes of parameters stored in `bits` bits each, rounded up.
 

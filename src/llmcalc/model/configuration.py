@@ -20,7 +20,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 }
 """Spellings that files use instead of, or beside, the usual key."""
 
-CORE = ("hidden_size", "num_hidden_layers", "vocab_size")
+CORE = ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads", "intermediate_size")
 """Sizes that every saved configuration states: never filled from a class default at the top level."""
 
 
@@ -63,7 +63,6 @@ class Config:
         self.defaulted: dict[str, Any] = {}
         self.unproven: dict[str, str] = {}
         self.parts: list[Config] = []
-        self.context_override: int | None = None
 
     # -- looking up ----------------------------------------------------------------------------
 
@@ -79,7 +78,9 @@ class Config:
         if not found:
             return MISSING
         values = [value for value in found.values() if value is not None]
-        if key in CORE and any(value is not values[0] and value != values[0] for value in values):
+        if key != "max_position_embeddings" and any(
+            value is not values[0] and value != values[0] for value in values
+        ):
             stated = ", ".join(f"{name} = {value}" for name, value in found.items())
             raise ConfigError(f"{self.label} contradicts itself: {stated}.", "Keep one of these keys.")
         return values[0] if values else None
@@ -184,16 +185,24 @@ class Config:
             return None
         return self._checked(key, value)
 
-    def layer_types(self, *instead: str) -> tuple[str, ...] | None:
-        """The kind of each layer where the configuration lists it; then the keys `instead` do not count."""
+    def layer_types(
+        self, *instead: str, known: tuple[str, ...] = ("full_attention", "sliding_attention")
+    ) -> tuple[str, ...] | None:
+        """The kind of each layer where the configuration lists it; then the keys `instead` do not count.
+
+        Raises
+        ------
+        ConfigError
+            For a word that the family does not know.
+        """
         if "_layer_types" not in self.__dict__:
-            self.__dict__["_layer_types"] = self._layer_types()
+            self.__dict__["_layer_types"] = self._layer_types(known)
         kinds: tuple[str, ...] | None = self.__dict__["_layer_types"]
         if kinds is not None:
             self.read.update(instead)
         return kinds
 
-    def _layer_types(self) -> tuple[str, ...] | None:
+    def _layer_types(self, known: tuple[str, ...]) -> tuple[str, ...] | None:
         value = self.lookup("layer_types")
         if value is MISSING or value is None:
             return None
@@ -204,6 +213,12 @@ class Config:
             raise ConfigError(
                 f"{self.label}: layer_types names {len(value)} layers, num_hidden_layers says {layers}.",
                 "Make them agree.",
+            )
+        strange = sorted(set(value) - set(known))
+        if strange:
+            raise ConfigError(
+                f"{self.label}: layer_types has the unknown word {strange[0][:40]!r}.",
+                f"Known are {', '.join(known)}.",
             )
         if not self.trusted:
             self.unproven["layer_types"] = "layer_types comes from an unverified copy of the configuration"

@@ -1,7 +1,7 @@
 """Names of a tensor in each dialect: the Hugging Face checkpoint and GGUF.
 
-Roles are ours; a family says where its Hugging Face modules are called otherwise. GGUF names depend
-on the role alone (gguf-py, `constants.py`, table of tensor names).
+Roles are ours; a family says where its modules or GGUF tensors are called otherwise than usual
+(gguf-py, `constants.py`, table of tensor names).
 """
 
 from __future__ import annotations
@@ -93,9 +93,19 @@ GGUF = {
     "ssm_norm": "ssm_norm",
     "delta_norm": "ssm_norm",
     "delta_ba": "ssm_ba",
+    "delta_qkvz": "ssm_in",
     "ssm_out": "ssm_out",
     "delta_out": "ssm_out",
 }
+
+
+GGUF_WHOLE = {
+    "a_log": "ssm_a",
+    "skip": "ssm_d",
+    "dt_bias": "ssm_dt.bias",
+    "router_correction": "exp_probs_b.bias",
+}
+"""Bare parameters: names that take no ``.weight``."""
 
 
 def _module(group: Group, tensor: Tensor) -> str:
@@ -127,8 +137,10 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
 
 
 def _gguf(group: Group, tensor: Tensor, layer: int | None) -> str | None:
-    word = GGUF.get(tensor.role)
+    word = group.names.get(f"gguf:{tensor.role}", GGUF.get(tensor.role))
     if word is None or group.component != "text":
         return None
     block = f"blk.{layer}." if layer is not None else ""
+    if tensor.role in GGUF_WHOLE:
+        return f"{block}{GGUF_WHOLE[tensor.role]}"
     return f"{block}{word}.{tensor.part or 'weight'}"

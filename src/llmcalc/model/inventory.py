@@ -117,7 +117,9 @@ class Cache:
         return self.kind in ("recurrent", "conv")
 
     def __repr__(self) -> str:
-        return f"<{self.kind} {dict(self.parts)} positions={self.positions}>"
+        widths = ", ".join(f"{name} {size(dimension)}" for name, dimension in self.parts)
+        kept = "all positions" if self.positions is None else f"{self.positions} positions"
+        return f"<{self.kind}: {widths}; {kept}>"
 
 
 class Op:
@@ -224,6 +226,8 @@ class Inventory:
         Fields that the caches rest on but that nobody has confirmed, with the reason.
     defaulted : dict
         Sizes the configuration omits, filled with the class's default.
+    grade : str
+        ``exact``; ``derived`` where sizes are the class's defaults, ``assumed`` where the family is.
     quantized : str
         Method of a quantized checkpoint, or empty.
     warnings : list of str
@@ -231,7 +235,7 @@ class Inventory:
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "groups", "name", "origin", "quantized", "source",
+        "context", "defaulted", "dtype", "family", "grade", "groups", "name", "origin", "quantized", "source",
         "split", "title", "unproven", "warnings",
     )  # fmt: skip
 
@@ -251,7 +255,7 @@ class Inventory:
         self.groups = tuple(groups)
         self.context, self.dtype, self.origin = context, dtype, source
         self.split = dict(split or {})
-        self.quantized = ""
+        self.grade, self.quantized = "exact", ""
         self.unproven: dict[str, str] = {}
         self.defaulted: dict[str, Any] = {}
         self.warnings: list[str] = []
@@ -332,6 +336,12 @@ class Inventory:
         from llmcalc.model.dialects import named_tensors
 
         return list(named_tensors(self))
+
+    def _repr_html_(self) -> str:
+        rows = [("parameters", self.params), ("active", self.active_params), ("stored", self.stored_params)]
+        rows += [("layers", self.layers), ("context", self.context or 0)]
+        cells = "".join(f"<tr><th>{name}</th><td>{number:,}</td></tr>" for name, number in rows)
+        return f"<p><b>{self.title}</b> {self.family}, from {self.source}</p><table>{cells}</table>"
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)

@@ -39,6 +39,11 @@ def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Q
     return smaller(low, most) if is_array(low) else low
 
 
+def _or_any(found: Quantity) -> Quantity:
+    """None where any length fits, because the caches stop growing."""
+    return None if not is_array(found) and found >= LONGEST else found
+
+
 class Capacity:
     """What fits in the memory that the rest leaves.
 
@@ -46,15 +51,15 @@ class Capacity:
     ----------
     kv_budget_bytes : int
         Left for caches on the rank with least. [B]
-    kv_tokens : int or ndarray
-        Tokens of one sequence that the budget holds, the model's limit aside. [tokens]
+    kv_tokens : int, ndarray or None
+        Tokens of one sequence that the budget holds, the model's limit aside; None for any. [tokens]
     kv_bytes_per_token : int or ndarray
         Bytes that one more token of one sequence costs at this context, on the worst rank. [B]
     max_concurrency : int or ndarray
         Sequences of this context held at once. [-]
-    max_context : int or ndarray
-        Longest context of this many sequences, within the model's limit. [tokens]
-    safe_context : int or ndarray
+    max_context : int, ndarray or None
+        Longest context of this many sequences, within the model's limit; None for any. [tokens]
+    safe_context : int, ndarray or None
         The same at the unfavourable end of every range. [tokens]
     """
 
@@ -117,9 +122,9 @@ def capacity(
         per_token = where(grows > per_token, grows, per_token)
     return Capacity(
         kv_budget_bytes=min(budgets),
-        kv_tokens=largest(fits(budgets, 1), LONGEST),
+        kv_tokens=_or_any(largest(fits(budgets, 1), LONGEST)),
         kv_bytes_per_token=per_token,
         max_concurrency=concurrency,
-        max_context=largest(fits(budgets, sequences), most, sequences),
-        safe_context=largest(fits(safe_budgets, sequences), most, sequences),
+        max_context=_or_any(largest(fits(budgets, sequences), most, sequences)),
+        safe_context=_or_any(largest(fits(safe_budgets, sequences), most, sequences)),
     )

@@ -61,7 +61,9 @@ def _device_rows(reports: Sequence[Any], units: str) -> tuple[list[str], list[li
     rows = []
     for report in reports:
         capacity = report.capacity
-        longest = "" if capacity is None else bare(capacity.max_context, "bytes")
+        longest = "" if capacity is None else "any"
+        if capacity is not None and capacity.max_context is not None:
+            longest = bare(capacity.max_context, "bytes")
         rows.append(
             [
                 device_name(report),
@@ -103,19 +105,22 @@ def _csv(reports: Sequence[Any], units: str) -> str:
         device = report.device.name if report.device is not None else ""
         name = report.model["name"]
         for item in report.items:
-            for index, value in enumerate(_values(item.bytes_at_peak)):
-                low, high = (_values(side)[min(index, len(_values(side)) - 1)] for side in item.range_bytes)
-                cells = [_number(one, units) for one in (value, low, high)]
-                writer.writerow([name, device, item.name, *cells, item.where, item.grade, item.note])
-        for index, total in enumerate(_values(report.total_bytes)):
-            low, high = (_values(side)[min(index, len(_values(side)) - 1)] for side in report.range_bytes)
-            cells = [_number(one, units) for one in (total, low, high)]
-            writer.writerow([name, device, "total", *cells, "device", report.grade, reproduce(report)])
+            _csv_rows(writer, [name, device, item.name], item.bytes_at_peak, item.range_bytes, units,
+                      [item.where, item.grade, item.note])  # fmt: skip
+        _csv_rows(writer, [name, device, "total"], report.total_bytes, report.range_bytes, units,
+                  ["device", report.grade, reproduce(report)])  # fmt: skip
     return out.getvalue()
 
 
-def _values(value: Any) -> list[int]:
-    return list(value.tolist()) if is_array(value) else [value]
+def _csv_rows(
+    writer: Any, head: list[str], value: Any, span: Sequence[Any], units: str, tail: list[str]
+) -> None:
+    """One row, or one for each element of an array."""
+    columns = [list(one.tolist()) if is_array(one) else [one] for one in (value, *span)]
+    length = max(map(len, columns))
+    columns = [column * length if len(column) == 1 else column for column in columns]
+    for cells in zip(*columns, strict=True):
+        writer.writerow([*head, *[_number(one, units) for one in cells], *tail])
 
 
 def _number(value: int, units: str) -> str:

@@ -144,16 +144,16 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
 
 def _longest(report: Any) -> str:
     capacity, limit = report.capacity, report.context_limit
-    if capacity.max_context <= 0:
-        return "none: the weights alone leave no room"
-    if limit is not None and capacity.max_context >= limit:
-        text = f"{limit:,} tokens (the model's limit)"
-    elif capacity.max_context >= 1 << 40:
+    longest, safe = capacity.max_context, capacity.safe_context
+    if longest is None:
         return "any: its memory does not grow with the context"
-    else:
-        text = f"{capacity.max_context:,} tokens"
-    if capacity.safe_context < capacity.max_context:
-        text += f"; {capacity.safe_context:,} to be safe" if capacity.safe_context else "; none to be safe"
+    if longest <= 0:
+        return "none: the rest leaves no room"
+    text = f"{longest:,} tokens"
+    if limit is not None and longest >= limit:
+        text += " (the model's limit)"
+    if safe is not None and safe < longest:
+        text += f"; {safe:,} to be safe" if safe else "; none to be safe"
     return text
 
 
@@ -161,7 +161,7 @@ def _cards(report: Any) -> list[str]:
     if not report.cards:
         return []
     names = ", ".join(f"{name} ({memory / GIB:.2f} GiB)" for name, memory in report.cards)
-    lines = _wrap(f"Smallest cards that hold it: {names}.", WIDTH - 4)
+    lines = _wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
     return [f"  {line}" for line in lines]
 
 
@@ -217,7 +217,7 @@ def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
         capacity = report.capacity
         longest = "-"
         if capacity is not None and not is_array(capacity.max_context):
-            longest = f"{capacity.max_context:,}" if capacity.max_context < 1 << 40 else "any"
+            longest = "any" if capacity.max_context is None else f"{capacity.max_context:,}"
         verdict = verdict_of(report) if is_array(report.verdict) else VERDICTS[report.verdict]
         usable = bare(report.device.usable_bytes, units)
         rows.append(

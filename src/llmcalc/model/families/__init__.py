@@ -14,8 +14,8 @@ A family module describes a model with the builders of `llmcalc.model.layers`:
     How many multi-token prediction modules the checkpoint holds, and the block of one.
 ``split(c)``
     What tensor parallelism must divide; the attention heads unless given.
-``NAMES``, ``PREFIX``
-    Hugging Face names of the roles where they differ from Llama's, and of a layer.
+``NAMES``, ``GGUF_NAMES``, ``PREFIX``
+    Hugging Face and GGUF names of the roles where they differ from the usual ones, and of a layer.
 """
 
 from __future__ import annotations
@@ -107,13 +107,19 @@ def decoder(family: ModuleType, c: Config, outer: Config | None = None, root: st
     head: Block = (
         family.head(c) if hasattr(family, "head") else norm("final_norm", c.hidden_size) + unembed(c, outer)
     )
-    names = getattr(family, "NAMES", {})
+    names = names_of(family)
     prefix = f"{root}{getattr(family, 'PREFIX', 'model.layers.{layer}')}."
     return [
         outside("text", "embedding", embed, root, names),
         *layers(family.block, c, c.num_hidden_layers, "text", prefix, names),
         outside("text", "head", head, root, names),
     ]
+
+
+def names_of(family: ModuleType) -> dict[str, str]:
+    """The names that differ from the usual ones, those of GGUF marked as such."""
+    gguf = {f"gguf:{role}": name for role, name in getattr(family, "GGUF_NAMES", {}).items()}
+    return {**getattr(family, "NAMES", {}), **gguf}
 
 
 def outside(

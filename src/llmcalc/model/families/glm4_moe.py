@@ -8,6 +8,8 @@ from llmcalc.model.families._blocks import grouped, pre_norm
 from llmcalc.model.families.deepseek_v2 import feed_forward
 from llmcalc.model.layers import Block
 
+GGUF_NAMES = {"ffn_norm": "post_attention_norm"}
+
 
 def block(c: Config, layer: int) -> Block:
     qk_norm = "head" if c.flag("use_qk_norm") else ""

@@ -9,6 +9,7 @@ NAMES = {
     "expert_gate_up": "mlp.experts.gate_up_proj",
     "expert_down": "mlp.experts.down_proj",
 }
+GGUF_NAMES = {"ffn_norm": "post_attention_norm"}
 
 
 def block(c: Config, layer: int) -> Block:

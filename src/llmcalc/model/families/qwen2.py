@@ -12,10 +12,9 @@ def window(c: Config, layer: int) -> int | None:
     if not c.flag("use_sliding_window"):
         c.read |= {"sliding_window", "max_window_layers", "layer_types"}
         return None
-    kinds = c.layer_types("max_window_layers")
-    if kinds is not None:
-        return c.window() if kinds[layer] == "sliding_attention" else None
-    return c.window() if layer >= c.number("max_window_layers") else None
+    kinds, width = c.layer_types("max_window_layers"), c.window()
+    windowed = kinds[layer] == "sliding_attention" if kinds else layer >= c.number("max_window_layers")
+    return width if windowed else None
 
 
 def block(c: Config, layer: int) -> Block:

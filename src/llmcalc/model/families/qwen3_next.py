@@ -17,10 +17,11 @@ NAMES = {
     "delta_norm": "linear_attn.norm",
     "delta_out": "linear_attn.out_proj",
 }
+GGUF_NAMES = {"ffn_norm": "post_attention_norm"}
 
 
 def is_linear(c: Config, layer: int) -> bool:
-    kinds = c.layer_types("full_attention_interval")
+    kinds = c.layer_types("full_attention_interval", known=("full_attention", "linear_attention"))
     if kinds is not None:
         return kinds[layer] == "linear_attention"
     return (layer + 1) % c.pattern("full_attention_interval", known=4) != 0

@@ -38,12 +38,16 @@ def read_only(model: Any, params: Any, config: Any, assume: str | None, catalog:
         told = f"{' and '.join(named)} are given together" if named else "No model is given"
         raise InputError(f"{told}.", "Name one: llama-3.1-8b, --params 13b, or --config config.json.")
     if params is not None:
-        return read_count(params)
-    if isinstance(config, (str, os.PathLike)):
+        found = read_count(params)
+    elif isinstance(config, (str, os.PathLike)):
         from llmcalc.model.readers.config import read_path
 
-        return read_path(os.fspath(config), catalog, assume)
-    return read(config if config is not None else model, catalog, assume)
+        found = read_path(os.fspath(config), catalog, assume)
+    else:
+        found = read(config if config is not None else model, catalog, assume)
+    if found.is_opaque and assume is not None:
+        raise InputError("--assume is for configurations; a bare count has no family.", "Leave --assume out.")
+    return found
 
 
 def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:

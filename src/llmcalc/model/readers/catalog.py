@@ -32,7 +32,7 @@ def read_entry(
         title=title,
         assume=assume,
         trusted=entry.get("proven", "all") == "all",
-        check_keys=check_keys,
+        check_keys=check_keys or bool(file),
     )
     inventory.origin = f"catalog entry {name} ({', '.join(entry.get('sources', ['own']))})"
     if entry.get("context"):

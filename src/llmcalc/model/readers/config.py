@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmcalc.catalog import Catalog
@@ -15,6 +15,15 @@ from llmcalc.model.configuration import MISSING, Config
 from llmcalc.model.inventory import Inventory
 
 MAX_BYTES = 64 << 20
+NOT_SHAPING = (
+    "id2label",
+    "label2id",
+    "task_specific_params",
+    "auto_map",
+    "quantization_config",
+    "rope_parameters",
+)
+"""Objects whose members name classes, files or positions, or are read elsewhere."""
 
 
 def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Inventory:
@@ -208,15 +217,29 @@ def read_dict(
         )
     if unknown:
         inventory.warnings.append(f"Read as {model_type}, passing over {', '.join(unknown[:8])}.")
+    if assume is not None and (unknown or assume != raw.get("model_type")):
+        inventory.grade = "assumed"
+    elif source == "config" and _sizes(inventory.defaulted):
+        inventory.grade = "derived"
     return inventory
 
 
+def _sizes(defaulted: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in defaulted.items() if not isinstance(value, bool)}
+
+
 def _context(config: Config) -> int | None:
-    """The longest sequence: the table of positions, or what rotary scaling was made for."""
+    """The longest sequence: the table of positions, or what YaRN stretches the original one to."""
     value = config.lookup("max_position_embeddings")
     if value is MISSING or value is None:
         return None
-    return config._checked("max_position_embeddings", value)
+    limit = config._checked("max_position_embeddings", value)
+    scaling = config.lookup("rope_scaling")
+    if isinstance(scaling, dict) and scaling.get("rope_type", scaling.get("type")) == "yarn":
+        original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+        if isinstance(original, int) and isinstance(factor, (int, float)) and 1 <= factor <= 10**4:
+            limit = max(limit, int(original * factor))
+    return limit
 
 
 def _dtype(*configs: Config) -> str | None:
@@ -230,10 +253,12 @@ def _dtype(*configs: Config) -> str | None:
 
 def _warn(inventory: Inventory, config: Config) -> None:
     quantized = config.lookup("quantization_config")
-    if isinstance(quantized, dict):
-        method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
+    if quantized is not MISSING and quantized:
+        method = quantized
+        if isinstance(quantized, dict):
+            method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
         inventory.quantized = str(method)[:60]
-    shaping = {key: value for key, value in inventory.defaulted.items() if not isinstance(value, bool)}
+    shaping = _sizes(inventory.defaulted)
     if shaping and inventory.source == "config":
         filled = ", ".join(f"{key} = {value}" for key, value in sorted(shaping.items()))
         inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
@@ -250,17 +275,26 @@ def _unknown_keys(config: Config, model_type: str, catalog: Catalog) -> list[str
     unknown = []
     for part in [config, *config.parts]:
         layers = part.lookup("num_hidden_layers")
-        for key, value in part.raw.items():
-            if key in part.read or not _could_shape(value, layers):
-                continue
-            if not any(fnmatchcase(key, pattern) for pattern in ignored):
+        for key, value in _flat(part.raw, part.read):
+            if _could_shape(value, layers) and not any(fnmatchcase(key, pattern) for pattern in ignored):
                 unknown.append(f"{key} = {str(value)[:40]}")
     return sorted(unknown)
+
+
+def _flat(raw: Mapping[str, Any], read: set[str]) -> Iterator[tuple[str, Any]]:
+    """Keys that nobody read, those of nested objects included."""
+    for key, value in raw.items():
+        if key in read or key in NOT_SHAPING:
+            continue
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", one) for name, one in value.items())
+        else:
+            yield key, value
 
 
 def _could_shape(value: Any, layers: Any) -> bool:
     if isinstance(value, bool) or value is None:
         return False
     if isinstance(value, (int, float)):
-        return value not in (0, 1) and (isinstance(value, int) or value.is_integer())
+        return value != 0
     return isinstance(value, list) and len(value) == layers
