@@ -320,8 +320,13 @@ class Placement:
         """GPUs of one replica. [-]"""
         return self.tp * self.pp
 
+    def stored(self, group: Group, stage: int) -> int:
+        """How many copies of a group's tensors a stage holds; shared ones once wherever they run."""
+        count = self.count(group, stage)
+        return count if group.stored is None else min(count, group.stored)
+
     def count(self, group: Group, stage: int) -> int:
-        """How many copies of a group's tensors a stage holds."""
+        """How many of a group's layers run on a stage."""
         if group.place == "embedding":
             return int(stage == 0)
         if group.place == "head":

@@ -52,7 +52,7 @@ def rank_parameters(inventory: Inventory, placement: Placement) -> list[int]:
     for stage in range(placement.pp):
         total = 0
         for group in inventory.groups:
-            count = placement.count(group, stage)
+            count = placement.stored(group, stage)
             if count:
                 total += count * sum(rank_numel(t, placement.tp) for t in group.tensors if t.tag == "main")
         held.append(total)

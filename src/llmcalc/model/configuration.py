@@ -63,6 +63,7 @@ class Config:
         self.defaulted: dict[str, Any] = {}
         self.unproven: dict[str, str] = {}
         self.parts: list[Config] = []
+        self.main: Config = self
 
     # -- looking up ----------------------------------------------------------------------------
 
@@ -241,9 +242,13 @@ class Config:
     # -- nested parts and the head --------------------------------------------------------------
 
     def part(
-        self, key: str, defaults: Mapping[str, Any] | None, renames: Mapping[str, str] | None = None
+        self,
+        key: str,
+        defaults: Mapping[str, Any] | None,
+        renames: Mapping[str, str] | None = None,
+        main: bool = False,
     ) -> Config:
-        """A nested configuration, such as ``text_config``."""
+        """A nested configuration, such as ``text_config``; `main` where it is the decoder's."""
         value = self.lookup(key)
         if value is MISSING or value is None:
             value = {}
@@ -251,6 +256,8 @@ class Config:
             raise ConfigError(f"{self.label}: {key} is not an object.", f"Correct {key}.")
         part = Config(value, f"{self.label} {key}", defaults, renames, nested=True, trusted=self.trusted)
         self.parts.append(part)
+        if main:
+            self.main = part
         return part
 
     @property

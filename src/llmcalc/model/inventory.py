@@ -96,9 +96,11 @@ class Cache:
         ``kv`` (the KV dtype), ``model`` (the model's dtype) or a format name such as ``fp32``.
     stream : str
         Whose tokens: ``decoder``, ``encoder`` or ``image``.
+    variants : mapping
+        What an engine by that name keeps instead, where its code for this family is peculiar.
     """
 
-    __slots__ = ("kind", "parts", "positions", "precision", "stream")
+    __slots__ = ("kind", "parts", "positions", "precision", "stream", "variants")
 
     def __init__(
         self,
@@ -107,9 +109,10 @@ class Cache:
         positions: int | None = None,
         precision: str = "kv",
         stream: str = "decoder",
+        variants: Mapping[str, Cache] | None = None,
     ) -> None:
         self.kind, self.parts, self.positions = kind, parts, positions
-        self.precision, self.stream = precision, stream
+        self.precision, self.stream, self.variants = precision, stream, variants or {}
 
     @property
     def is_state(self) -> bool:
@@ -174,10 +177,13 @@ class Group:
     prefix : str
         What stands before the Hugging Face names of its modules, with ``{layer}``.
     names : mapping
-        Hugging Face module name of each role that differs from the usual one.
+        Names of each role that differ from the usual ones.
+    stored : int, optional
+        How often its tensors are stored, where that is not once a layer: a shared block is stored
+        once, and executed and cached at every layer it stands at.
     """
 
-    __slots__ = ("caches", "component", "layers", "names", "ops", "place", "prefix", "tensors")
+    __slots__ = ("caches", "component", "layers", "names", "ops", "place", "prefix", "stored", "tensors")
 
     def __init__(
         self,
@@ -189,7 +195,9 @@ class Group:
         ops: Sequence[Op] = (),
         prefix: str = "",
         names: Mapping[str, str] | None = None,
+        stored: int | None = None,
     ) -> None:
+        self.stored = stored
         self.component, self.place, self.layers = component, place, layers
         self.prefix, self.names = prefix, names or {}
         self.tensors, self.caches, self.ops = tuple(tensors), tuple(caches), tuple(ops)
@@ -197,6 +205,8 @@ class Group:
     @property
     def count(self) -> int:
         """How many times its tensors are stored."""
+        if self.stored is not None:
+            return self.stored
         return len(self.layers) if self.place == "layer" else 1
 
     def __repr__(self) -> str:
@@ -220,6 +230,8 @@ class Inventory:
         Longest sequence the model was made for. [tokens]
     dtype : str or None
         The checkpoint's own dtype.
+    streams : dict
+        Tokens of streams other than the decoder's, where the model fixes them: ``{"encoder": 1500}``.
     split : dict
         What tensor parallelism must divide, by its name: ``{"attention heads": 32}``.
     unproven : dict
@@ -236,7 +248,7 @@ class Inventory:
 
     __slots__ = (
         "context", "defaulted", "dtype", "family", "grade", "groups", "name", "origin", "quantized", "source",
-        "split", "title", "unproven", "warnings",
+        "split", "streams", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -256,6 +268,7 @@ class Inventory:
         self.context, self.dtype, self.origin = context, dtype, source
         self.split = dict(split or {})
         self.grade, self.quantized = "exact", ""
+        self.streams: dict[str, int] = {}
         self.unproven: dict[str, str] = {}
         self.defaulted: dict[str, Any] = {}
         self.warnings: list[str] = []
@@ -322,7 +335,8 @@ class Inventory:
     @property
     def layers(self) -> int:
         """Decoder layers. [-]"""
-        return sum(g.count for g in self.groups if g.place == "layer" and g.component == "text")
+        indices = {i for g in self.groups if g.place == "layer" and g.component == "text" for i in g.layers}
+        return len(indices)
 
     @property
     def caches(self) -> list[tuple[int, Cache]]:

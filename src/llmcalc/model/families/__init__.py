@@ -8,8 +8,10 @@ A family module describes a model with the builders of `llmcalc.model.layers`:
     What stands before and after the layers. A token embedding, and a norm with the unembedding,
     unless given.
 ``describe(c, catalog)``
-    All groups, for models that are more than one decoder; `MULTIMODAL` says that the first nested
-    part is the text model.
+    All groups, for models that are more than one decoder; the nested configuration of the decoder is
+    read by ``part(..., main=True)``.
+``streams(c)``
+    Tokens of other streams that the model fixes: ``{"encoder": 1500}``.
 ``mtp(c)``
     How many multi-token prediction modules the checkpoint holds, and the block of one.
 ``split(c)``
@@ -88,10 +90,10 @@ def prediction(family: ModuleType, c: Config) -> list[Group]:
     return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.")]
 
 
-def part(c: Config, key: str, model_type: str, catalog: Catalog) -> Config:
-    """A nested configuration with the defaults of its class."""
+def part(c: Config, key: str, model_type: str, catalog: Catalog, main: bool = False) -> Config:
+    """A nested configuration with the defaults of its class; `main` where it is the decoder's."""
     entry = catalog.lookup("class_defaults", model_type) or {}
-    return c.part(key, entry.get("defaults"), entry.get("renames"))
+    return c.part(key, entry.get("defaults"), entry.get("renames"), main)
 
 
 def decoder(family: ModuleType, c: Config, outer: Config | None = None, root: str = "") -> list[Group]:

@@ -7,7 +7,6 @@ from llmcalc.model.families import gemma3_text
 from llmcalc.model.inventory import Group
 from llmcalc.model.layers import Block, norm, patches, projection, tower_layer
 
-MULTIMODAL = True
 TOWER = "vision_tower.vision_model."
 TOWER_NAMES = {
     "patch": "embeddings.patch_embedding",
@@ -41,7 +40,7 @@ def tower(v: Config) -> list[Group]:
 
 
 def describe(c: Config, catalog: Catalog) -> list[Group]:
-    text = families.part(c, "text_config", "gemma3_text", catalog)
+    text = families.part(c, "text_config", "gemma3_text", catalog, main=True)
     vision = families.part(c, "vision_config", "siglip_vision_model", catalog)
     vision.lookup("vision_use_head")
     # Stored input first, as a bare parameter.

@@ -199,7 +199,9 @@ def read_dict(
             raise
         raise ConfigError(f"{label}: {error.problem}", error.remedy, error.parts) from None
     inventory = Inventory(name, model_type, source, groups, title=title)
-    text = config.parts[0] if getattr(family, "MULTIMODAL", False) else config
+    text = config.main
+    if hasattr(family, "streams"):
+        inventory.streams = family.streams(config)
     inventory.origin = label
     inventory.context = _context(text)
     inventory.dtype = _dtype(config, text)
