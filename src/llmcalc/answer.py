@@ -12,7 +12,8 @@ from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
-from llmcalc.memory import folds, inference, spans
+from llmcalc.memory import caches, engines, folds, inference, spans
+from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.solve import capacity
 from llmcalc.precision import Format, find_format
@@ -75,7 +76,7 @@ def model_report(
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
     label = f"{float(bits):g}-bit" if scenario.bits is not None else scenario.dtype.name
     assumed = scenario.bits is not None or scenario.dtype_assumed
-    precision = folds.Precision(
+    precision = Precision(
         bits,
         label,
         "assumed" if assumed else "exact",
@@ -83,8 +84,8 @@ def model_report(
         scenario.key,
         scenario.value,
     )
-    held = ceil_div(scenario.sequences, placement.dp)
-    items = folds.model_items(inventory, placement, precision, scenario.context, held)
+    workload = _remembered(scenario, placement)
+    items = folds.model_items(inventory, placement, precision, workload)
     report = _report("vram", inventory, scenario, placement, items, device)
     report.scenario["dtype"] = label
     if scenario.dtype_assumed and scenario.bits is None:
@@ -117,16 +118,14 @@ def model_report(
     return report
 
 
-def _several_cards(
-    inventory: Inventory, scenario: Scenario, precision: folds.Precision, book: Catalog
-) -> str:
+def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precision, book: Catalog) -> str:
     """How many of a large, common card hold what no single one does."""
     card = device_of(book.lookup("gpus", SUGGESTED) or {})
     for count in (2, 4, 8, 16):
         if not _divides(inventory, count):
             continue
         placement = place(inventory, count, 1)
-        items = folds.model_items(inventory, placement, precision, scenario.context, scenario.sequences)
+        items = folds.model_items(inventory, placement, precision, _remembered(scenario, placement))
         if find_peak(items, placement.ranks, INFERENCE_PHASES).high <= card.usable_low - scenario.reserve:
             return f"No single card holds it; {count} x {card.name} do: --gpu {count}x{SUGGESTED}."
     return "No single card holds it; name several: --gpu 16xh200 --tp 8 --pp 2."
@@ -142,6 +141,13 @@ def _quantized_warning(inventory: Inventory, scenario: Scenario) -> list[str]:
     ]
 
 
+def _remembered(scenario: Scenario, placement: Placement) -> Workload:
+    """What one replica remembers, as the engine lays it out."""
+    streams = {**scenario.streams, "decoder": scenario.context}
+    held = ceil_div(scenario.sequences, placement.dp)
+    return Workload(streams, held, engines.load(scenario.engine).layout)
+
+
 def _model_dtype(scenario: Scenario, book: Catalog) -> Format:
     """The dtype of states kept "in the model's dtype": 16 bit where weights are quantized."""
     if scenario.bits is None and scenario.dtype.bits >= 16:
@@ -153,7 +159,7 @@ def _attach_capacity(
     report: Report,
     inventory: Inventory,
     placement: Placement,
-    precision: folds.Precision,
+    precision: Precision,
     scenario: Scenario,
     device: Device,
 ) -> None:
@@ -163,9 +169,9 @@ def _attach_capacity(
     budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
     safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
     limit = None if scenario.allow_overlong else inventory.context
-    found = folds.profiles(inventory, placement, precision)
-    held = ceil_div(scenario.sequences, placement.dp)
-    report.capacity = capacity(found, budgets, safe, scenario.context, held, limit)
+    workload = _remembered(scenario, placement)
+    found = caches.profiles(inventory, placement, precision, workload)
+    report.capacity = capacity(found, budgets, safe, scenario.context, workload.sequences, limit)
     if report.capacity.max_concurrency is not None:
         report.capacity.max_concurrency *= placement.dp
     report.context_limit = inventory.context
@@ -280,6 +286,8 @@ def _report(
         "sequences": scenario.sequences,
         "prompt": scenario.prompt,
         "output": scenario.output,
+        "encoder_tokens": scenario.streams.get("encoder"),
+        "image_tokens": scenario.streams.get("image"),
         "kv_dtype_k": scenario.key.name,
         "kv_dtype_v": scenario.value.name,
         "engine": scenario.engine,

@@ -73,6 +73,9 @@ def vram(
     sequences: Any = None,
     prompt: Any = None,
     output: Any = None,
+    encoder_tokens: Any = None,
+    image_tokens: Any = None,
+    images: Any = None,
     kv_dtype: str | None = None,
     kv_dtype_k: str | None = None,
     kv_dtype_v: str | None = None,
@@ -106,10 +109,13 @@ def vram(
         Sequences held at once; 1. [-]
     prompt, output : int or str, optional
         Instead of the context, which is their sum. [tokens]
+    encoder_tokens, image_tokens, images : int or str, optional
+        Tokens that the encoder reads, tokens of one image, and images held. [tokens], [-]
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
-        ``none`` (the default): the architecture's minimum plus an assumed runtime.
+        ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold.
+        Both plus an assumed runtime.
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each.
     reserve : int or str

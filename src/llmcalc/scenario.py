@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, Problems
+from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
 from llmcalc.model.inventory import Inventory
@@ -22,13 +22,14 @@ from llmcalc.units import (
     shown,
 )
 
+ENGINES = ("none", "transformers")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
-ENGINES = ("none",)
 KEYWORDS = (
-    "allow_overlong", "bits", "context", "dp", "dtype", "engine", "gpu", "kv_dtype", "kv_dtype_k",
+    "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
+    "image_tokens", "images", "kv_dtype", "kv_dtype_k",
     "kv_dtype_v", "max_model_len", "output", "overhead", "pp", "prompt", "quant", "reserve",
     "sequences", "tp",
 )  # fmt: skip
@@ -57,13 +58,15 @@ class Scenario:
         Placement as asked; None where left to a default. [-]
     reserve : int
         Memory that others use on each GPU. [B]
+    streams : dict
+        Tokens of the encoder and of images. [tokens]
     stated : set of str
         Keywords that the user gave; all others are defaults.
     """
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "engine", "key",
-        "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "tp", "value",
+        "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,6 +82,7 @@ class Scenario:
         self.reserve = 0
         self.engine = "none"
         self.stated: set[str] = set()
+        self.streams: dict[str, int] = {}
         self.allow_overlong = False
         self.dtype_assumed = False
         self.overhead: tuple[int, int] = DEFAULT_OVERHEAD
@@ -169,11 +173,27 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
         if engine not in (None, *ENGINES):
             raise InputError(
                 f"--engine {str(engine)[:40]!r} is not modelled.",
-                "Use --engine none: the architecture's minimum.",
+                f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
             )
+        scenario.engine = engine or "none"
+    with problems:
+        scenario.streams = _streams(inventory, given)
     problems.check()
     _check_together(scenario)
     return scenario
+
+
+def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
+    """Tokens of the encoder and of images: given, else what the model fixes."""
+    streams = dict(inventory.streams)
+    images = 1 if given["images"] is None else parse_integer(given["images"], "--images", 10**6)
+    for stream in ("encoder", "image"):
+        value = given[f"{stream}_tokens"]
+        if value is not None:
+            streams[stream] = parse_length(value, f"--{stream}-tokens")
+    if "image" in streams:
+        streams["image"] *= images
+    return streams
 
 
 def _check_together(scenario: Scenario) -> None:

@@ -66,6 +66,9 @@ workload_options = stack(
     ),
     click.option("--kv-dtype-k", "-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
     click.option("--kv-dtype-v", "-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
+    click.option("--encoder-tokens", metavar="TOKENS", help="Tokens that the encoder reads.  [the model's]"),
+    click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image.  [the model's]"),
+    click.option("--images", metavar="N", help="Images held at once.  [1]"),
     click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
 )  # fmt: skip
 
@@ -73,7 +76,7 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none: the architecture's minimum.  [none]",
+        help="none (the architecture's minimum) or transformers.  [none]",
     ),
     click.option(
         "--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."

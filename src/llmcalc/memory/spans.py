@@ -14,7 +14,8 @@ SPAN_TOKENS = 4096
 
 def spans_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     """Rows by size: parameters, KV cache and state at 4,096 tokens in 16 bit, name."""
-    from llmcalc.memory.folds import Precision, kv_item, state_item
+    from llmcalc.memory.caches import kv_item, state_item
+    from llmcalc.memory.workload import Precision, Workload
     from llmcalc.model.readers.catalog import read_entry
     from llmcalc.precision import Format
 
@@ -25,8 +26,9 @@ def spans_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     for entry in entries:
         inventory = read_entry(entry, catalog)
         placement = Placement(1, 1, 1, inventory.layers)
-        kept = kv_item(inventory, placement, precision, SPAN_TOKENS, 1).bytes
-        kept += state_item(inventory, placement, precision, 1).bytes
+        workload = Workload({"encoder": SPAN_TOKENS, "image": 0, **inventory.streams, "decoder": SPAN_TOKENS})
+        kept = kv_item(inventory, placement, precision, workload).bytes
+        kept += state_item(inventory, placement, precision, workload).bytes
         rows.append((inventory.params, kept, str(entry["name"])))
     return ["\t".join(map(str, row)) for row in sorted(rows)]
 

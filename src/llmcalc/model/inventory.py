@@ -96,11 +96,13 @@ class Cache:
         ``kv`` (the KV dtype), ``model`` (the model's dtype) or a format name such as ``fp32``.
     stream : str
         Whose tokens: ``decoder``, ``encoder`` or ``image``.
+    rate : int
+        Tokens that share one entry, where a cache is compressed along the sequence. [tokens]
     variants : mapping
         What an engine by that name keeps instead, where its code for this family is peculiar.
     """
 
-    __slots__ = ("kind", "parts", "positions", "precision", "stream", "variants")
+    __slots__ = ("kind", "parts", "positions", "precision", "rate", "stream", "variants")
 
     def __init__(
         self,
@@ -110,9 +112,11 @@ class Cache:
         precision: str = "kv",
         stream: str = "decoder",
         variants: Mapping[str, Cache] | None = None,
+        rate: int = 1,
     ) -> None:
         self.kind, self.parts, self.positions = kind, parts, positions
         self.precision, self.stream, self.variants = precision, stream, variants or {}
+        self.rate = rate
 
     @property
     def is_state(self) -> bool:

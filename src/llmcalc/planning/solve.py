@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llmcalc.formula import Quantity, is_array, smaller, where
-from llmcalc.memory.folds import Profile
+from llmcalc.memory.caches import Profile
 
 LONGEST = 1 << 40
 """Where a search for the longest sequence stops. [tokens]"""

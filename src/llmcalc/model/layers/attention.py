@@ -29,12 +29,14 @@ def gqa(
     sinks: bool = False,
     gated: bool = False,
     transposed: bool = False,
+    broadcast: bool = False,
 ) -> Lowered:
     """Multi-head, grouped-query and multi-query attention, with or without a window.
 
     `bias` is that of query, key and value, `out_bias` of the output projection. `qk_norm` is ``head``
     (one norm of `head_dim` shared by all heads), ``width`` (over all heads) or empty. `fused` stores
     query, key and value as one matrix. `gated` doubles the query projection with an output gate.
+    `broadcast` says that transformers repeats keys and values for every query head before it caches.
     """
     value_dim = value_dim or head_dim
     made = Lowered()
@@ -57,7 +59,11 @@ def gqa(
         made.norm("key_norm", dim(kv_heads=kv_heads, head_dim=head_dim), norm_bias)
     if sinks:
         made.parameter("sinks", dim(heads=heads))
-    made.caches.append(attention_cache(kind or ("window" if window else "full"), key, value, window))
+    cache = attention_cache(kind or ("window" if window else "full"), key, value, window)
+    if broadcast:
+        repeated = dim(heads=heads, head_dim=head_dim), dim(heads=heads, head_dim=value_dim)
+        cache.variants = {"transformers": attention_cache("full", *repeated, None)}
+    made.caches.append(cache)
     made.ops.append(Op("attention", "attention", dim(heads=heads, head_dim=head_dim), read, window=window))
     return made
 

@@ -1,0 +1,58 @@
+"""What is remembered and in which formats: the inputs that the folds share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmcalc.errors import InputError
+from llmcalc.formula import Quantity
+from llmcalc.memory.engines import none as minimum
+from llmcalc.model.inventory import Cache
+from llmcalc.precision import Format
+
+
+class Workload:
+    """What is remembered: tokens of each stream, sequences, and how the engine lays caches out.
+
+    Attributes
+    ----------
+    streams : dict
+        Tokens of one sequence by stream: ``{"decoder": 8192, "encoder": 1500}``. [tokens]
+    sequences : int or ndarray
+        Sequences held at once. [-]
+    layout : callable
+        The engine's cache for a cache of the architecture.
+    """
+
+    __slots__ = ("layout", "sequences", "streams")
+
+    def __init__(
+        self,
+        streams: Mapping[str, Quantity],
+        sequences: Quantity = 1,
+        layout: Callable[[Cache], Cache] = minimum.layout,
+    ) -> None:
+        self.streams, self.sequences, self.layout = dict(streams), sequences, layout
+
+    def tokens(self, cache: Cache) -> Quantity:
+        """Tokens of the stream that a cache remembers."""
+        found = self.streams.get(cache.stream)
+        if found is None:
+            raise InputError(
+                f"The model also remembers its {cache.stream} tokens, and their number is not given.",
+                f"Add --{cache.stream}-tokens N.",
+            )
+        return found
+
+
+class Precision:
+    """The formats of one estimate: of weights (as bits), of keys, of values and of model-dtype states."""
+
+    __slots__ = ("grade", "key", "label", "model", "value", "weight_bits")
+
+    def __init__(
+        self, weight_bits: Any, label: str, grade: str, model: Format, key: Format, value: Format
+    ) -> None:
+        self.weight_bits, self.label, self.grade = weight_bits, label, grade
+        self.model, self.key, self.value = model, key, value
