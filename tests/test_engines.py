@@ -14,7 +14,10 @@ RUNS = [
     # Elements of the cache after a prefill of 40 tokens, transformers 5.23.0.
     ({"model_type": "llama", **TINY}, 10_240),
     (
-        {"model_type": "qwen2", **TINY, "use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2},
+        {
+            "model_type": "qwen2", **TINY, "use_sliding_window": True, "sliding_window": 16,
+            "max_window_layers": 2,
+        },
         7040,
     ),
     (

@@ -54,6 +54,7 @@ def block(c: Config, layer: int) -> Block:
             bias=bias,
             out_bias=bias,
             fused=True,
+            broadcast=c.flag("new_decoder_architecture"),
         )
         + mlp(c.hidden_size, c.optional("ffn_hidden_size") or 4 * c.hidden_size, gated=False, bias=bias)
     )
