@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, one_of
+from llmcalc.errors import ConfigError, InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
@@ -72,6 +72,11 @@ def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The architecture's minimum of a known model plus an assumed runtime."""
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            "Put the model's config.json beside it; llmcalc params works without.",
+        )
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
     label = f"{float(bits):g}-bit" if scenario.bits is not None else scenario.dtype.name
@@ -83,6 +88,7 @@ def model_report(
         _model_dtype(scenario, book),
         scenario.key,
         scenario.value,
+        _native_bits(inventory, scenario, book),
     )
     workload = _remembered(scenario, placement)
     items = folds.model_items(inventory, placement, precision, workload)
@@ -129,6 +135,14 @@ def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precisio
         if find_peak(items, placement.ranks, INFERENCE_PHASES).high <= card.usable_low - scenario.reserve:
             return f"No single card holds it; {count} x {card.name} do: --gpu {count}x{SUGGESTED}."
     return "No single card holds it; name several: --gpu 16xh200 --tp 8 --pp 2."
+
+
+def _native_bits(inventory: Inventory, scenario: Scenario, book: Catalog) -> dict[str, Any] | None:
+    """Bits of the dtypes that single tensors have for themselves, unless the user prices all alike."""
+    if scenario.stated & {"bits", "dtype"}:
+        return None
+    own = {t.dtype for g in inventory for t in g.tensors if t.dtype is not None and t.tag in folds.LOADED}
+    return {dtype: find_format(dtype, book, "stored", "--dtype").bits for dtype in own}
 
 
 def _quantized_warning(inventory: Inventory, scenario: Scenario) -> list[str]:

@@ -55,7 +55,7 @@ def find_format(name: Any, catalog: Catalog, use: str, what: str) -> Format:
     catalog : Catalog
         Where formats are defined.
     use : str
-        ``weights`` or ``kv``.
+        ``weights``, ``kv``, or ``stored`` for whatever a file may hold.
     what : str
         The option's name, for the error.
 
@@ -65,7 +65,7 @@ def find_format(name: Any, catalog: Catalog, use: str, what: str) -> Format:
         If the format is unknown or not meant for that use; lists those that are.
     """
     entry = catalog.lookup("formats", name) if isinstance(name, str) else None
-    if entry is None or not entry.get(use):
+    if entry is None or (use != "stored" and not entry.get(use)):
         fitting = [str(e["name"]) for e in catalog.entries("formats") if e.get(use)]
         near = catalog.nearest("formats", name) if isinstance(name, str) and name else []
         near = [word for word in near if word in fitting]

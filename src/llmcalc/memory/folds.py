@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.estimate import Item, worst_grade
+from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, smaller
 from llmcalc.hardware import Placement, rank_numel
 from llmcalc.memory.caches import kv_item, state_item
@@ -20,31 +20,70 @@ RUNTIME_LOW, RUNTIME, RUNTIME_HIGH = GIB // 2, GIB, GIB * 3 // 2
 """What a process takes besides the model where no engine is named: context, workspaces, buffers."""
 
 
-def rank_parameters(inventory: Inventory, placement: Placement) -> list[int]:
-    """Parameters of the main model on one rank of each stage; a tied head on a stage of its own is a copy."""
-    held = []
+LOADED = ("main", "scale")
+"""Tags that an engine loads by default; prediction modules and buffers stay on disk."""
+
+
+def rank_parameters(inventory: Inventory, placement: Placement) -> list[dict[str, int]]:
+    """Loaded elements on one rank of each stage, by own dtype ("" for the model's).
+
+    A tied head on a stage of its own is a copy.
+    """
+    held: list[dict[str, int]] = []
     for stage in range(placement.pp):
-        total = 0
+        by_dtype: dict[str, int] = {}
         for group in inventory.groups:
             count = placement.stored(group, stage)
             if count:
-                total += count * sum(rank_numel(t, placement.tp) for t in group.tensors if t.tag == "main")
-        held.append(total)
+                for tensor in group.tensors:
+                    if tensor.tag in LOADED:
+                        own = tensor.dtype or ""
+                        by_dtype[own] = by_dtype.get(own, 0) + count * rank_numel(tensor, placement.tp)
+        held.append(by_dtype)
     if placement.pp > 1 and any(
         op.role == "embedding" for g in inventory if g.place == "head" for op in g.ops
     ):
         table = next(t for g in inventory for t in g.tensors if t.role == "embedding")
-        held[-1] += rank_numel(table, placement.tp)
+        own = table.dtype or ""
+        held[-1][own] = held[-1].get(own, 0) + rank_numel(table, placement.tp)
     return held
 
 
 def weights_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:
-    """Weights on each rank."""
+    """Weights on each rank: one part for each dtype, where the file mixes them."""
     held = rank_parameters(inventory, placement)
-    bits = precision.weight_bits
-    worst = max(held)
+    dtypes = dict.fromkeys(own for by_dtype in held for own in by_dtype)
+    if precision.native is None or len(dtypes) <= 1:
+        totals = [sum(by_dtype.values()) for by_dtype in held]
+        native = precision.native or {}
+        return _weights_part(
+            "weights", totals, native.get(next(iter(dtypes), ""), precision.weight_bits), inventory, precision
+        )
+    parts = [
+        _weights_part(
+            own or precision.label,
+            [by_dtype.get(own, 0) for by_dtype in held],
+            precision.native.get(own, precision.weight_bits),
+            inventory,
+            precision,
+        )
+        for own in dtypes
+    ]
+    amounts = [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)]
     return Item(
         "weights",
+        amounts,
+        formula="sum of dtypes",
+        source="the weight file's header",
+        note=", ".join(f"{part.note} {part.name}" for part in parts),
+        items=parts,
+    )
+
+
+def _weights_part(name: str, held: list[int], bits: Any, inventory: Inventory, precision: Precision) -> Item:
+    worst = max(held)
+    return Item(
+        name,
         [weight_bytes(number, bits) for number in held],
         grade=worst_grade([precision.grade, inventory.grade]),
         formula="weight_bytes",

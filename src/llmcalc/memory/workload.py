@@ -47,12 +47,23 @@ class Workload:
 
 
 class Precision:
-    """The formats of one estimate: of weights (as bits), of keys, of values and of model-dtype states."""
+    """The formats of one estimate: of weights (as bits), of keys, of values and of model-dtype states.
 
-    __slots__ = ("grade", "key", "label", "model", "value", "weight_bits")
+    `native` gives the bits of dtypes that single tensors have for themselves; None where the user
+    prices all weights alike.
+    """
+
+    __slots__ = ("grade", "key", "label", "model", "native", "value", "weight_bits")
 
     def __init__(
-        self, weight_bits: Any, label: str, grade: str, model: Format, key: Format, value: Format
+        self,
+        weight_bits: Any,
+        label: str,
+        grade: str,
+        model: Format,
+        key: Format,
+        value: Format,
+        native: Mapping[str, Any] | None = None,
     ) -> None:
         self.weight_bits, self.label, self.grade = weight_bits, label, grade
-        self.model, self.key, self.value = model, key, value
+        self.model, self.key, self.value, self.native = model, key, value, native

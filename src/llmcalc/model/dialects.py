@@ -125,15 +125,19 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
     for group in inventory.groups:
         for tensor in group.tensors:
             module = _module(group, tensor)
-            suffix = _suffix(module, tensor)
+            full = module + _suffix(module, tensor)
             apart = "{expert}" in module
-            copies = tensor.dims[0][0][0][1] if apart else 1
             shape = tensor.shape[1:] if apart else tensor.shape
             for layer in group.layers or (None,):
                 gguf = _gguf(group, tensor, layer)
-                for expert in range(copies):
-                    name = module.replace("{layer}", str(layer)).replace("{expert}", str(expert)) + suffix
-                    yield NamedTensor(name, gguf, shape, tensor.role, tensor.tag, group.component, layer)
+                name = full.replace("{layer}", str(layer))
+                if not apart:
+                    yield NamedTensor(name, gguf, shape, tensor, group.component, layer)
+                    continue
+                before, _, after = name.partition("{expert}")
+                for expert in range(tensor.dims[0][0][0][1]):
+                    one = f"{before}{expert}{after}"
+                    yield NamedTensor(one, gguf, shape, tensor, group.component, layer)
 
 
 def _gguf(group: Group, tensor: Tensor, layer: int | None) -> str | None:

@@ -213,6 +213,20 @@ class Group:
             return self.stored
         return len(self.layers) if self.place == "layer" else 1
 
+    def with_layers(self, layers: tuple[int, ...], tensors: Sequence[Tensor]) -> Group:
+        """The same kind of layer at other places, with tensors of its own."""
+        return Group(
+            self.component,
+            self.place,
+            layers,
+            tensors,
+            self.caches,
+            self.ops,
+            self.prefix,
+            self.names,
+            self.stored,
+        )
+
     def __repr__(self) -> str:
         return f"<{self.component} {self.place} x{self.count}: {len(self.tensors)} tensors>"
 
@@ -371,19 +385,19 @@ class Inventory:
 class NamedTensor:
     """One tensor of one layer with its names."""
 
-    __slots__ = ("component", "gguf", "layer", "name", "role", "shape", "tag")
+    __slots__ = ("component", "gguf", "layer", "name", "part", "role", "shape", "tag")
 
     def __init__(
         self,
         name: str,
         gguf: str | None,
         shape: tuple[int, ...],
-        role: str,
-        tag: str,
+        tensor: Tensor,
         component: str,
         layer: int | None,
     ) -> None:
-        self.name, self.gguf, self.shape, self.role, self.tag = name, gguf, shape, role, tag
+        self.name, self.gguf, self.shape = name, gguf, shape
+        self.role, self.part, self.tag = tensor.role, tensor.part, tensor.tag
         self.component, self.layer = component, layer
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from llmcalc.model.inventory import Inventory
 from llmcalc.model.readers.count import read_count
 from llmcalc.units import parse_decimal
 
-HEADERS = (".gguf", ".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def read(source: Any, catalog: Catalog, assume: str | None = None) -> Inventory:
@@ -58,13 +58,7 @@ def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:
             "The model's name is empty.", "Name one, such as llama-3.1-8b, a config.json or 13b."
         )
     if "\0" not in text and (text == "-" or os.path.exists(text)):
-        if text.lower().endswith(HEADERS):
-            raise ConfigError(
-                f"{text}: headers of weight files are not read.", "Give the config.json that lies beside it."
-            )
-        from llmcalc.model.readers.config import read_path
-
-        return read_path(text, catalog, assume)
+        return _existing(text, catalog, assume)
     entry = catalog.lookup("models", text)
     if entry is not None:
         from llmcalc.model.readers.catalog import read_entry
@@ -81,6 +75,25 @@ def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:
         f"There is no model {text[:80]!r} in the catalog, no such file, and it is no parameter count.",
         f"{hint}llmcalc models --search WORD lists models; a config.json or a count such as 13b does too.",
     )
+
+
+def _existing(path: str, catalog: Catalog, assume: str | None) -> Inventory:
+    """Read an existing path: a configuration, a weight file's header, or a folder with either."""
+    folded = path.lower()
+    if folded.endswith(PICKLES):
+        raise ConfigError(
+            f"{path} is a pickle, which runs code when it is opened, so it is not.",
+            "Give the config.json beside it, or convert it to safetensors.",
+        )
+    if folded.endswith(".gguf"):
+        raise ConfigError(f"{path}: GGUF headers are not read.", "Give the model's config.json.")
+    if folded.endswith((".safetensors", ".safetensors.index.json")) or os.path.isdir(path):
+        from llmcalc.model.readers.weights import read_weights
+
+        return read_weights(path, catalog, assume)
+    from llmcalc.model.readers.config import read_path
+
+    return read_path(path, catalog, assume)
 
 
 def _is_count(text: str) -> bool:

@@ -1,0 +1,231 @@
+"""What a weight file stores, and how it compares with what the configuration promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llmcalc.model.inventory import Group, Inventory, NamedTensor, Tensor, dim
+
+SCALES = (
+    "_scale", "_scale_inv", "_scales", "_scale_2", "_zeros", "_zero_point", ".scales", ".qzeros", ".g_idx",
+    "_absmax", "quant_map", "quant_state", "_blocks_scales", ".SCB", "_amax", "weight_shape",
+)  # fmt: skip
+"""How names of scales, zero points and packing tables end."""
+
+BUFFERS = (
+    "inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
+    "position_ids",
+    "e_score_correction_bias", "expert_bias", "layer_scalar", "rope_freqs",
+)  # fmt: skip
+"""How names of buffers that some checkpoints save end."""
+
+
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+"""Dtypes that a model computes in; anything narrower is a way to store it."""
+
+
+class StoredTensor:
+    """One tensor of a weight file.
+
+    Parameters
+    ----------
+    name, dtype : str
+        As the file has them (dtype by our names).
+    shape : tuple of int
+        Its shape, in the order of the file.
+    nbytes : int
+        Bytes that it takes. [B]
+    """
+
+    __slots__ = ("dtype", "name", "nbytes", "shape")
+
+    def __init__(self, name: str, dtype: str, shape: tuple[int, ...], nbytes: int) -> None:
+        self.name, self.dtype, self.shape, self.nbytes = name, dtype, shape, nbytes
+
+    @property
+    def numel(self) -> int:
+        """Its elements."""
+        product = 1
+        for length in self.shape:
+            product *= length
+        return product
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.dtype} {list(self.shape)}>"
+
+
+class Comparison:
+    """A weight file held against a configuration, tensor by tensor.
+
+    Attributes
+    ----------
+    matched : list of (NamedTensor, StoredTensor)
+        Same name and same shape.
+    reshaped : list of (NamedTensor, StoredTensor)
+        Same name, another shape: packed, padded, or another model.
+    missing : list of NamedTensor
+        Promised, not stored.
+    extra : dict
+        Stored, not promised, by tag: ``mtp``, ``buffer``, ``scale``, ``duplicate``, ``unknown``.
+    """
+
+    __slots__ = ("extra", "matched", "missing", "reshaped")
+
+    def __init__(self) -> None:
+        self.matched: list[tuple[NamedTensor, StoredTensor]] = []
+        self.reshaped: list[tuple[NamedTensor, StoredTensor]] = []
+        self.missing: list[NamedTensor] = []
+        self.extra: dict[str, list[StoredTensor]] = {}
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every tensor of the main model is stored as promised."""
+        main = [t for t in self.missing if t.tag == "main"]
+        return not main and not self.reshaped and not self.extra.get("unknown")
+
+    def lines(self) -> list[str]:
+        """What differs, in words."""
+        told = []
+        for tag, tensors in sorted(self.extra.items()):
+            total = sum(tensor.numel for tensor in tensors)
+            names = ", ".join(tensor.name for tensor in tensors[:3]) + (", ..." if len(tensors) > 3 else "")
+            told.append(f"{tag}: {len(tensors)} tensors, {total:,} elements ({names})")
+        for label, count, missing in (
+            ("missing", len(self.missing), [tensor.name for tensor in self.missing[:3]]),
+            ("other shape", len(self.reshaped), [tensor.name for tensor, _ in self.reshaped[:3]]),
+        ):
+            if count:
+                told.append(f"{label}: {count} tensors ({', '.join(missing)}{', ...' if count > 3 else ''})")
+        return told
+
+
+def compare(promised: Iterable[NamedTensor], stored: Sequence[StoredTensor], layers: int) -> Comparison:
+    """Hold stored tensors against promised ones by name."""
+    result = Comparison()
+    by_name = {tensor.name: tensor for tensor in stored}
+    names = set()
+    for tensor in promised:
+        names.add(tensor.name)
+        found = by_name.get(tensor.name)
+        if found is None:
+            result.missing.append(tensor)
+        elif found.shape == tensor.shape:
+            result.matched.append((tensor, found))
+        else:
+            result.reshaped.append((tensor, found))
+    for one in stored:
+        if one.name not in names:
+            result.extra.setdefault(tag_of(one.name, layers), []).append(one)
+    return result
+
+
+def tag_of(name: str, layers: int | None = None) -> str:
+    """The tag of a stored tensor that no family describes, by its name."""
+    if any(name.endswith(end) for end in SCALES):
+        return "scale"
+    if any(name.endswith(end) for end in BUFFERS):
+        return "buffer"
+    if "mtp" in name.split(".") or name.startswith("mtp"):
+        return "mtp"
+    if layers is not None:
+        for before, after in zip(name.split("."), name.split(".")[1:], strict=False):
+            if before in ("layers", "h", "blk") and after.isdigit() and int(after) >= layers:
+                return "mtp"
+    if name in ("lm_head.weight", "output.weight", "embed_out.weight"):
+        return "duplicate"
+    return "unknown"
+
+
+def from_header(name: str, stored: Sequence[StoredTensor], source: str) -> Inventory:
+    """An inventory of a file that no configuration explains: tensors by name, no caches."""
+    groups: dict[str, list[Tensor]] = {}
+    for tensor in stored:
+        tag = tag_of(tensor.name)
+        role = tensor.name.rpartition(".")[0] or tensor.name
+        role = ".".join(word for word in role.split(".") if not word.isdigit())
+        dims = tuple(dim(size=length) for length in tensor.shape)
+        made = Tensor(
+            role, dims, tensor.name.rpartition(".")[2], "main" if tag == "unknown" else tag, tensor.dtype
+        )
+        groups.setdefault("tensors", []).append(made)
+    group = Group("text", "embedding", (), groups.get("tensors", []))
+    return Inventory(name, "header", source, [group])
+
+
+def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> Comparison:
+    """Give a configuration's inventory the dtypes of its weight file, and what the file holds beside.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        Read from the configuration; changed in place.
+    stored : sequence of StoredTensor
+        Read from the header.
+    label : str
+        What to call the file in warnings.
+
+    Returns
+    -------
+    Comparison
+        How the two agree.
+    """
+    result = compare(inventory.tensors, stored, inventory.layers)
+    wide = [found.dtype for _, found in result.matched if found.dtype in FLOATS]
+    if wide:
+        inventory.dtype = max(set(wide), key=wide.count)
+    _give_dtypes(inventory, result)
+    extra = [
+        Tensor("stored", tuple(dim(size=length) for length in tensor.shape), tensor.name, tag, tensor.dtype)
+        for tag, tensors in result.extra.items()
+        for tensor in tensors
+        if tag != "unknown"
+    ]
+    kept = {tensor.name for tensor in result.missing if tensor.tag != "main"}
+    _drop_missing(inventory, kept)
+    if extra:
+        inventory.groups = (*inventory.groups, Group("stored", "embedding", (), extra))
+    if result.agrees:
+        # The file confirms every size, whatever the configuration left to defaults.
+        inventory.grade = "exact" if inventory.grade == "derived" else inventory.grade
+        inventory.warnings = [line for line in inventory.warnings if "class's defaults" not in line]
+    else:
+        inventory.warnings += [f"{label} and its configuration differ; {line}." for line in result.lines()]
+    return result
+
+
+def _give_dtypes(inventory: Inventory, result: Comparison) -> None:
+    """Mark tensors whose dtype is not the model's, splitting groups whose layers differ in it."""
+    own: dict[tuple[str, int | None], dict[tuple[str, str], str]] = {}
+    for tensor, found in result.matched:
+        if found.dtype != inventory.dtype:
+            own.setdefault((tensor.component, tensor.layer), {})[tensor.role, tensor.part] = found.dtype
+    if not own:
+        return
+    groups = []
+    for group in inventory.groups:
+        kinds: dict[tuple[Any, ...], list[int]] = {}
+        for layer in group.layers:
+            signature = tuple(sorted(own.get((group.component, layer), {}).items()))
+            kinds.setdefault(signature, []).append(layer)
+        if not group.layers:
+            kinds[tuple(sorted(own.get((group.component, None), {}).items()))] = []
+        for signature, layers in kinds.items():
+            dtypes = dict(signature)
+            tensors = [
+                Tensor(t.role, t.dims, t.part, t.tag, dtypes.get((t.role, t.part), t.dtype))
+                for t in group.tensors
+            ]
+            groups.append(group.with_layers(tuple(layers), tensors))
+    inventory.groups = tuple(groups)
+
+
+def _drop_missing(inventory: Inventory, names: set[str]) -> None:
+    """Take modules that the file does not hold (a prediction module left out) off the inventory."""
+    if names:
+        tags: dict[str, Any] = {}
+        for tensor in inventory.tensors:
+            tags.setdefault(tensor.tag, set()).add(tensor.name)
+        gone = {tag for tag, all_names in tags.items() if tag != "main" and all_names <= names}
+        for group in inventory.groups:
+            group.tensors = tuple(tensor for tensor in group.tensors if tensor.tag not in gone)
