@@ -66,6 +66,11 @@ def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:
         return read_entry(entry, catalog, assume=assume)
     if _is_count(text):
         return read_count(text, "MODEL")
+    from llmcalc.model.readers import stores
+
+    kept = stores.find(text)
+    if kept is not None:
+        return _existing(kept, catalog, assume)
     looks_like_path = text.endswith(".json") or text.startswith((".", "/", "~", "\\")) or text.count("/") > 1
     if looks_like_path:
         raise ConfigError(f"{text[:200]} does not exist.", "Check the path of the config.json.")
@@ -85,8 +90,10 @@ def _existing(path: str, catalog: Catalog, assume: str | None) -> Inventory:
             f"{path} is a pickle, which runs code when it is opened, so it is not.",
             "Give the config.json beside it, or convert it to safetensors.",
         )
-    if folded.endswith(".gguf"):
-        raise ConfigError(f"{path}: GGUF headers are not read.", "Give the model's config.json.")
+    if folded.endswith(".gguf") or (not folded.endswith(".json") and _starts_with(path, b"GGUF")):
+        from llmcalc.model.readers.gguf_model import read_gguf
+
+        return read_gguf(path, catalog)
     if folded.endswith((".safetensors", ".safetensors.index.json")) or os.path.isdir(path):
         from llmcalc.model.readers.weights import read_weights
 
@@ -94,6 +101,17 @@ def _existing(path: str, catalog: Catalog, assume: str | None) -> Inventory:
     from llmcalc.model.readers.config import read_path
 
     return read_path(path, catalog, assume)
+
+
+def _starts_with(path: str, magic: bytes) -> bool:
+    """Whether a regular file starts with some bytes, whatever its name (Ollama's blobs have none)."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError:
+        return False
 
 
 def _is_count(text: str) -> bool:

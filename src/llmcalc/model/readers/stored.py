@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -138,19 +139,22 @@ def tag_of(name: str, layers: int | None = None) -> str:
 
 
 def from_header(name: str, stored: Sequence[StoredTensor], source: str) -> Inventory:
-    """An inventory of a file that no configuration explains: tensors by name, no caches."""
-    groups: dict[str, list[Tensor]] = {}
+    """An inventory of a file that no configuration explains: tensors by name, no caches.
+
+    Names that differ only in their numbers, with equal shapes, count as copies of one tensor.
+    """
+    alike: dict[tuple[str, str, tuple[int, ...]], int] = {}
     for tensor in stored:
-        tag = tag_of(tensor.name)
-        role = tensor.name.rpartition(".")[0] or tensor.name
-        role = ".".join(word for word in role.split(".") if not word.isdigit())
-        dims = tuple(dim(size=length) for length in tensor.shape)
-        made = Tensor(
-            role, dims, tensor.name.rpartition(".")[2], "main" if tag == "unknown" else tag, tensor.dtype
-        )
-        groups.setdefault("tensors", []).append(made)
-    group = Group("text", "embedding", (), groups.get("tensors", []))
-    return Inventory(name, "header", source, [group])
+        key = re.sub(r"\d+", "*", tensor.name), tensor.dtype, tensor.shape
+        alike[key] = alike.get(key, 0) + 1
+    tensors = []
+    for (words, dtype, shape), copies in alike.items():
+        tag = tag_of(words)
+        role, _, part = words.rpartition(".")
+        dims = tuple(dim(size=length) for length in shape)
+        lead = (dim(copies=copies),) if copies > 1 else ()
+        tensors.append(Tensor(role or words, lead + dims, part, "main" if tag == "unknown" else tag, dtype))
+    return Inventory(name, "header", source, [Group("text", "embedding", (), tensors)])
 
 
 def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> Comparison:

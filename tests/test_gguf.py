@@ -1,0 +1,252 @@
+"""GGUF headers: against the configuration, from the gguf package, split, and broken in every way."""
+
+import struct
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import llmcalc
+from llmcalc.errors import ConfigError, LlmcalcError
+
+BF16 = 30
+TYPES = {"u32": 4, "str": 8, "arr": 9}
+
+
+def text(word):
+    data = word.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def pair(key, value):
+    if isinstance(value, int):
+        return text(key) + struct.pack("<II", TYPES["u32"], value)
+    if isinstance(value, str):
+        return text(key) + struct.pack("<I", TYPES["str"]) + text(value)
+    if value and isinstance(value[0], str):
+        return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+    return text(key) + struct.pack("<IIQ", 9, 4, len(value)) + struct.pack(f"<{len(value)}I", *value)
+
+
+def write(path, metadata, tensors, version=3):
+    """A sparse GGUF of true length: 16-bit tensors of (name, shape)."""
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
+    head += b"".join(pair(key, value) for key, value in metadata.items())
+    at = 0
+    for name, shape in tensors:
+        head += text(name) + struct.pack("<I", len(shape))
+        head += struct.pack(f"<{len(shape)}Q", *reversed(shape)) + struct.pack("<IQ", BF16, at)
+        at += 2 * int(np.prod(shape, dtype=object))
+        at = -(-at // 32) * 32
+    with path.open("wb") as stream:
+        stream.write(head)
+        stream.truncate(-(-len(head) // 32) * 32 + at)
+
+
+def converted(model):
+    """The tensors of a model as a converter writes them: experts stacked, fused ones split."""
+    found = {}
+    for tensor in model.tensors:
+        if tensor.role == "expert_gate_up":
+            half = (*tensor.shape[:-1], tensor.shape[-1] // 2)
+            for word in ("gate", "up"):
+                found[f"blk.{tensor.layer}.ffn_{word}_exps.{tensor.part or 'weight'}"] = [half]
+        else:
+            found.setdefault(tensor.gguf, []).append(tensor.shape)
+    return [
+        (name, shapes[0] if len(shapes) == 1 else (len(shapes), *shapes[0])) for name, shapes in found.items()
+    ]
+
+
+def metadata(model, architecture, config):
+    """What a converter writes of the sizes."""
+    heads = config.get("num_attention_heads", config.get("n_head", 0))
+    experts = [config.get(key, 0) for key in ("num_experts", "num_local_experts", "n_routed_experts")]
+    known = {
+        "block_count": model.layers,
+        "context_length": 4096,
+        "embedding_length": config.get("hidden_size", config.get("n_embd")),
+        "attention.head_count": heads,
+        "attention.head_count_kv": config.get("num_key_value_heads", heads),
+        "attention.key_length": config.get("head_dim", 0),
+        "attention.value_length": config.get("head_dim", 0),
+        "attention.sliding_window": config.get("sliding_window") or 0,
+        "attention.kv_lora_rank": config.get("kv_lora_rank", 0),
+        "rope.dimension_count": config.get("qk_rope_head_dim", 0),
+        "expert_count": max(experts),
+        "expert_used_count": config.get("num_experts_per_tok", 0),
+    }
+    if config.get("use_sliding_window") is False or architecture == "phi3":
+        known["attention.sliding_window"] = 0
+    if architecture == "mamba2":
+        known |= {
+            "attention.head_count": 0, "attention.key_length": 0, "ssm.conv_kernel": config["conv_kernel"],
+            "ssm.inner_size": config["num_heads"] * config["head_dim"], "ssm.group_count": config["n_groups"],
+            "ssm.state_size": config["state_size"],
+        }  # fmt: skip
+    kept = {f"{architecture}.{key}": value for key, value in known.items() if value}
+    words = {"tokenizer.ggml.tokens": ["a", "bc"] * 50}
+    return {"general.architecture": architecture, "general.name": "Test", **kept, **words}
+
+
+FAMILIES = {
+    "llama-3.1-8b": "llama", "mixtral-8x7b": "llama", "qwen2.5-7b": "qwen2", "qwen3-8b": "qwen3",
+    "qwen3-30b-a3b": "qwen3moe", "gemma-2-9b": "gemma2", "gemma-3-1b": "gemma3", "phi-2": "phi2",
+    "phi-4": "phi3", "gpt2": "gpt2", "olmo-2-1124-7b": "olmo2", "deepseek-v2-lite": "deepseek2",
+    "gpt-oss-20b": "gpt-oss", "mamba2-1.3b": "mamba2", "glm-4.5-air": "glm4moe",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "architecture"), FAMILIES.items(), ids=list(FAMILIES))
+def test_header_and_configuration_agree(tmp_path, name, architecture):
+    model = llmcalc.model(name)
+    config = llmcalc.catalog.Catalog.shipped().lookup("models", name)["config"]
+    path = tmp_path / "model.gguf"
+    write(path, metadata(model, architecture, config), converted(model))
+    read = llmcalc.model(str(path))
+    assert (read.source, read.family) == ("gguf", architecture)
+    for tag in ("main", "buffer"):
+        assert read.count(tag) == model.count(tag), tag
+    assert read.active_params == model.active_params
+    wanted, found = (llmcalc.vram(m, context=4000, dtype="bf16", allow_overlong=True) for m in (model, read))
+    assert found["kv_cache"].bytes == wanted["kv_cache"].bytes
+    assert found["weights"].bytes == wanted["weights"].bytes
+    if name != "mamba2-1.3b":  # llama.cpp keeps convolution columns in fp32
+        assert found["state"].bytes == wanted["state"].bytes
+
+
+def test_written_by_the_package(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_embedding_length(256)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_context_length(512)
+    writer.add_token_list(["a", "b"])
+    weight = np.zeros((256, 256), np.float32)
+    writer.add_tensor("token_embd.weight", weight)
+    quantized = gguf.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("blk.0.attn_q.weight", quantized, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    for word in ("k", "v"):
+        writer.add_tensor(f"blk.0.attn_{word}.weight", weight[:128])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = llmcalc.model(str(path))
+    assert model.params == 256 * 256 * 3
+    assert model.context == 512
+    report = llmcalc.vram(str(path), context=100)
+    assert report["weights"].bytes == 4 * 2 * 256 * 256 + 256 * 256 * 34 // 32
+    assert report["kv_cache"].bytes == 2 * 2 * 64 * 100 * 2
+
+
+def test_split_files(tmp_path):
+    model = llmcalc.model("gpt2")
+    config = llmcalc.catalog.Catalog.shipped().lookup("models", "gpt2")["config"]
+    tensors = converted(model)
+    first = tmp_path / "m-00001-of-00002.gguf"
+    write(first, {**metadata(model, "gpt2", config), "split.count": 2}, tensors[:50])
+    with pytest.raises(ConfigError, match="00002-of-00002"):
+        llmcalc.model(str(first))
+    write(tmp_path / "m-00002-of-00002.gguf", {"split.count": 2}, tensors[50:])
+    assert llmcalc.model(str(first)).params == model.params
+
+
+def test_a_large_header_is_read_in_a_blink(tmp_path):
+    """671 B parameters: some 1,000 tensors and a vocabulary of 129,280 with as many merges."""
+    tensors = [(f"blk.{n // 18}.t{n % 18}.weight", (4096, 64)) for n in range(1080)]
+    words = [f"token{n}" for n in range(129_280)]
+    path = tmp_path / "large.gguf"
+    meta = {
+        "general.architecture": "deepseek2", "deepseek2.block_count": 61, "tokenizer.ggml.tokens": words,
+        "tokenizer.ggml.merges": words,
+    }  # fmt: skip
+    write(path, meta, tensors)
+    start = time.process_time()
+    model = llmcalc.model(str(path))
+    assert time.process_time() - start < 1.0  # a tenth of that is usual; see benchmarks/
+    assert model.params == 1080 * 4096 * 64
+
+
+META = {
+    "general.architecture": "llama", "llama.block_count": 1, "llama.embedding_length": 8,
+    "llama.attention.head_count": 2,
+}  # fmt: skip
+
+
+def broken(tmp_path, data):
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        llmcalc.model(str(path))
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def good(tmp_path):
+    path = tmp_path / "good.gguf"
+    write(path, META, [("token_embd.weight", (16, 8)), ("blk.0.attn_k.weight", (8, 8))])
+    return path.read_bytes()
+
+
+def test_every_cut_is_noticed(tmp_path):
+    data = good(tmp_path)
+    for length in range(0, len(data), 7):
+        broken(tmp_path, data[:length])
+
+
+def start(tensors, pairs, version="<I", number=3):
+    return b"GGUF" + struct.pack(version, number) + struct.pack("<QQ", tensors, pairs)
+
+
+KEY = start(0, 1) + text("k")
+ONE = start(1, 0) + text("t")
+TENSOR = text("t") + struct.pack("<IQIQ", 1, 4, 0, 0)
+HOSTILE = {
+    "not a GGUF": b"GGML",
+    "version 1": start(0, 0, number=1),
+    "byte-swapped": start(0, 0, version=">I"),
+    "claims": start(2**60, 0),
+    "keys in": start(0, 2**60),
+    "ends within": start(0, 1) + struct.pack("<Q", 2**63),
+    "within its header": KEY + struct.pack("<IIQ", 9, 4, 2**62),
+    "strings": KEY + struct.pack("<IIQ", 9, 8, 2**62),
+    "array of type": KEY + struct.pack("<IIQ", 9, 9, 1),
+    "value type": KEY + struct.pack("<I", 77),
+    "overflows": ONE + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0),
+    "unknown type": ONE + struct.pack("<IQIQ", 1, 4, 999, 0),
+    "dimensions": ONE + struct.pack("<I", 9),
+    "behind the file": ONE + struct.pack("<IQIQ", 1, 4, 0, 2**50),
+    "twice": start(2, 0) + TENSOR + TENSOR,
+    "multiple": ONE + struct.pack("<IQIQ", 1, 5, 12, 0),
+}
+
+
+@pytest.mark.parametrize(("word", "head"), HOSTILE.items(), ids=list(HOSTILE))
+def test_hostile_headers(tmp_path, word, head):
+    assert word in broken(tmp_path, head + bytes(90))
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.binary(min_size=1, max_size=9)), min_size=1, max_size=5))
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_mutated_files_end_well(tmp_path, changes):
+    data = bytearray(good(tmp_path))
+    for at, patch in changes:
+        data[at : at + len(patch)] = patch
+    path = tmp_path / "mutated.gguf"
+    path.write_bytes(bytes(data))
+    try:
+        params = llmcalc.model(str(path)).params
+    except LlmcalcError as error:
+        params = len(error.remedy)
+    assert params >= 0
