@@ -173,3 +173,33 @@ def test_explain_command(capsys):
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(capsys, shell):
     assert "_LLMCALC_COMPLETE" in output(capsys, ["completion", shell])
+
+
+def test_compare(capsys):
+    arguments = ["compare", "llama-3.1-8b", "qwen3-next-80b", "--ctx", "8k"]
+    rows = json.loads(output(capsys, [*arguments, "--json"]))["rows"]
+    assert [row["model"]["name"] for row in rows] == ["llama-3.1-8b", "qwen3-next-80b-a3b-instruct"]
+    for row, name in zip(rows, arguments[1:3], strict=True):
+        assert row["total_bytes"] == llmcalc.vram(name, context=8192).total_bytes
+    for kind in ("text", "markdown", "html", "latex", "csv"):
+        text = output(capsys, [*arguments, "--format", kind])
+        assert "llama-3.1-8b" in text
+        assert "qwen3-next-80b" in text
+    assert run([*arguments, "--gpu", "h100", "--check"]) == 1
+    assert len(llmcalc.compare(["gpt2", "gpt2-xl"]).to_frame()) == 2
+
+
+def test_params_by_layer_and_tag(capsys):
+    data = json.loads(output(capsys, ["params", "gpt2", "--by", "layer", "--json"]))
+    counts = {item["name"]: item["inputs"]["parameters"] for item in data["items"]}
+    assert counts["layer 0"] == counts["layer 11"] == 7_087_872
+    assert sum(counts.values()) == 124_439_808
+    tags = json.loads(output(capsys, ["params", "deepseek-r1", "--by", "tag", "--json"]))
+    assert sum(item["inputs"]["parameters"] for item in tags["items"]) == 684_489_845_504
+
+
+def test_the_list_of_tensors(capsys):
+    rows = json.loads(output(capsys, ["params", "gpt2", "--tensors", "--json"]))["rows"]
+    assert len(rows) == 148
+    assert rows[0]["shape"] == "50257 x 768"
+    assert "blk.11.ffn_down.weight" in output(capsys, ["params", "gpt2", "--tensors"])

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from llmcalc._version import __version__
 
 if TYPE_CHECKING:
-    from llmcalc.api import model, params, vram
+    from llmcalc.api import compare, model, params, vram
     from llmcalc.errors import LlmcalcError
 
-__all__ = ["LlmcalcError", "__version__", "model", "params", "vram"]
+__all__ = ["LlmcalcError", "__version__", "compare", "model", "params", "vram"]
 
 _HOME = {
-    "model": "llmcalc.api",
-    "params": "llmcalc.api",
-    "vram": "llmcalc.api",
+    **dict.fromkeys(("compare", "model", "params", "vram"), "llmcalc.api"),
     "LlmcalcError": "llmcalc.errors",
 }
 

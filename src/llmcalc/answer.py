@@ -356,19 +356,20 @@ def _origins(inventory: Inventory, scenario: Scenario) -> dict[str, str]:
     return origins
 
 
-def params_report(inventory: Inventory, scenario: Scenario) -> Report:
-    """Parameters by role, with their bytes."""
+def params_report(inventory: Inventory, scenario: Scenario, by: str = "role") -> Report:
+    """Parameters by role, layer or tag, with their bytes."""
     width = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    counts = {"role": inventory.by_role, "layer": inventory.by_layer, "tag": inventory.by_tag}[by]()
     items = [
         Item(
-            role,
+            name,
             [inference.weight_bytes(number, width)],
             grade="assumed" if scenario.dtype_assumed or scenario.bits is not None else inventory.grade,
             formula="sum of tensors",
             inputs={"parameters": number, "bits": width},
             note=f"{number:,}",
         )
-        for role, number in inventory.by_role().items()
+        for name, number in counts.items()
     ]
     report = _report("params", inventory, scenario, Placement(1, 1, 1, inventory.layers), items, None)
     report.scenario = {key: report.scenario[key] for key in ("dtype", "bits")}

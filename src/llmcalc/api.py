@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcalc import answer
 from llmcalc.catalog import Catalog
-from llmcalc.errors import Problems
+from llmcalc.errors import InputError, Problems
 from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
@@ -15,7 +15,7 @@ from llmcalc.model.readers.count import read_count
 from llmcalc.report import Call, Report, Reports
 from llmcalc.scenario import Scenario, resolve
 
-__all__ = ["model", "params", "vram"]
+__all__ = ["compare", "model", "params", "vram"]
 
 ModelLike = Any
 """An `Inventory`, a catalog name, alias or Hugging Face id, a path, a count such as ``13b``, or a dict."""
@@ -195,6 +195,7 @@ def params(
     dtype: str | None = None,
     quant: str | None = None,
     bits: Any = None,
+    by: str | None = None,
     assume: str | None = None,
     catalog: Any = None,
 ) -> Report:
@@ -206,6 +207,8 @@ def params(
         The model: anything `llmcalc.model` takes.
     dtype, quant, bits : str, str, number, optional
         For the bytes beside the counts; the checkpoint's dtype, else bf16.
+    by : str
+        ``role`` (the default), ``layer``, or ``tag``: the model itself and what is stored beside it.
     assume : str, optional
         Family of an unknown `model_type`.
     catalog : str or sequence of str, optional
@@ -226,7 +229,51 @@ def params(
     asked = dict(locals())
     book = _catalog(catalog)
     given = {"dtype": dtype, "quant": quant, "bits": bits}
+    if by not in (None, "role", "layer", "tag"):
+        raise InputError(f"--by {str(by)[:40]!r} is not known.", "Use role, layer or tag.")
     inventory, scenario = _understand(model, params, config, assume, book, given)
-    report = answer.params_report(inventory, scenario)
+    report = answer.params_report(inventory, scenario, by or "role")
     _sign(report, Call("params", asked), book)
     return report
+
+
+def compare(models: Sequence[ModelLike], **keywords: Any) -> Reports:
+    """The memory of several models side by side.
+
+    Parameters
+    ----------
+    models : sequence
+        Two models or more: anything `llmcalc.model` takes.
+    **keywords
+        Those of `vram`, the same for all.
+
+    Returns
+    -------
+    Reports
+        One report a model (and GPU), shown as one table.
+
+    Raises
+    ------
+    LlmcalcError
+        With the mistakes of all models together.
+
+    Examples
+    --------
+    Mixtral-8x7B holds more parameters than Llama-3.1-8B needs and uses fewer than it holds:
+
+    >>> [report.model["active_params"] for report in compare(["llama-3.1-8b", "mixtral-8x7b"])]
+    [8030261248, 12879925248]
+    """
+    if isinstance(models, str) or len(models) < 2:
+        raise InputError("There is nothing to compare.", "Name two models or more.")
+    problems = Problems()
+    reports: list[Report] = []
+    for one in models:
+        with problems:
+            found = vram(one, **keywords)
+            reports += found.rows if isinstance(found, Reports) else [found]
+    problems.check()
+    call = Call("compare", {"models": list(models), **keywords})
+    for report in reports:
+        report.call = call
+    return Reports(reports)

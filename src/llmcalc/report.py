@@ -38,7 +38,7 @@ class Call:
     def python(self) -> str:
         """The call of the Python API."""
         words = [
-            repr(value) if key == "model" and isinstance(value, str) else f"{key}={self._shown(value)}"
+            self._first(value) if key in ("model", "models") else f"{key}={self._shown(value)}"
             for key, value in self.asked.items()
         ]
         return f"llmcalc.{self.function}({', '.join(words)})"
@@ -53,6 +53,9 @@ class Call:
             if value is True:
                 words.append(option)
                 continue
+            if key == "models":
+                words += [shlex.quote(self._plain(one)) for one in value]
+                continue
             many = value if key in ("catalog", "gpu") and isinstance(value, (list, tuple)) else [value]
             for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
                 words += (
@@ -63,10 +66,18 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in ("catalog", "gpu") and isinstance(value, (list, tuple))
+            named = key in ("catalog", "gpu", "models") and isinstance(value, (list, tuple))
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()
+
+    def _first(self, value: Any) -> str:
+        """The model of a call: text stays text, whatever it looks like."""
+        if isinstance(value, str):
+            return repr(value)
+        if isinstance(value, (list, tuple)):
+            return f"[{', '.join(map(self._first, value))}]"
+        return self._shown(value)
 
     @staticmethod
     def _plain(value: Any) -> str:
@@ -204,6 +215,11 @@ class Report(_Shown):
             if item.name == name:
                 return item
         raise KeyError(f"{name!r}; there are {', '.join(item.name for item in self.items)}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the items."""
+        return [item.name for item in self.items]
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self.items)

@@ -22,6 +22,7 @@ from llmcalc.errors import LlmcalcError  # noqa: E402
 COMMANDS = {
     "vram": "Memory at inference: weights, KV cache, state, runtime.",
     "params": "Parameters by role, all and active.",
+    "compare": "Several models side by side.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
     "explain": "A formula with its source.",

@@ -53,7 +53,8 @@ def show_list(rows: list[Row], options: dict[str, Any], what: str, search: str |
         import click
 
         noun = what if len(rows) != 1 else what.removesuffix("s")
-        click.echo(f"{len(rows)} {noun}. Details: llmcalc {what} show NAME", err=True)
+        details = "" if what == "tensors" else f" Details: llmcalc {what} show NAME"
+        click.echo(f"{len(rows)} {noun}.{details}", err=True)
     return 0
 
 
@@ -67,7 +68,8 @@ def _made_by(options: dict[str, Any], what: str, kind: str) -> str:
         k: v for k, v in options.items() if v and k not in ("json_", "format_", "output_file", "catalog")
     }
     words = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in filters.items()]
-    made = f"{' '.join(['llmcalc', what, *words])} (llmcalc {__version__}, catalog {Catalog().date(what)})"
+    date = Catalog().date("models" if what == "tensors" else what)
+    made = f"{' '.join(['llmcalc', what, *words])} (llmcalc {__version__}, catalog {date})"
     return {"markdown": f"\n<sub>{made}</sub>\n", "html": f"<p><small>{made}</small></p>\n"}.get(
         kind, f"\\par\\footnotesize {made}\n"
     )

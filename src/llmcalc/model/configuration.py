@@ -16,7 +16,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "hidden_size": ("n_embd", "d_model"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("n_head", "n_heads"),
-    "max_position_embeddings": ("n_positions", "n_ctx", "max_sequence_length", "seq_length"),
+    "max_position_embeddings": ("n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length"),
+    "vocab_size": ("padded_vocab_size",),
 }
 """Spellings that files use instead of, or beside, the usual key."""
 

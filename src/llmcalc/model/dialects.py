@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmcalc.model.inventory import Group, Inventory, NamedTensor, Tensor
+from llmcalc.model.inventory import Group, Inventory, Tensor
 
 HUGGING_FACE = {
     "embedding": "model.embed_tokens",
@@ -108,12 +108,34 @@ GGUF_WHOLE = {
 """Bare parameters: names that take no ``.weight``."""
 
 
+class NamedTensor:
+    """One tensor of one layer with its names."""
+
+    __slots__ = ("component", "gguf", "layer", "name", "part", "role", "shape", "tag")
+
+    def __init__(
+        self,
+        name: str,
+        gguf: str | None,
+        shape: tuple[int, ...],
+        tensor: Tensor,
+        component: str,
+        layer: int | None,
+    ) -> None:
+        self.name, self.gguf, self.shape = name, gguf, shape
+        self.role, self.part, self.tag = tensor.role, tensor.part, tensor.tag
+        self.component, self.layer = component, layer
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {list(self.shape)}>"
+
+
 def _module(group: Group, tensor: Tensor) -> str:
     return group.prefix + group.names.get(tensor.role, HUGGING_FACE.get(tensor.role, tensor.role))
 
 
 def _suffix(module: str, tensor: Tensor) -> str:
-    if "experts." in module and "{expert}" not in module:  # fused experts are bare parameters
+    if ".experts." in module and "{expert}" not in module:  # fused experts are bare parameters
         return "_bias" if tensor.part == "bias" else ""
     return f".{tensor.part}" if tensor.part else ""
 
@@ -128,7 +150,7 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
             full = module + _suffix(module, tensor)
             apart = "{expert}" in module
             shape = tensor.shape[1:] if apart else tensor.shape
-            for layer in group.layers or (None,):
+            for layer in group.layers[: group.stored] or (None,):
                 gguf = _gguf(group, tensor, layer)
                 name = full.replace("{layer}", str(layer))
                 if not apart:

@@ -9,7 +9,10 @@ split over devices; the tags say which bytes belong to the model proper.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmcalc.model.dialects import NamedTensor
 
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
@@ -345,6 +348,26 @@ class Inventory:
                     roles[role] = roles.get(role, 0) + group.count * tensor.numel
         return roles
 
+    def by_layer(self) -> dict[str, int]:
+        """Elements of the main model by layer, and by component outside the text layers. [-]"""
+        layers: dict[int, int] = {}
+        rest: dict[str, int] = {}
+        for group in self.groups:
+            numel = sum(tensor.numel for tensor in group.tensors if tensor.tag == "main")
+            if group.component == "text" and group.place == "layer":
+                shared = group.stored is not None
+                for number, layer in enumerate(group.layers):
+                    layers[layer] = layers.get(layer, 0) + (0 if shared and number else numel)
+            elif numel:
+                name = group.place if group.component == "text" else group.component
+                rest[name] = rest.get(name, 0) + group.count * numel
+        head = {"head": rest.pop("head")} if "head" in rest else {}
+        return {**rest, **{f"layer {layer}": layers[layer] for layer in sorted(layers)}, **head}
+
+    def by_tag(self) -> dict[str, int]:
+        """Elements by tag: of the model, and of what is stored beside it. [-]"""
+        return {tag: self.count(tag) for tag in TAGS if self.count(tag) or tag == "main"}
+
     @property
     def is_opaque(self) -> bool:
         """Whether nothing but a count is known."""
@@ -380,25 +403,3 @@ class Inventory:
 
     def __repr__(self) -> str:
         return f"<{self.title}: {self.params:,} parameters, {self.family}, read from {self.source}>"
-
-
-class NamedTensor:
-    """One tensor of one layer with its names."""
-
-    __slots__ = ("component", "gguf", "layer", "name", "part", "role", "shape", "tag")
-
-    def __init__(
-        self,
-        name: str,
-        gguf: str | None,
-        shape: tuple[int, ...],
-        tensor: Tensor,
-        component: str,
-        layer: int | None,
-    ) -> None:
-        self.name, self.gguf, self.shape = name, gguf, shape
-        self.role, self.part, self.tag = tensor.role, tensor.part, tensor.tag
-        self.component, self.layer = component, layer
-
-    def __repr__(self) -> str:
-        return f"<{self.name} {list(self.shape)}>"

@@ -49,15 +49,19 @@ def as_frame(reports: Sequence[Any]) -> Any:
 
 
 def _by_gpu(reports: Sequence[Any]) -> Any:
-    """One row a GPU."""
+    """One row a GPU or a model."""
     import pandas as pd
 
     rows = []
     for report in reports:
         row = {
-            "gpu": report.device.name,
+            "model": report.model["name"],
+            "params": report.model["params"],
+            "active_params": report.model["active_params"],
+            "gpu": None if report.device is None else report.device.name,
             "count": report.gpus,
-            "usable_bytes": report.device.usable_bytes,
+            "usable_bytes": None if report.device is None else report.device.usable_bytes,
+            **{item.name: item.bytes_at_peak for item in report.items},
             "total_bytes": report.total_bytes,
             "verdict": report.verdict,
             "headroom_bytes": report.headroom_bytes,

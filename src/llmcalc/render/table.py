@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
+from llmcalc.render.rows import comparison
 from llmcalc.render.words import amount, bare, device_name, label, reproduce, verdict_of
 from llmcalc.units import DISPLAY
 
@@ -22,12 +23,14 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
 
     if len(reports) == 1:
         head, rows, below = _item_rows(reports[0], units)
+        columns = _align(head)
     else:
-        head, rows, below = _device_rows(reports, units)
-    columns = ["left", "right", "right", "left", "right", "right"] if len(reports) > 1 else _align(head)
+        head, rows, columns = comparison(reports, units)
+        below = list(dict.fromkeys(w for report in reports for w in report.warnings))
     table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
     placed = reports[0].placement if len(reports) == 1 else []
-    title = "   ".join([*reports[0].header, *placed])
+    one_model = len({report.model["name"] for report in reports}) == 1
+    title = "   ".join([*reports[0].header, *placed]) if one_model else "Models compared"
     return _framed(kind, title, table, [*below, reproduce(reports[0])])
 
 
@@ -54,28 +57,6 @@ def _range(report: Any, units: str) -> str:
     low, high = report.range_bytes
     words = [] if is_array(report.total_bytes) or units == "gb" else [amount(report.total_bytes, "gb")]
     return ", ".join([*words, f"range {amount(low, units)} to {amount(high, units)}"])
-
-
-def _device_rows(reports: Sequence[Any], units: str) -> tuple[list[str], list[list[str]], list[str]]:
-    unit = DISPLAY[units][0]
-    rows = []
-    for report in reports:
-        capacity = report.capacity
-        longest = "" if capacity is None else "any"
-        if capacity is not None and capacity.max_context is not None:
-            longest = bare(capacity.max_context, "bytes")
-        rows.append(
-            [
-                device_name(report),
-                bare(report.device.usable_bytes, units),
-                bare(report.total_bytes, units),
-                verdict_of(report),
-                bare(report.headroom_bytes, units),
-                longest,
-            ]
-        )
-    head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "longest context"]
-    return head, rows, list(dict.fromkeys(w for report in reports for w in report.warnings))
 
 
 def _framed(kind: str, title: str, table: str, below: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
+from llmcalc.render.rows import comparison
 from llmcalc.render.words import (
-    VERDICTS,
     amount,
     bare,
     device_name,
@@ -209,34 +209,17 @@ def _conventions(inventory: Any) -> list[str]:
 
 
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
-    """Several GPUs: one row each."""
-    unit = DISPLAY[units][0]
-    head = ("GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "max context")
-    rows = []
-    for report in reports:
-        capacity = report.capacity
-        longest = "-"
-        if capacity is not None and not is_array(capacity.max_context):
-            longest = "any" if capacity.max_context is None else f"{capacity.max_context:,}"
-        verdict = verdict_of(report) if is_array(report.verdict) else VERDICTS[report.verdict]
-        usable = bare(report.device.usable_bytes, units)
-        rows.append(
-            (
-                device_name(report),
-                usable,
-                bare(report.total_bytes, units),
-                verdict,
-                bare(report.headroom_bytes, units),
-                longest,
-            )
-        )
+    """Several reports: one row each."""
+    head, rows, align = comparison(reports, units)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [*_heading(reports[0], placed=False), ""]
+    lines = [*_heading(reports[0], placed=False), ""] if len({r.model["name"] for r in reports}) == 1 else []
     for number, row in enumerate([head, *rows]):
         cells = []
         for column, cell in enumerate(row):
-            text = f"{cell:<{widths[column]}}" if column in (0, 3) else f"{cell:>{widths[column]}}"
-            cells.append(_paint(text, reports[number - 1].verdict, color) if number and column == 3 else text)
+            left = align[column] == "left"
+            text = f"{cell:<{widths[column]}}" if left else f"{cell:>{widths[column]}}"
+            verdict = number and head[column] == "verdict"
+            cells.append(_paint(text, reports[number - 1].verdict, color) if verdict else text)
         lines.append("  " + "  ".join(cells))
         if not number:
             lines.append("  " + "-" * (sum(widths) + 2 * (len(widths) - 1)))

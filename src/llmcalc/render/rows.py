@@ -1,0 +1,73 @@
+"""Several reports as one table: a row a GPU, or a row a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.formula import is_array
+from llmcalc.render.words import VERDICTS, bare, device_name, verdict_of
+from llmcalc.units import DISPLAY, format_count
+
+Table = tuple[list[str], list[list[str]], list[str]]
+"""Heading, rows, and the alignment of each column."""
+
+
+def comparison(reports: Sequence[Any], units: str) -> Table:
+    """The table of several reports: by GPU where the model is one, else by model."""
+    if len({report.model["name"] for report in reports}) == 1:
+        return _by_gpu(reports, units)
+    return _by_model(reports, units)
+
+
+def _verdict(report: Any) -> str:
+    return verdict_of(report) if is_array(report.verdict) else VERDICTS[report.verdict]
+
+
+def _longest(report: Any) -> str:
+    capacity = report.capacity
+    if capacity is None or is_array(capacity.max_context):
+        return "-"
+    return "any" if capacity.max_context is None else f"{capacity.max_context:,}"
+
+
+def _by_gpu(reports: Sequence[Any], units: str) -> Table:
+    unit = DISPLAY[units][0]
+    head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "max context"]
+    rows = [
+        [
+            device_name(report),
+            bare(report.device.usable_bytes, units),
+            bare(report.total_bytes, units),
+            _verdict(report),
+            bare(report.headroom_bytes, units),
+            _longest(report),
+        ]
+        for report in reports
+    ]
+    return head, rows, ["left", "right", "right", "left", "right", "right"]
+
+
+def _by_model(reports: Sequence[Any], units: str) -> Table:
+    unit = DISPLAY[units][0]
+    placed = any(report.device is not None for report in reports)
+    head = ["model", "params", "active", "weights", "KV, state", f"total {unit}"]
+    align = ["left", *["right"] * 5]
+    rows = []
+    for report in reports:
+        kept = [report[name].bytes_at_peak for name in ("kv_cache", "state") if name in report.names]
+        row = [
+            report.model["name"],
+            format_count(report.model["params"]),
+            format_count(report.model["active_params"]),
+            bare(report["weights"].bytes_at_peak, units),
+            bare(sum(kept), units) if kept else "-",
+            bare(report.total_bytes, units),
+        ]
+        if placed:
+            row += [device_name(report), _verdict(report)] if report.device is not None else ["-", "-"]
+        rows.append(row)
+    if placed:  # a terminal is too narrow for both
+        head, align = [*head[:2], *head[3:], "GPU", "verdict"], [*align[:5], "left", "left"]
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    return head, rows, align
