@@ -78,6 +78,8 @@ class Model(Entry):
     released: str | None = None
     context: int | None = pydantic.Field(None, gt=0)
     proven: Literal["all", "shapes"] = "all"
+    stored_params: int | None = pydantic.Field(None, gt=0)
+    stored_note: str | None = None
     sources: list[str] = []
     config: dict[str, Any]
 

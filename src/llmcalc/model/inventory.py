@@ -251,6 +251,10 @@ class Inventory:
         Longest sequence the model was made for. [tokens]
     dtype : str or None
         The checkpoint's own dtype.
+    published : int or None
+        Elements of all tensors of the checkpoint, where its publisher's total is known. [-]
+    stored_note : str
+        How that total comes about, where the tags alone do not say.
     streams : dict
         Tokens of streams other than the decoder's, where the model fixes them: ``{"encoder": 1500}``.
     split : dict
@@ -268,8 +272,8 @@ class Inventory:
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "grade", "groups", "name", "origin", "quantized", "source",
-        "split", "streams", "title", "unproven", "warnings",
+        "context", "defaulted", "dtype", "family", "grade", "groups", "name", "origin", "published",
+        "quantized", "source", "split", "stored_note", "streams", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -290,6 +294,8 @@ class Inventory:
         self.split = dict(split or {})
         self.grade, self.quantized = "exact", ""
         self.streams: dict[str, int] = {}
+        self.published: int | None = None
+        self.stored_note = ""
         self.unproven: dict[str, str] = {}
         self.defaulted: dict[str, Any] = {}
         self.warnings: list[str] = []
@@ -310,8 +316,13 @@ class Inventory:
 
     @property
     def stored_params(self) -> int:
-        """Elements of all tensors that the inventory knows of. [-]"""
-        return self.count(*TAGS)
+        """Elements of all tensors of the checkpoint: as published, else all that are known of. [-]"""
+        return self.published or self.count(*TAGS)
+
+    @property
+    def unexplained_params(self) -> int:
+        """What the published total holds beyond all tensors that are known of. [-]"""
+        return self.stored_params - self.count(*TAGS)
 
     @property
     def active_params(self) -> int:

@@ -77,6 +77,9 @@ def _one(report: Any) -> dict[str, Any]:
             "layers": inventory.layers,
             "context": inventory.context,
             "family": inventory.family,
+            "by_tag": inventory.by_tag(),
+            "unexplained_params": inventory.unexplained_params,
+            "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
     if report.neighbours:

@@ -188,6 +188,22 @@ def _neighbours(report: Any, units: str) -> list[str]:
     ]
 
 
+def _stored(inventory: Any) -> list[tuple[str, int, str]]:
+    """What the checkpoint holds beyond the model, tag by tag, and what nobody has explained."""
+    if inventory.stored_params == inventory.params:
+        return []
+    published = "as published" if inventory.published else "all tensors known of"
+    rows = [("stored", inventory.stored_params, published)]
+    words = {"mtp": "prediction modules", "buffer": "buffers", "scale": "scales", "duplicate": "saved twice"}
+    for tag, number in inventory.by_tag().items():
+        if tag != "main" and number:
+            rows.append((f"  {tag}", number, words[tag]))
+    if inventory.unexplained_params:
+        label = "  explained" if inventory.stored_note else "  unexplained"
+        rows.append((label, inventory.unexplained_params, inventory.stored_note or "beyond all of these"))
+    return rows
+
+
 def _conventions(inventory: Any) -> list[str]:
     """Counts under the names people use for them."""
     rows = [("parameters", inventory.params, "unique, tied tensors once")]
@@ -203,9 +219,12 @@ def _conventions(inventory: Any) -> list[str]:
     if inventory.routed_params:
         rows.append(("routed experts", inventory.routed_params, "all of them"))
         rows.append(("active", inventory.active_params, "per token, embeddings included"))
-    if inventory.stored_params != inventory.params:
-        rows.append(("stored", inventory.stored_params, "with modules that are not loaded"))
-    return [f"  {name:<18} {number:>23,}   {note}" for name, number, note in rows]
+    rows += _stored(inventory)
+    lines = []
+    for name, number, note in rows:
+        first, *more = _wrap(note, WIDTH - 47)
+        lines += [f"  {name:<18} {number:>23,}   {first}", *[" " * 47 + line for line in more]]
+    return lines
 
 
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:

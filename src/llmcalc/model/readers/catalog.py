@@ -35,6 +35,8 @@ def read_entry(
         check_keys=check_keys or bool(file),
     )
     inventory.origin = f"catalog entry {name} ({', '.join(entry.get('sources', ['own']))})"
+    inventory.published = entry.get("stored_params")
+    inventory.stored_note = str(entry.get("stored_note", ""))
     if entry.get("context"):
         inventory.context = int(entry["context"])
         inventory.unproven.pop("context", None)
