@@ -83,7 +83,7 @@ class Config:
         if key != "max_position_embeddings" and any(
             value is not values[0] and value != values[0] for value in values
         ):
-            stated = ", ".join(f"{name} = {value}" for name, value in found.items())
+            stated = ", ".join(f"{name} = {str(value)[:40]}" for name, value in found.items())
             raise ConfigError(f"{self.label} contradicts itself: {stated}.", "Keep one of these keys.")
         return values[0] if values else None
 

@@ -1,11 +1,11 @@
 """DeepSeek V2: latent attention, with or without a low-rank query; dense first layers, then experts."""
 
 from llmcalc.model.configuration import Config
-from llmcalc.model.families._blocks import dense, pre_norm
+from llmcalc.model.families._blocks import dense, pre_norm, sparse
 from llmcalc.model.layers import Block, mla, moe
 
 
-def attention(c: Config) -> Block:
+def attention(c: Config, chosen: int | None = None) -> Block:
     # MLA uses neither: one latent serves all heads, whatever these say.
     c.read |= {"num_key_value_heads", "head_dim", "qk_head_dim"}
     return mla(
@@ -17,14 +17,14 @@ def attention(c: Config) -> Block:
         c.v_head_dim,
         q_rank=c.optional("q_lora_rank"),
         bias=c.flag("attention_bias"),
+        chosen=chosen,
     )
 
 
-def feed_forward(c: Config, layer: int, correction: bool = False) -> Block:
-    every = c.size("moe_layer_freq", 1)
+def feed_forward(c: Config, layer: int, correction: bool = False, dense_first: int = 0) -> Block:
     routed = c.optional("n_routed_experts")
     c.read |= {"num_nextn_predict_layers", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts"}
-    if routed is None or layer < c.number("first_k_dense_replace") or layer % every:
+    if not sparse(c, layer, dense_first) or routed is None:
         return dense(c)
     return moe(
         c.hidden_size,

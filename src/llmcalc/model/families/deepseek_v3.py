@@ -15,15 +15,20 @@ def block(c: Config, layer: int) -> Block:
     return pre_norm(c, attention(c), feed_forward(c, layer, correction=True))
 
 
+def prediction_module(c: Config, layer: Block, tables: bool) -> Block:
+    """A layer that predicts one token more, from a state and an embedding; with `tables` its own."""
+    width = c.hidden_size
+    module = (
+        norm("embedding_norm", width)
+        + norm("hidden_norm", width)
+        + projection("projection", width, 2 * width)
+        + layer
+        + norm("final_norm", width)
+    )
+    return module + embedding(c.vocab_size, width) + unembed(c) if tables else module
+
+
 def mtp(c: Config) -> tuple[int, Block]:
     """How many prediction modules the checkpoint holds, and what one of them is."""
-    module = (
-        norm("embedding_norm", c.hidden_size)
-        + norm("hidden_norm", c.hidden_size)
-        + projection("projection", c.hidden_size, 2 * c.hidden_size)
-        + block(c, c.num_hidden_layers)
-        + norm("final_norm", c.hidden_size)
-        + embedding(c.vocab_size, c.hidden_size)
-        + unembed(c)
-    )
+    module = prediction_module(c, block(c, c.num_hidden_layers), tables=True)
     return c.number("num_nextn_predict_layers", stated_only=True), module

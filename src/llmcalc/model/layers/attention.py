@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.model.inventory import Cache, Dim, Op, dim
+from llmcalc.model.inventory import Cache, Dim, Op, Tensor, dim
 from llmcalc.model.layers.core import Lowered, builder
 
 
@@ -30,12 +30,16 @@ def gqa(
     gated: bool = False,
     transposed: bool = False,
     broadcast: bool = False,
+    key_bias: bool | None = None,
+    cached: bool = True,
 ) -> Lowered:
     """Multi-head, grouped-query and multi-query attention, with or without a window.
 
-    `bias` is that of query, key and value, `out_bias` of the output projection. `qk_norm` is ``head``
-    (one norm of `head_dim` shared by all heads), ``width`` (over all heads) or empty. `fused` stores
-    query, key and value as one matrix. `gated` doubles the query projection with an output gate.
+    `bias` is that of query, key and value (`key_bias` where the key differs), `out_bias` of the output
+    projection. Without `cached` it is an encoder's: nothing is remembered. `qk_norm` is ``head``
+    (one norm of `head_dim` shared by all heads), ``heads`` (one for each), ``width`` (over all heads)
+    or empty. `fused` stores query, key and value as one matrix. `gated` doubles the query projection
+    with an output gate.
     `broadcast` says that transformers repeats keys and values for every query head before it caches.
     """
     value_dim = value_dim or head_dim
@@ -48,12 +52,17 @@ def gqa(
         made.linear("qkv", query + key + value, h, bias, transposed)
     else:
         made.linear("query", query, h, bias, transposed)
-        made.linear("key", key, h, bias, transposed)
+        made.linear("key", key, h, bias if key_bias is None else key_bias, transposed)
         made.linear("value", value, h, bias, transposed)
     made.linear("output", h, read, out_bias, transposed)
     if qk_norm == "head":
         made.norm("query_norm", dim(head_dim=head_dim), norm_bias)
         made.norm("key_norm", dim(head_dim=head_dim), norm_bias)
+    elif qk_norm == "heads":
+        made.tensors.append(Tensor("query_norm", (dim(heads=heads), dim(head_dim=head_dim))))
+        made.tensors.append(Tensor("key_norm", (dim(kv_heads=kv_heads), dim(head_dim=head_dim))))
+        made.ops.append(Op("norm", "query_norm", query, query))
+        made.ops.append(Op("norm", "key_norm", key, key))
     elif qk_norm == "width":
         made.norm("query_norm", dim(heads=heads, head_dim=head_dim), norm_bias)
         made.norm("key_norm", dim(kv_heads=kv_heads, head_dim=head_dim), norm_bias)
@@ -63,7 +72,8 @@ def gqa(
     if broadcast:
         repeated = dim(heads=heads, head_dim=head_dim), dim(heads=heads, head_dim=value_dim)
         cache.variants = {"transformers": attention_cache("full", *repeated, None)}
-    made.caches.append(cache)
+    if cached:
+        made.caches.append(cache)
     made.ops.append(Op("attention", "attention", dim(heads=heads, head_dim=head_dim), read, window=window))
     return made
 
@@ -79,11 +89,13 @@ def mla(
     *,
     q_rank: int | None = None,
     bias: bool = False,
+    chosen: int | None = None,
 ) -> Lowered:
     """Multi-head latent attention: the cache is one latent and one rotary key for all heads.
 
     With `q_rank` the query goes through a low-rank pair with its own norm. `bias` is that of the
-    down-projections and of the output, as in DeepSeek's classes.
+    down-projections and of the output, as in DeepSeek's classes. `chosen` positions are attended to
+    where an indexer chooses them; all are kept.
     """
     made = Lowered()
     h, latent, rotary = dim(hidden=hidden), dim(latent=kv_rank), dim(rotary=rope_dim)
@@ -99,5 +111,6 @@ def mla(
     made.linear("kv_b", dim(heads=heads, head_dim=nope_dim + value_dim), latent)
     made.linear("output", h, dim(heads=heads, head_dim=value_dim), bias)
     made.caches.append(Cache("latent", (("latent", latent), ("rotary", rotary))))
-    made.ops.append(Op("attention", "attention", query, dim(heads=heads, head_dim=value_dim)))
+    read = dim(heads=heads, head_dim=value_dim)
+    made.ops.append(Op("attention", "attention", query, read, window=chosen))
     return made

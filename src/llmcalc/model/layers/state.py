@@ -52,10 +52,15 @@ def mamba2(
     kernel: int,
     *,
     bias: bool = False,
+    out_bias: bool | None = None,
     conv_bias: bool = True,
+    gate_norm: bool = True,
     state: str = "fp32",
 ) -> Lowered:
-    """Mamba-2: a state of ``head_dim x state_size`` per head and a convolution over x, B and C."""
+    """Mamba-2: a state of ``head_dim x state_size`` per head and a convolution over x, B and C.
+
+    `bias` is that of both projections unless `out_bias` differs; `gate_norm` the norm after the scan.
+    """
     made = Lowered()
     h = dim(hidden=hidden)
     inner = dim(state_heads=heads, head_dim=head_dim)
@@ -68,8 +73,9 @@ def mamba2(
     made.ops.append(Op("conv", "conv", convolved, dim(kernel=kernel)))
     for role in ("dt_bias", "a_log", "skip"):
         made.parameter(role, dim(state_heads=heads))
-    made.norm("ssm_norm", inner)
-    made.linear("ssm_out", h, inner, bias)
+    if gate_norm:
+        made.norm("ssm_norm", inner)
+    made.linear("ssm_out", h, inner, bias if out_bias is None else out_bias)
     state_width = dim(state_heads=heads, head_dim=head_dim, state=state_size)
     made.caches.append(Cache("recurrent", (("state", state_width),), 1, state))
     made.caches.append(Cache("conv", (("columns", convolved),), kernel - 1, "model"))

@@ -8,14 +8,15 @@ from llmcalc.model.layers.core import Lowered, builder
 
 @builder
 def patches(width: int, channels: int, size: int, count: int, *, bias: bool = True) -> Lowered:
-    """A vision tower's patch convolution and its table of learned positions."""
+    """A vision tower's patch convolution and its table of `count` learned positions."""
     made = Lowered()
     kernel = (dim(width=width), dim(channels=channels), dim(patch=size), dim(patch=size))
     made.tensors.append(Tensor("patch", kernel))
     if bias:
         made.tensors.append(Tensor("patch", (dim(width=width),), "bias"))
     made.ops.append(Op("linear", "patch", dim(width=width), dim(channels=channels, rows=size, columns=size)))
-    made.tensors.append(Tensor("position", (dim(position=count), dim(width=width))))
+    if count:
+        made.tensors.append(Tensor("position", (dim(position=count), dim(width=width))))
     return made
 
 

@@ -188,6 +188,8 @@ def read_dict(
         raise ConfigError(
             f"{label} does not say its model_type.", "Add it, or name the family: --assume llama."
         )
+    if assume is None:
+        model_type = _dispatched(raw, model_type)
     family = families.load(model_type, label, assumed=assume is not None)
     known = catalog.lookup("class_defaults", model_type) or {}
     config = Config(raw, label, known.get("defaults"), known.get("renames"), trusted=trusted)
@@ -228,6 +230,22 @@ def read_dict(
 
 def _sizes(defaulted: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in defaulted.items() if not isinstance(value, bool)}
+
+
+def _dispatched(raw: Mapping[str, Any], model_type: str) -> str:
+    """The family's name: a text model's own type around a nested text_config is its multimodal class.
+
+    Ministral 3 says ``ministral3`` at the top, but is built as Mistral3ForConditionalGeneration.
+    """
+    named = raw.get("architectures")
+    if not isinstance(raw.get("text_config"), dict) or not isinstance(named, list) or not named:
+        return model_type
+    stem = str(named[0]).partition("ForConditionalGeneration")[0]
+    other = "".join(f"_{c.lower()}" if c.isupper() else c for c in stem).lstrip("_")
+    known = families.known()
+    if model_type.replace("-", "_") in known and other in known and other != model_type:
+        return other if not hasattr(families.load(model_type, ""), "describe") else model_type
+    return model_type
 
 
 def _context(config: Config) -> int | None:

@@ -15,6 +15,8 @@ def find(name: str) -> str | None:
     ``llama3.1:8b`` (or ``ollama:llama3.1``) is looked for in Ollama's store, ``org/name`` in the hub
     cache. `OLLAMA_MODELS`, `HF_HUB_CACHE` and `HF_HOME` move them, as for the programs themselves.
     """
+    if "\0" in name:
+        return None
     if ":" in name and "/" not in name.partition(":")[0]:
         return _ollama(name.removeprefix("ollama:"))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):

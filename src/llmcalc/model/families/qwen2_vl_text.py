@@ -1,0 +1,5 @@
+"""Qwen2-VL, the text model: Qwen2's layers."""
+
+from llmcalc.model.families.qwen2 import block
+
+__all__ = ["block"]
