@@ -13,7 +13,7 @@ MAX_LAYERS = 10_000
 LAYER_KEYS = ("num_hidden_layers",)
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "hidden_size": ("n_embd", "d_model"),
+    "hidden_size": ("n_embd", "n_embed", "d_model"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("n_head", "n_heads"),
     "max_position_embeddings": ("n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length"),

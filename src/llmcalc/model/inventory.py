@@ -90,7 +90,8 @@ class Cache:
     Parameters
     ----------
     kind : str
-        ``full``, ``window``, ``chunk``, ``latent``, ``indexer``, ``cross``, ``recurrent`` or ``conv``.
+        ``full``, ``window``, ``chunk``, ``latent``, ``indexer``, ``cross``, ``compressed`` (entries for
+        several tokens), ``tail`` (tokens that wait for their entry), ``recurrent`` or ``conv``.
     parts : tuple of (str, Dim)
         Named vectors per position: ``k`` and ``v``, ``latent`` ... [elements]
     positions : int or None

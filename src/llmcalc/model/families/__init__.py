@@ -111,11 +111,14 @@ def decoder(family: ModuleType, c: Config, outer: Config | None = None, root: st
     )
     names = names_of(family)
     prefix = f"{root}{getattr(family, 'PREFIX', 'model.layers.{layer}')}."
-    return [
+    made = [
         outside("text", "embedding", embed, root, names),
         *layers(family.block, c, c.num_hidden_layers, "text", prefix, names),
         outside("text", "head", head, root, names),
     ]
+    if any(tensor.role.startswith("expert_") for group in made for tensor in group.tensors):
+        c.read.add("intermediate_size")  # stated by mixtures whether or not a dense layer uses it
+    return made
 
 
 def names_of(family: ModuleType) -> dict[str, str]:

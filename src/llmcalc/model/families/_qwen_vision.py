@@ -5,8 +5,9 @@ from __future__ import annotations
 from llmcalc.model import families
 from llmcalc.model.configuration import MISSING, Config
 from llmcalc.model.inventory import Group
-from llmcalc.model.layers import Block
+from llmcalc.model.layers import Block, norm
 from llmcalc.model.layers.core import lower
+from llmcalc.model.layers.encoders import tower_attention, tower_mlp
 from llmcalc.model.layers.hybrid import merger, vision_layer, volume_patches
 
 TEXT_PREFIX = "model.language_model.layers.{layer}"
@@ -77,7 +78,9 @@ GATED_NAMES = {**OLD_NAMES, "up": "mlp.up_proj", "down": "mlp.down_proj"}
 """Qwen2.5-VL, whose towers have a gated MLP."""
 
 
-def old_tower(v: Config, width: int, ffn: int, out: int, *, gated: bool, root: str = OLD_ROOT) -> list[Group]:
+def old_tower(
+    v: Config, width: int, ffn: int, out: int, *, gated: bool, kv_heads: int = 0, root: str = OLD_ROOT
+) -> list[Group]:
     """The towers before Qwen3-VL: rotary positions, patches without a bias.
 
     Qwen2-VL has LayerNorms and a plain MLP, Qwen2.5-VL RMSNorms and a gated one.
@@ -88,7 +91,12 @@ def old_tower(v: Config, width: int, ffn: int, out: int, *, gated: bool, root: s
     joined, heads = v.size("spatial_merge_size") ** 2, v.size("num_heads")
 
     def layer_block(v: Config, layer: int) -> Block:
-        return vision_layer(width, heads, ffn, gated=gated, norm_bias=not gated)
+        return (
+            norm("attn_norm", width, not gated)
+            + tower_attention(width, heads, kv_heads=kv_heads, fused=True)
+            + norm("ffn_norm", width, not gated)
+            + tower_mlp(width, ffn, gated=gated)
+        )
 
     after = merger(width, joined, out, norm_bias=not gated)
     return [

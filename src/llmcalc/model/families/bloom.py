@@ -23,7 +23,7 @@ def embed(c: Config) -> Block:
 
 def block(c: Config, layer: int) -> Block:
     attention = multi_head(c, bias=True, out_bias=True, fused=True)
-    feed_forward = mlp(c.hidden_size, 4 * c.hidden_size, gated=False, bias=True)
+    feed_forward = mlp(c.hidden_size, c.optional("n_inner") or 4 * c.hidden_size, gated=False, bias=True)
     return pre_norm(c, attention, feed_forward, bias=True)
 
 

@@ -163,3 +163,16 @@ def conformer_layer(width: int, heads: int, kernel: int) -> Lowered:
     made.linear("conv_out", w, w)
     made.norm("final_norm", w)
     return made
+
+
+@builder
+def vision_experts(hidden: int, experts: int, top_k: int, ffn: int) -> Lowered:
+    """Routed experts of the image tokens, beside those of the text; with a router and a correction."""
+    made = Lowered()
+    h, f, e = dim(hidden=hidden), dim(ffn=ffn), dim(expert=experts)
+    made.linear("vision_router", e, h)
+    made.parameter("vision_router_correction", dim(one=1), e, dtype="fp32")
+    made.linear("expert_vision_gate_up", f + f, h, False, False, top_k, experts, True)
+    made.ops.append(Op("activation", "expert_vision_activation", f, f + f, top_k, experts))
+    made.linear("expert_vision_down", h, f, False, False, top_k, experts, True)
+    return made
