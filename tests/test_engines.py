@@ -1,39 +1,25 @@
 """What engines keep: the transformers engine against caches of models that were run."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import llmcalc
 
-TINY = {
-    "vocab_size": 128, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
-}  # fmt: skip
-
 RUNS = [
-    # Elements of the cache after a prefill of 40 tokens, transformers 5.23.0.
-    ({"model_type": "llama", **TINY}, 10_240),
-    (
-        {
-            "model_type": "qwen2", **TINY, "use_sliding_window": True, "sliding_window": 16,
-            "max_window_layers": 2,
-        },
-        7040,
-    ),
-    (
-        {
-            "model_type": "falcon", "vocab_size": 128, "hidden_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_kv_heads": 2, "new_decoder_architecture": True,
-        },
-        10_240,
-    ),
-]  # fmt: skip
+    json.loads(line)
+    for line in (Path(__file__).parent / "data" / "cache_runs.jsonl").read_text().splitlines()
+]
 
 
-@pytest.mark.parametrize(("config", "elements"), RUNS, ids=[config["model_type"] for config, _ in RUNS])
-def test_transformers_caches(config, elements):
-    report = llmcalc.vram(config, engine="transformers", context=40, dtype="bf16")
-    assert report["kv_cache"].bytes + report["state"].bytes == 2 * elements
+@pytest.mark.parametrize("run", RUNS, ids=[f"{run['config']['model_type']} {run['note']}" for run in RUNS])
+def test_caches_of_models_that_were_run(run):
+    """Elements after a prefill, in the model's dtype: transformers 5.23.0."""
+    keywords = {"engine": "transformers", "context": run["tokens"], "dtype": "bf16", **run["streams"]}
+    report = llmcalc.vram(run["config"], **keywords)
+    assert report["kv_cache"].bytes + report["state"].bytes == 2 * run["elements"]
 
 
 def test_a_window_keeps_one_less_and_a_convolution_one_more():

@@ -49,7 +49,7 @@ def load(model_type: str, label: str, assumed: bool = False) -> ModuleType:
     ConfigError
         If there is none, with the nearest and ``--assume``.
     """
-    name = model_type.replace("-", "_").lower()
+    name = model_type.replace("-", "_").replace(".", "_").lower()
     if name.isidentifier() and not name.startswith("_"):
         try:
             return importlib.import_module(f"{__name__}.{name}")

@@ -3,10 +3,9 @@
 The last layers read the caches of earlier ones and remember nothing themselves.
 """
 
-from llmcalc.errors import ConfigError
 from llmcalc.model.configuration import Config
 from llmcalc.model.families import gemma4_text, unembed
-from llmcalc.model.families._blocks import windowed
+from llmcalc.model.families._blocks import at, windowed
 from llmcalc.model.families.gemma4_text import borrows
 from llmcalc.model.layers import Block, embedding, mlp, norm, projection
 from llmcalc.model.layers.sharing import (
@@ -32,20 +31,6 @@ NAMES = {
 }
 PATTERN = 5
 """Every fifth layer is full: the makers' own files, 2025."""
-
-
-def ffn_width(c: Config, layer: int) -> int:
-    """The feed-forward width, which the file states once or for each layer."""
-    value = c.lookup("intermediate_size")
-    if not isinstance(value, list):
-        return int(c.intermediate_size)
-    if len(value) < c.num_hidden_layers:
-        raise ConfigError(
-            f"{c.label}: intermediate_size names {len(value)} layers, num_hidden_layers says "
-            f"{c.num_hidden_layers}.",
-            "Make them agree.",
-        )
-    return c._checked("intermediate_size", value[layer])
 
 
 def embed(c: Config) -> Block:
@@ -82,7 +67,7 @@ def block(c: Config, layer: int) -> Block:
         + attention
         + norm("post_attn_norm", width)
         + norm("ffn_norm", width)
-        + mlp(width, ffn_width(c, layer))
+        + mlp(width, at(c, "intermediate_size", layer))
         + norm("post_ffn_norm", width)
         + layer_input(width, c.size("hidden_size_per_layer_input"))
     )

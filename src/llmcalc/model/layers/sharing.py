@@ -100,14 +100,6 @@ def laurel(hidden: int, rank: int) -> Lowered:
 
 
 @builder
-def output_gate(hidden: int, heads: int, head_dim: int) -> Lowered:
-    """A gate on what attention returns, stored as a matrix of its own."""
-    made = Lowered()
-    made.linear("output_gate", dim(heads=heads, head_dim=head_dim), dim(hidden=hidden))
-    return made
-
-
-@builder
 def branch_gates(*roles: str) -> Lowered:
     """One trained number for each branch: how much of it reaches the residual."""
     made = Lowered()
