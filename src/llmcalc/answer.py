@@ -12,10 +12,9 @@ from llmcalc.errors import ConfigError, InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
-from llmcalc.memory import caches, engines, folds, inference, spans
+from llmcalc.memory import caches, engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.solve import capacity
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -178,6 +177,8 @@ def _attach_capacity(
     device: Device,
 ) -> None:
     """Solve for the longest context and the most sequences."""
+    from llmcalc.planning.solve import capacity
+
     fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
     stages = range(placement.pp)
     budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
@@ -238,6 +239,8 @@ def count_report(
 
 def _span(number: int, bits: Any, book: Catalog, shares: int) -> tuple[list[tuple[str, int]], int, int]:
     """Totals of real models of about that size at these bits, and what a GPU holds besides its weights."""
+    from llmcalc.memory import spans
+
     found = spans.near(number, book)
     found.sort(key=lambda row: abs(row[0] - number))
     totals = [(name, inference.weight_bytes(size, bits) + kept + folds.RUNTIME) for size, kept, name in found]

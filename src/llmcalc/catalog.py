@@ -1,8 +1,8 @@
 """Look things up by name or alias, one entry at a time.
 
 People edit YAML in ``data/``. A build step compiles each file into one text file that holds an
-index of folded names and one Python literal per entry; a lookup reads the index, seeks, and parses
-that single entry. A source checkout recompiles whatever YAML is newer than its compiled file.
+index of folded names and one Python literal per entry; a lookup searches the index and parses that
+single entry. A source checkout recompiles whatever YAML is newer than its compiled file.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ _SOURCE_OF = {"model_spans": "models", "gpu_sizes": "gpus"}
 
 
 class _File:
-    """One compiled catalog: its index in memory, its entries on disk."""
+    """One compiled catalog, read in one go (so that a recompilation can't change it underway)."""
 
-    __slots__ = ("date", "index", "path", "start")
+    __slots__ = ("data", "date", "index", "path")
 
     def __init__(self, kind: str) -> None:
         self.path = compiled_path(kind)
@@ -73,7 +73,7 @@ class _File:
                     f"{self.path} was compiled by another version.", "Install llmcalc-planner again."
                 )
             self.index = stream.read(int(length))
-            self.start = stream.tell()
+            self.data = stream.read()
 
     def find(self, key: str) -> str | None:
         """The text behind a folded key: ``offset length`` of an entry, or ``?`` and names if ambiguous."""
@@ -89,9 +89,7 @@ class _File:
         from ast import literal_eval  # click has imported ast by now; json would cost 2 ms
 
         offset, length = map(int, place.split())
-        with open(self.path, "rb") as stream:
-            stream.seek(self.start + offset)
-            value: dict[str, Any] = literal_eval(stream.read(length).decode())
+        value: dict[str, Any] = literal_eval(self.data[offset : offset + length].decode())
         return value
 
     def keys(self) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.rows import comparison
 from llmcalc.render.words import (
     amount,
     bare,
@@ -229,6 +228,8 @@ def _conventions(inventory: Any) -> list[str]:
 
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     """Several reports: one row each."""
+    from llmcalc.render.rows import comparison
+
     head, rows, align = comparison(reports, units)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [*_heading(reports[0], placed=False), ""] if len({r.model["name"] for r in reports}) == 1 else []

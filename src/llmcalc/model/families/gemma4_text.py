@@ -34,12 +34,13 @@ GLOBAL_HEAD_DIM = 512
 
 def is_windowed(c: Config, layer: int) -> bool:
     # The last layer is full whatever the list says.
-    return layer < c.num_hidden_layers - 1 and windowed(c, layer, "sliding_window_pattern")
+    last = layer == c.num_hidden_layers - 1
+    return windowed(c, layer, "sliding_window_pattern") and not last
 
 
 def borrows(c: Config, layer: int) -> bool:
     """Whether a layer reads the cache of an earlier layer of its kind."""
-    return layer >= c.num_hidden_layers - c.number("num_kv_shared_layers")
+    return bool(layer >= c.num_hidden_layers - c.number("num_kv_shared_layers"))
 
 
 def attention(c: Config, layer: int) -> Block:

@@ -5,12 +5,12 @@ import sys
 from llmcalc.catalog import Catalog
 from llmcalc.model import families
 from llmcalc.model.configuration import Config
+from llmcalc.model.families._blocks import multi_head
 from llmcalc.model.families.whisper import NAMES as WHISPER_NAMES
 from llmcalc.model.inventory import Group
 from llmcalc.model.layers import Block, embedding, mlp, norm
 from llmcalc.model.layers import head as unembedding
 from llmcalc.model.layers.encoders import linear, table, tower_attention, tower_mlp
-from llmcalc.model.families._blocks import multi_head
 
 PREFIX = "text_model.model.layers.{layer}"
 NAMES = {

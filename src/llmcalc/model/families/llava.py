@@ -8,7 +8,7 @@ from types import ModuleType
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
 from llmcalc.model import families
-from llmcalc.model.configuration import MISSING, Config
+from llmcalc.model.configuration import Config
 from llmcalc.model.families import llama, mistral, qwen2
 from llmcalc.model.families._towers import clip_tower, named, pixtral_tower, siglip_tower
 from llmcalc.model.inventory import Group
@@ -18,11 +18,6 @@ from llmcalc.model.layers.encoders import linear
 DECODERS: dict[str, ModuleType] = {"llama": llama, "mistral": mistral, "qwen2": qwen2}
 NAMES = {"project": "linear_1", "project_out": "linear_2"}
 FLAT_NAMES = {"project": "mm_projector.0", "project_out": "mm_projector.2"}
-
-
-def model_type(part: Config, usual: str) -> str:
-    value = part.lookup("model_type")
-    return usual if value in (MISSING, None) else str(value)
 
 
 def tower(c: Config, catalog: Catalog) -> tuple[list[Group], int]:
@@ -78,7 +73,9 @@ def flat(c: Config) -> list[Group]:
     if kind == "mlp2x_gelu":
         made += linear("project_out", out, out, bias=True)
     elif kind != "linear":
-        raise ConfigError(f"{c.label}: mm_projector_type {kind[:60]!r} is unknown.", "Use mlp2x_gelu or linear.")
+        raise ConfigError(
+            f"{c.label}: mm_projector_type {kind[:60]!r} is unknown.", "Use mlp2x_gelu or linear."
+        )
     at = "model.vision_tower.vision_tower.vision_model."
     grid = siglip_tower(vision, at, pooled=False) if "siglip" in name else clip_tower(vision, at)
     return [
