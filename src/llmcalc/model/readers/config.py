@@ -273,6 +273,8 @@ def _dtype(*configs: Config) -> str | None:
 
 def _warn(inventory: Inventory, config: Config) -> None:
     quantized = config.lookup("quantization_config")
+    if quantized is MISSING or not quantized:
+        quantized = config.main.lookup("quantization_config")
     if quantized is not MISSING and quantized:
         method = quantized
         if isinstance(quantized, dict):
