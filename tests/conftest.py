@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+collect_ignore = ["fuzz"]  # a campaign of its own, with a library the tests do not need
+
 
 @pytest.fixture(autouse=True)
 def no_user_catalogs(tmp_path_factory, monkeypatch):
