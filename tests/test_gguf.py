@@ -12,7 +12,7 @@ import llmcalc
 from llmcalc.errors import ConfigError, LlmcalcError
 
 BF16 = 30
-TYPES = {"u32": 4, "str": 8, "arr": 9}
+TYPES = {"u32": 4, "i32": 5, "f32": 6, "str": 8, "arr": 9}
 
 
 def text(word):
@@ -21,6 +21,10 @@ def text(word):
 
 
 def pair(key, value):
+    if isinstance(value, float):
+        return text(key) + struct.pack("<If", TYPES["f32"], value)
+    if isinstance(value, int) and value < 0:
+        return text(key) + struct.pack("<Ii", TYPES["i32"], value)
     if isinstance(value, int):
         return text(key) + struct.pack("<II", TYPES["u32"], value)
     if isinstance(value, str):
@@ -145,6 +149,103 @@ def test_written_by_the_package(tmp_path):
     assert report["kv_cache"].bytes == 2 * 2 * 64 * 100 * 2
 
 
+SIZES = {
+    "block_count": 2, "embedding_length": 64, "attention.head_count": 4, "attention.head_count_kv": 2,
+    "context_length": 4096,
+}  # fmt: skip
+EMBEDDING = [("token_embd.weight", (100, 64))]
+ATTENTION = [
+    (f"blk.{layer}.{word}.weight", (64, 64))
+    for layer in range(2)
+    for word in ("attn_q", "attn_k", "attn_v", "attn_output")
+]
+GATES = [(f"blk.{layer}.attn_gate.weight", (64, 64)) for layer in range(2)]
+WINDOWS = {"attention.sliding_window": 100}
+FIRST = {"attention.sliding_window_pattern": [1, 0]}
+KINDS = {  # architecture, further metadata, tensors, bytes of keys and values for 1,000 tokens, of states
+    "full": ("llama", {}, ATTENTION, 256_000, 0),
+    "gated attention": ("afmoe", {}, ATTENTION + GATES, 256_000, 0),
+    "gate for each head": ("step35", {}, ATTENTION + GATES, 256_000, 0),
+    "encoder": ("bert", {}, ATTENTION, 0, 0),
+    "shared": ("gemma3n", {"attention.shared_kv_layers": 1}, ATTENTION, 128_000, 0),
+    "listed windows": ("mimo2", {**WINDOWS, **FIRST}, ATTENTION, 140_800, 0),
+    "first layer full": ("smallthinker", WINDOWS, ATTENTION, 140_800, 0),
+    "last layer full": ("gemma2", WINDOWS, ATTENTION, 140_800, 0),
+    "all windows": ("phi3", WINDOWS, ATTENTION, 25_600, 0),
+    "narrow windows": (
+        "gemma4",
+        {
+            **WINDOWS, **FIRST, "attention.key_length": 32, "attention.value_length": 32,
+            "attention.key_length_swa": 16, "attention.value_length_swa": 16,
+        },
+        ATTENTION, 100 * 2 * 32 * 2 + 1000 * 2 * 64 * 2, 0,
+    ),
+    "short convolution": (
+        "lfm2", {"attention.head_count_kv": [0, 2], "shortconv.l_cache": 3},
+        [("blk.0.shortconv.conv.weight", (64, 3)), *ATTENTION[4:]], 128_000, 64 * 2 * 4,
+    ),
+    "token shift": (
+        "rwkv6", {"wkv.head_size": 16}, [("blk.0.time_mix_key.weight", (64, 64))],
+        0, 64 * 16 * 4 + 2 * 64 * 4,
+    ),
+    "delta attention": (
+        "kimi-linear", {"kda.head_dim": 16, "ssm.conv_kernel": 4},
+        [("blk.0.ssm_conv1d_q.weight", (64, 4)), *ATTENTION[:4]], 0, 64 * 16 * 4 + 3 * 3 * 64 * 4,
+    ),
+    "both at once": (
+        "falcon-h1", {"ssm.inner_size": 64, "ssm.state_size": 16, "ssm.group_count": 1, "ssm.conv_kernel": 4},
+        [("blk.0.ssm_conv1d.weight", (96, 4)), *ATTENTION[:4]], 128_000, 64 * 16 * 4 + 3 * 96 * 4,
+    ),
+    "latent, its rotary part from the tensor": (
+        "deepseek2", {"attention.kv_lora_rank": 32}, [("blk.0.attn_kv_a_mqa.weight", (40, 64))], 80_000, 0,
+    ),
+    "indexer": (
+        "glm-dsa", {"attention.kv_lora_rank": 32},
+        [("blk.0.attn_kv_a_mqa.weight", (40, 64)), ("blk.0.indexer.attn_k.weight", (16, 64))], 112_000, 0,
+    ),
+    "encoder and decoder": (
+        "t5", {},
+        [(f"{stack}.blk.0.attn_k.weight", (64, 64)) for stack in ("enc", "dec")]
+        + [("dec.blk.0.cross_attn_k.weight", (64, 64))], (1000 + 24) * 2 * 32 * 2, 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_each_architecture_remembers(tmp_path, kind):
+    architecture, more, tensors, keys, states = KINDS[kind]
+    path = tmp_path / "model.gguf"
+    meta = {f"{architecture}.{key}": value for key, value in {**SIZES, **more}.items()}
+    write(path, {"general.architecture": architecture, **meta}, EMBEDDING + tensors)
+    encoder = {"encoder_tokens": 24} if architecture == "t5" else {}
+    report = llmcalc.vram(str(path), context=1000, dtype="bf16", **encoder)
+    assert (report["kv_cache"].bytes, report["state"].bytes) == (keys, states)
+    assert report["kv_cache"].grade == "exact"
+
+
+def test_an_unknown_architecture_is_assumed(tmp_path):
+    path = tmp_path / "model.gguf"
+    for architecture, more in (("novel", {}), ("mimo2", WINDOWS)):
+        meta = {f"{architecture}.{key}": value for key, value in {**SIZES, **more}.items()}
+        write(path, {"general.architecture": architecture, **meta}, EMBEDDING + ATTENTION)
+        report = llmcalc.vram(str(path), context=1000)
+        assert report["kv_cache"].grade == "assumed"
+        assert any(architecture in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize("value", ["abc", -1, 0.5, float("nan"), [2], ["a"]])
+@pytest.mark.parametrize("key", ["attention.head_count", "attention.head_count_kv", "embedding_length"])
+def test_metadata_of_a_wrong_type(tmp_path, key, value):
+    path = tmp_path / "model.gguf"
+    meta = {f"llama.{name}": given for name, given in {**SIZES, key: value}.items()}
+    write(path, {"general.architecture": "llama", **meta}, EMBEDDING + ATTENTION)
+    if (key, value) == ("embedding_length", [2]):
+        assert llmcalc.model(str(path)).params  # one length for all layers
+        return
+    with pytest.raises(ConfigError, match=key):
+        llmcalc.model(str(path))
+
+
 def test_split_files(tmp_path):
     model = llmcalc.model("gpt2")
     config = llmcalc.catalog.Catalog.shipped().lookup("models", "gpt2")["config"]
@@ -219,6 +320,12 @@ HOSTILE = {
     "array of type": KEY + struct.pack("<IIQ", 9, 9, 1),
     "value type": KEY + struct.pack("<I", 77),
     "overflows": ONE + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0),
+    "a key has no name": start(0, 1) + struct.pack("<QIB", 0, 0, 0),
+    "'k' stands twice": start(0, 2) + (text("k") + struct.pack("<IB", 0, 0)) * 2,
+    "1,000,000 keys": start(0, 1_000_000) + bytes(13_000_000),
+    "1,000,000 tensors": start(1_000_000, 0) + bytes(24_000_000),
+    "4,000,000 strings": start(0, 2)
+    + b"".join(text(key) + struct.pack("<IIQ", 9, 8, 4_000_000) + bytes(32_000_000) for key in "ab"),
     "unknown type": ONE + struct.pack("<IQIQ", 1, 4, 999, 0),
     "dimensions": ONE + struct.pack("<I", 9),
     "behind the file": ONE + struct.pack("<IQIQ", 1, 4, 0, 2**50),

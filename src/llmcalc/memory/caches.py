@@ -31,8 +31,7 @@ def kv_item(inventory: Inventory, placement: Placement, precision: Precision, wo
     for kind, members in _by_kind(inventory, workload, state=False).items():
         parts.append(_cache_part(kind, members, placement, precision, workload))
     shared = {"tokens": workload.streams["decoder"], "sequences": workload.sequences}
-    doubtful = parts and any(key != "context" for key in inventory.unproven)
-    grade = "assumed" if doubtful else inventory.grade
+    grade = _grade(inventory)
     note = parts[0].note if len(parts) == 1 else ", ".join(part.name for part in parts)
     if not parts:
         return Item("kv_cache", [0] * placement.pp, note="no attention to remember", formula="sum of caches")
@@ -59,12 +58,18 @@ def state_item(inventory: Inventory, placement: Placement, precision: Precision,
         "state",
         [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)],
         phases=("prefill", "decode"),
-        grade=inventory.grade if parts else "exact",
+        grade=_grade(inventory) if parts else "exact",
         formula="sum of states",
         inputs={"sequences": workload.sequences},
         note=", ".join(part.name for part in parts) or "no recurrent layers",
         items=parts,
     )
+
+
+def _grade(inventory: Inventory) -> str:
+    """How sure it is which layers remember what."""
+    doubtful = any(key != "context" for key in inventory.unproven)
+    return "assumed" if doubtful else inventory.grade
 
 
 Members = list[tuple[Any, Cache]]
@@ -156,7 +161,7 @@ def _cache_bytes(
             **common,
             "channels": widths[0],
             "kernel": (cache.positions or 0) + 1,
-            "bytes_per_element": precision.model.bytes_per_element,
+            "bytes_per_element": _state_bytes(cache, precision),
         }
         return ("conv_state_bytes", inputs, "Gu and Dao 2023"), conv_state_bytes(**inputs)
     tokens = workload.tokens(cache)

@@ -14,7 +14,7 @@ from llmcalc.model import families
 from llmcalc.model.configuration import MISSING, Config
 from llmcalc.model.inventory import Inventory
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 8 << 20
 NOT_SHAPING = (
     "id2label",
     "label2id",

@@ -22,7 +22,10 @@ REMEDY = "Is the download complete? Give the model's config.json instead."
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 MOST_STRINGS = 4_000_000
-"""Entries of an array of strings that are walked; the largest vocabularies have some 260,000. [-]"""
+"""Strings in arrays that are walked in one file; the largest vocabularies have some 260,000. [-]"""
+
+MOST_PAIRS, MOST_TENSORS = 20_000, 200_000
+"""Far above what any model has, and read at once. [-]"""
 
 KEPT_VALUES = 4096
 """Longest array of numbers, and longest text, that is kept: per-layer lists, not vocabularies. [-]"""
@@ -63,10 +66,11 @@ class Header:
 class _Cursor:
     """A position in a file that never leaves it."""
 
-    __slots__ = ("at", "data", "path", "size")
+    __slots__ = ("at", "data", "path", "size", "strings")
 
     def __init__(self, data: Any, path: str) -> None:
         self.data, self.path, self.size, self.at = data, path, len(data), 0
+        self.strings = MOST_STRINGS
 
     def cut(self) -> ConfigError:
         return ConfigError(f"{self.path} ends within its header ({self.size:,} bytes).", REMEDY)
@@ -113,8 +117,9 @@ class _Cursor:
 
     def _skip_strings(self, count: int) -> None:
         """Step over the vocabulary by its lengths alone."""
-        if count > (self.size - self.at) // 8 or count > MOST_STRINGS:
+        if count > (self.size - self.at) // 8 or count > self.strings:
             raise ConfigError(f"{self.path}: an array of {count:,} strings.", REMEDY)
+        self.strings -= count
         at, size, data, unpack = self.at, self.size, self.data, struct.Struct("<Q").unpack_from
         for _ in range(count):
             if at + 8 > size:
@@ -194,8 +199,13 @@ def _parse(cursor: _Cursor, catalog: Catalog) -> Header:
     room = cursor.size - cursor.at
     if tensors > room // SMALLEST_TENSOR or pairs > room // SMALLEST_PAIR:
         raise ConfigError(f"{path} claims {tensors:,} tensors and {pairs:,} keys in {room:,} bytes.", REMEDY)
+    if tensors > MOST_TENSORS or pairs > MOST_PAIRS:
+        raise ConfigError(f"{path} claims {tensors:,} tensors and {pairs:,} keys.", REMEDY)
     for _ in range(pairs):
         key = cursor.text()
+        if not key or key in header.metadata:
+            what = f"{key[:80]!r} stands twice" if key else "a key has no name"
+            raise ConfigError(f"{path}: {what} in the metadata.", REMEDY)
         header.metadata[key] = cursor.value(cursor.scalar("I"))
     placed = _tensors(cursor, tensors, _types(catalog))
     alignment = header.metadata.get("general.alignment", 32)

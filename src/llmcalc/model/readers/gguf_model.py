@@ -1,8 +1,7 @@
 """A GGUF header as an inventory: roles from tensor names, caches from the metadata.
 
 A GGUF names every tensor by its role, so the tensors need no family. What must be remembered is in the
-metadata; a layer without keys and values keeps none, one with state-space tensors keeps a state. What
-llama.cpp knows only in its code (which layers a window applies to) is stated here by architecture.
+metadata and in what llama.cpp knows of the architecture (`gguf_caches`).
 """
 
 from __future__ import annotations
@@ -16,13 +15,8 @@ from llmcalc.errors import ConfigError
 from llmcalc.model.dialects import GGUF, GGUF_WHOLE
 from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Op, Tensor, dim
 from llmcalc.model.readers.gguf import Header, read_header
+from llmcalc.model.readers.gguf_caches import Memory, number
 from llmcalc.model.readers.stored import StoredTensor
-
-WINDOW_EVERY = {
-    "gemma2": 2, "gemma3": 6, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4, "phi3": 1,
-    "smallthinker": 4,
-}  # fmt: skip
-"""Architectures with windows: every n-th layer is full (1: none is). llama.cpp, llama-model.cpp."""
 
 ROLES = {word: role for role, word in reversed(GGUF.items())}
 WHOLE = {word: role for role, word in GGUF_WHOLE.items()}
@@ -51,68 +45,61 @@ def read_gguf(path: str, catalog: Catalog) -> Inventory:
             f"{path} holds {header.metadata['general.type']}, not a model.", "Give the model's own GGUF."
         )
     name = os.path.splitext(os.path.basename(path))[0]
+    doubts: dict[str, str] = {}
     inventory = Inventory(
         name,
         header.architecture,
         "gguf",
-        _groups(header, path),
+        _groups(header, path, doubts),
         title=str(header.metadata.get("general.name") or name)[:80],
-        context=_number(header, "context_length", path, required=False) or None,
+        context=number(header, "context_length", path, required=False) or None,
     )
-    inventory.origin = path
-    heads = _heads(header, path)
-    if heads and min(heads) > 0:
-        inventory.split = {"attention heads": max(heads)}
+    inventory.origin, inventory.unproven = path, doubts
+    heads = number(header, "attention.head_count", path, required=False)
+    if heads:
+        inventory.split = {"attention heads": heads}
     return inventory
 
 
-def _number(header: Header, key: str, path: str, required: bool = True) -> int:
-    value = header.get(key)
-    if isinstance(value, list) and value and all(isinstance(one, int) for one in value):
-        value = max(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
-        return value
-    if required:
-        raise ConfigError(
-            f"{path}: its metadata lack {header.architecture}.{key}.", "Give the model's config.json instead."
-        )
-    return 0
-
-
-def _heads(header: Header, path: str) -> list[int]:
-    value = header.get("attention.head_count", 0)
-    return [one for one in value if one] if isinstance(value, list) else [int(value or 0)]
-
-
-def _groups(header: Header, path: str) -> list[Group]:
+def _groups(header: Header, path: str, doubts: dict[str, str]) -> list[Group]:
     """Layers grouped by equal tensors and caches, and what stands outside them."""
-    blocks: dict[int, list[tuple[str, StoredTensor]]] = {}
+    blocks: dict[tuple[str, int], list[tuple[str, StoredTensor]]] = {}
     outside: list[tuple[str, StoredTensor]] = []
     for tensor in header.tensors:
-        match = re.match(r"blk\.(\d{1,6})\.(.+)$", tensor.name)
+        match = re.match(r"(enc\.|dec\.|)blk\.(\d{1,6})\.(.+)$", tensor.name)
         if match:
-            blocks.setdefault(int(match.group(1)), []).append((match.group(2), tensor))
+            key = match.group(1), int(match.group(2))
+            blocks.setdefault(key, []).append((match.group(3), tensor))
         else:
             outside.append((tensor.name, tensor))
-    layers = _number(header, "block_count", path)
+    layers = number(header, "block_count", path)
     if layers > 10_000:
         raise ConfigError(f"{path}: block_count is {layers:,}.", "Give the model's config.json instead.")
-    predicted = _number(header, "nextn_predict_layers", path, required=False)
-    kinds: dict[Any, list[int]] = {}
-    for layer, tensors in sorted(blocks.items()):
-        is_mtp = layer >= layers - predicted
+    predicted = number(header, "nextn_predict_layers", path, required=False)
+    memory = Memory(header, layers, path)
+    text = "dec." if any(stack == "dec." for stack, _ in blocks) else ""
+    kinds: dict[Any, tuple[list[Cache], list[int]]] = {}
+    for (stack, layer), tensors in sorted(blocks.items()):
+        is_mtp = not stack and layer >= layers - predicted
         signature = tuple((word, t.dtype, t.shape) for word, t in sorted(tensors, key=lambda pair: pair[0]))
-        kinds.setdefault((signature, is_mtp, _window(header, layer, path)), []).append(layer)
+        caches: list[Cache] = []
+        if not is_mtp and not (stack == "enc." and text):
+            # Weights last: a stem's shape is that of its weight, not of its bias.
+            ordered = sorted(tensors, key=lambda pair: pair[0].endswith(".weight"))
+            by_stem = {word.rpartition(".")[0] or word: one for word, one in ordered}
+            caches = memory.caches(by_stem, layer, memory.window(layer))
+        kept = tuple((c.kind, c.parts, c.positions, c.stream) for c in caches)
+        kinds.setdefault((stack, signature, is_mtp, kept), (caches, []))[1].append(layer)
+    doubts |= memory.doubts
     before = [_tensor(word, stored) for word, stored in outside if word.startswith(_BEFORE)]
     after = [_tensor(word, stored) for word, stored in outside if not word.startswith(_BEFORE)]
     groups = [Group("text", "embedding", (), before)]
-    for (_, is_mtp, window), indices in kinds.items():
-        words = blocks[indices[0]]
+    for (stack, _, is_mtp, _), (caches, indices) in kinds.items():
+        words = blocks[stack, indices[0]]
         made = [_tensor(word, stored, "mtp" if is_mtp else "") for word, stored in words]
-        caches = [] if is_mtp else _caches(header, {word for word, _ in words}, window, indices[0], path)
-        component = "mtp" if is_mtp else "text"
+        component = "mtp" if is_mtp else "encoder" if stack == "enc." and text else "text"
         ops = _ops(header, made)
-        groups.append(Group(component, "layer", tuple(indices), made, caches, ops, "blk.{layer}."))
+        groups.append(Group(component, "layer", tuple(indices), made, caches, ops, stack + "blk.{layer}."))
     tied = not any(tensor.role == "unembedding" for tensor in after)
     head = [Op("linear", "embedding", dim(vocab=1), dim(hidden=1))] if tied else []
     groups.append(Group("text", "head", (), after, (), head))
@@ -155,57 +142,3 @@ def _ops(header: Header, tensors: list[Tensor]) -> list[Op]:
             shares = (used, experts) if routed and 0 < used <= experts else (1, 1)
             ops.append(Op("linear", tensor.role, tensor.dims[-2], tensor.dims[-1], *shares))
     return ops
-
-
-def _window(header: Header, layer: int, path: str) -> int | None:
-    """The window of one layer, by the metadata and by what llama.cpp knows of the architecture."""
-    width = _number(header, "attention.sliding_window", path, required=False)
-    if not width:
-        return None
-    pattern = header.get("attention.sliding_window_pattern")
-    if isinstance(pattern, list) and layer < len(pattern):
-        return width if pattern[layer] else None
-    every = pattern if isinstance(pattern, int) and pattern > 0 else WINDOW_EVERY.get(header.architecture)
-    if every is None:
-        return None
-    return width if every == 1 or (layer + 1) % every else None
-
-
-def _per_layer(value: Any, layer: int) -> int:
-    if isinstance(value, list):
-        value = value[layer] if layer < len(value) else 0
-    return int(value) if isinstance(value, int) else 0
-
-
-def _caches(header: Header, words: set[str], window: int | None, layer: int, path: str) -> list[Cache]:
-    """What a layer remembers, by the tensors it has and the metadata."""
-    caches = []
-    stems = {word.rpartition(".")[0] for word in words}
-    if "attn_kv_a_mqa" in stems:
-        rank = _number(header, "attention.kv_lora_rank", path)
-        rotary = _number(header, "rope.dimension_count", path)
-        caches.append(Cache("latent", (("latent", dim(latent=rank)), ("rotary", dim(rotary=rotary)))))
-    elif stems & {"attn_k", "attn_qkv"} and "attn_gate" not in stems:
-        heads = _per_layer(header.get("attention.head_count", 0), layer)
-        kv_heads = _per_layer(header.get("attention.head_count_kv", heads), layer) or heads
-        width = _number(header, "embedding_length", path)
-        own = width // heads if heads else 0
-        key = _number(header, "attention.key_length", path, required=False) or own
-        value = _number(header, "attention.value_length", path, required=False) or own
-        parts = (("k", dim(kv_heads=kv_heads, head_dim=key)), ("v", dim(kv_heads=kv_heads, head_dim=value)))
-        caches.append(Cache("window" if window else "full", parts, window))
-    if "ssm_conv1d" in stems:
-        caches += _states(header, path)
-    return caches
-
-
-def _states(header: Header, path: str) -> list[Cache]:
-    """State and convolution columns of a state-space layer, as llama.cpp sizes them."""
-    inner, state = _number(header, "ssm.inner_size", path), _number(header, "ssm.state_size", path)
-    kernel = _number(header, "ssm.conv_kernel", path)
-    groups = _number(header, "ssm.group_count", path, required=False)
-    channels = inner + 2 * groups * state
-    return [
-        Cache("recurrent", (("state", dim(state_heads=inner, state=state)),), 1, "fp32"),
-        Cache("conv", (("columns", dim(state_heads=channels)),), kernel - 1, "fp32"),
-    ]

@@ -18,6 +18,11 @@ MAX_HEADER = 100_000_000
 
 MAX_INDEX = 256 << 20
 MAX_BYTES = 1 << 62
+MAX_DIMS = 32
+MOST_TENSORS = 1_000_000
+SLACK = 100_000
+"""Marks of JSON that a header may have beyond those of its tensors: metadata, names. [-]"""
+
 DTYPES = {
     "F64": ("fp64", 8), "F32": ("fp32", 4), "F16": ("fp16", 2), "BF16": ("bf16", 2), "C64": ("complex64", 8),
     "F8_E4M3": ("fp8", 1), "F8_E5M2": ("fp8", 1), "F8_E4M3FNUZ": ("fp8", 1), "F8_E5M2FNUZ": ("fp8", 1),
@@ -69,12 +74,18 @@ def read_header(path: str) -> list[StoredTensor]:
 def _object(data: bytes, path: str) -> dict[str, Any]:
     import json
 
+    tensors = data.count(b'"data_offsets"')
+    # Parsing takes twenty times the memory of the text, so a header of something else is not parsed.
+    if (
+        tensors > MOST_TENSORS
+        or data.count(b"{") > 2 * tensors + SLACK
+        or data.count(b"[") > 3 * tensors + SLACK
+    ):
+        raise ConfigError(f"{path}: its header does not describe tensors.", REMEDY)
     try:
         value = json.loads(data)
         # Duplicate keys show in the count; looking for them in every object would cost more than parsing.
-        if isinstance(value, dict) and data.count(b'"data_offsets"') != len(value) - (
-            "__metadata__" in value
-        ):
+        if isinstance(value, dict) and tensors != len(value) - ("__metadata__" in value):
             json.loads(data, object_pairs_hook=_unique)
     except _TwiceError as error:
         raise ConfigError(f"{path}: its header names {str(error)!r} twice.", REMEDY) from None
@@ -111,13 +122,15 @@ def _tensors(header: dict[str, Any], path: str, room: int) -> list[StoredTensor]
             shape = entry["shape"]
             start, stop = entry["data_offsets"]
             nbytes = width
+            if len(shape) > MAX_DIMS:
+                raise ValueError
             for length in shape:
-                if type(length) is not int or length < 0:
+                if not _is_length(length):
                     raise ValueError
                 nbytes *= length
         except (TypeError, KeyError, ValueError):
             raise _strange(name, entry, path) from None
-        if type(start) is not int or type(stop) is not int or start < 0 or stop < start or len(shape) > 32:
+        if type(start) is not int or type(stop) is not int or start < 0 or stop < start:
             raise _strange(name, entry, path)
         if nbytes > MAX_BYTES:
             raise ConfigError(f"{path}: the shape of {name[:80]!r} overflows 64 bits.", REMEDY)
@@ -141,6 +154,10 @@ def _span(placed: tuple[int, int, StoredTensor]) -> tuple[int, int]:
     return placed[0], placed[1]
 
 
+def _is_length(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_BYTES
+
+
 def _strange(name: str, entry: Any, path: str) -> ConfigError:
     """What is wrong with an entry that can't be read."""
     shown = f"{path}: {name[:80]!r}"
@@ -149,7 +166,7 @@ def _strange(name: str, entry: Any, path: str) -> ConfigError:
     dtype, shape = entry.get("dtype"), entry.get("shape")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         return ConfigError(f"{shown} has the unknown dtype {str(dtype)[:40]!r}.", REMEDY)
-    if not isinstance(shape, list) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(_is_length(n) for n in shape):
         return ConfigError(f"{shown} has no valid shape.", REMEDY)
     return ConfigError(f"{shown} has no valid offsets.", REMEDY)
 
