@@ -13,7 +13,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, LlmcalcError
 from llmcalc.model.readers.safetensors import read_header
 
-WIDTHS = {"BF16": 2, "F32": 4, "F8_E4M3": 1, "U8": 1, "I32": 4}
+WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1, "U8": 1, "I32": 4}
 FAMILIES = [
     "llama-3.1-8b", "mistral-7b-v0.1", "mixtral-8x7b", "qwen2.5-7b", "qwen3-30b-a3b", "qwen3-next-80b",
     "gemma-2-9b", "gemma-3-27b", "phi-2", "phi-4", "gpt2", "pythia-6.9b", "opt-350m", "olmo-2-1124-7b",
@@ -96,6 +96,112 @@ def test_mixed_dtypes_scales_and_what_is_stored_besides(tmp_path):
     assert llmcalc.vram(str(tmp_path), dtype="fp32")["weights"].bytes == 4 * (model.params + scales)
 
 
+def mxfp4(tensor):
+    """Experts as OpenAI stores them: blocks of 32 elements in 16 bytes, and a scale for each."""
+    if ".experts." not in tensor.name or tensor.part == "bias" or tensor.name.endswith("bias"):
+        return [(tensor.name, "BF16", tensor.shape)]
+    experts, inner, outer = tensor.shape
+    return [
+        (tensor.name + "_blocks", "U8", (experts, outer, inner // 32, 16)),
+        (tensor.name + "_scales", "U8", (experts, outer, inner // 32)),
+    ]
+
+
+def awq(tensor):
+    """Linear layers in 4 bits, eight to an integer, with scales and zero points of 128 elements."""
+    if tensor.layer is None or len(tensor.shape) != 2:
+        return [(tensor.name, "F16", tensor.shape)]
+    stem, (outer, inner) = tensor.name.removesuffix(".weight"), tensor.shape
+    return [
+        (stem + ".qweight", "I32", (inner, outer // 8)),
+        (stem + ".qzeros", "I32", (inner // 128, outer // 8)),
+        (stem + ".scales", "F16", (inner // 128, outer)),
+    ]
+
+
+def gptq3(tensor):
+    """Linear layers in 3 bits: 32 elements in three integers."""
+    if tensor.layer is None or len(tensor.shape) != 2:
+        return [(tensor.name, "F16", tensor.shape)]
+    stem, (outer, inner) = tensor.name.removesuffix(".weight"), tensor.shape
+    return [(stem + ".qweight", "I32", (inner * 3 // 32, outer)), (stem + ".scales", "F16", (1, outer))]
+
+
+def nvfp4(tensor):
+    """Linear layers in 4 bits, two to a byte, under their own name."""
+    if tensor.layer is None or len(tensor.shape) != 2:
+        return [(tensor.name, "BF16", tensor.shape)]
+    outer, inner = tensor.shape
+    return [
+        (tensor.name, "U8", (outer, inner // 2)),
+        (tensor.name + "_scale", "F8_E4M3", (outer, inner // 16)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "convert", "nbytes"),
+    [
+        ("gpt-oss-20b", mxfp4, 13_761_264_768),  # as published
+        ("llama-3.1-8b", awq, None),
+        ("llama-3.1-8b", gptq3, None),
+        ("llama-3.1-8b", nvfp4, None),
+    ],
+)
+def test_packed_elements(tmp_path, name, convert, nbytes):
+    config = dict(Catalog.shipped().lookup("models", name)["config"])
+    model = llmcalc.model(config)
+    tensors = [one for tensor in model.tensors for one in convert(tensor)]
+    config["quantization_config"] = {"quant_method": convert.__name__}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write(tmp_path / "model.safetensors", tensors)
+    read = llmcalc.model(str(tmp_path))
+    report = llmcalc.vram(read, context=1000)
+    stored = sum(WIDTHS[dtype] * int(np.prod(shape, dtype=object)) for _, dtype, shape in tensors)
+    assert report["weights"].bytes == stored
+    assert nbytes in (None, stored)
+    assert (read.params, report["weights"].grade) == (model.params, "exact")
+    assert not read.warnings and not any("16 bit here" in warning for warning in report.warnings)
+
+
+def saved(tmp_path, name, tensors):
+    (tmp_path / "config.json").write_text(json.dumps(Catalog.shipped().lookup("models", name)["config"]))
+    write(tmp_path / "model.safetensors", tensors)
+    return llmcalc.model(str(tmp_path))
+
+
+def test_names_without_their_prefix(tmp_path):
+    model = llmcalc.model("gemma-2-9b")
+    read = saved(
+        tmp_path, "gemma-2-9b", [(t.name.removeprefix("model."), "BF16", t.shape) for t in model.tensors]
+    )
+    assert (read.grade, read.dtype, read.warnings) == ("exact", "bf16", [])
+    assert read.count("main", "scale") == read.stored_params == model.params
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("gemma-3-27b-it", ["language_model.lm_head.weight"]),
+        ("t5-base", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]),
+        ("whisper-large-v3", ["proj_out.weight"]),
+    ],
+)
+def test_tied_tensors_saved_again(tmp_path, name, again):
+    model = llmcalc.model(name)
+    embedding = next(t for t in model.tensors if t.role == "embedding" and t.component == "text")
+    same = [(t.name, "F16", t.shape) for t in model.tensors]
+    read = saved(tmp_path, name, same + [(word, "F16", embedding.shape) for word in again])
+    assert read.count("duplicate") - model.count("duplicate") == len(again) * int(np.prod(embedding.shape))
+    assert (read.params, read.grade) == (model.params, "exact")
+
+
+def test_a_file_that_disagrees_is_assumed(tmp_path):
+    model = llmcalc.model("gpt2")
+    tensors = [(t.name, "F32", t.shape) for t in model.tensors]
+    assert saved(tmp_path, "gpt2", tensors[:-1]).grade == "assumed"
+    assert saved(tmp_path, "gpt2", [*tensors, ("novel.weight", "F32", (8, 8))]).grade == "assumed"
+
+
 def test_a_sharded_index(tmp_path):
     model = llmcalc.model("gpt2")
     tensors = [(t.name, "BF16", t.shape) for t in model.tensors]
@@ -157,6 +263,9 @@ GOOD = {"a": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}}
         (json.dumps({"a": GOOD["a"], "b": GOOD["a"]}).encode(), 16, "overlaps"),
         (b'{"a": 1, "a": 2}', 0, "twice"),
         (json.dumps({"a": 3}).encode(), 0, "object"),
+        (json.dumps({"a": {**GOOD["a"], "shape": [2] * 300_000}}).encode(), 8, "shape"),
+        (b'{"a": {"dtype": "F32", "data_offsets": [0, 8], "shape": [' + b"9" * 4200 + b"]}}", 8, "shape"),
+        (b'{"a": [' + b",".join([b"{}"] * 1_000_000) + b"]}", 0, "does not describe tensors"),
     ],
 )
 def test_broken_headers(tmp_path, head, length, word):

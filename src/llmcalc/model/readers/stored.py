@@ -18,10 +18,25 @@ SCALES = (
 BUFFERS = (
     "inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
     "position_ids",
-    "e_score_correction_bias", "expert_bias", "layer_scalar", "rope_freqs",
+    "e_score_correction_bias", "expert_bias", "layer_scalar", "rope_freqs", ".std_bias", ".std_scale",
 )  # fmt: skip
 """How names of buffers that some checkpoints save end."""
 
+
+TIED = ("lm_head.weight", "proj_out.weight", "output.weight", "embed_out.weight", "embed_tokens.weight",
+        "shared.weight", "wte.weight")  # fmt: skip
+"""How names of tied tensors end that some checkpoints save once more."""
+
+PACKED = (".qweight", ".weight_packed", ".weight", "_blocks")
+"""How names of tensors end that hold several narrow elements in each integer."""
+
+NARROW = {2: "int2", 3: "int3", 4: "int4", 8: "int8"}
+"""Formats of packed elements by their bits."""
+
+PREFIXES = ("model.", "language_model.", "model.language_model.", "transformer.", "language_model.model.")
+"""What a checkpoint saved from a part of a model lacks, or has too much, before its names."""
+
+INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
 
 FLOATS = ("bf16", "fp16", "fp32", "fp64")
 """Dtypes that a model computes in; anything narrower is a way to store it."""
@@ -66,17 +81,20 @@ class Comparison:
         Same name and same shape.
     reshaped : list of (NamedTensor, StoredTensor)
         Same name, another shape: packed, padded, or another model.
+    packed : list of (NamedTensor, StoredTensor, str)
+        Quantized elements of the promised tensor in integers, with their format.
     missing : list of NamedTensor
         Promised, not stored.
     extra : dict
         Stored, not promised, by tag: ``mtp``, ``buffer``, ``scale``, ``duplicate``, ``unknown``.
     """
 
-    __slots__ = ("extra", "matched", "missing", "reshaped")
+    __slots__ = ("extra", "matched", "missing", "packed", "reshaped")
 
     def __init__(self) -> None:
         self.matched: list[tuple[NamedTensor, StoredTensor]] = []
         self.reshaped: list[tuple[NamedTensor, StoredTensor]] = []
+        self.packed: list[tuple[NamedTensor, StoredTensor, str]] = []
         self.missing: list[NamedTensor] = []
         self.extra: dict[str, list[StoredTensor]] = {}
 
@@ -104,22 +122,67 @@ class Comparison:
 
 def compare(promised: Iterable[NamedTensor], stored: Sequence[StoredTensor], layers: int) -> Comparison:
     """Hold stored tensors against promised ones by name."""
-    result = Comparison()
-    by_name = {tensor.name: tensor for tensor in stored}
-    names = set()
+    result, promised = Comparison(), list(promised)
+    by_name = {tensor.name: tensor for tensor in _aligned({tensor.name for tensor in promised}, stored)}
+    used, tied = set(), set()
     for tensor in promised:
-        names.add(tensor.name)
+        if tensor.role in ("embedding", "unembedding"):
+            tied.add(tensor.shape)
         found = by_name.get(tensor.name)
-        if found is None:
-            result.missing.append(tensor)
-        elif found.shape == tensor.shape:
+        if found is not None and found.shape == tensor.shape:
+            used.add(found.name)
             result.matched.append((tensor, found))
+            continue
+        integers = _packed(tensor, by_name)
+        if integers is not None:
+            used.add(integers[0].name)
+            result.packed.append((tensor, *integers))
+        elif found is None:
+            result.missing.append(tensor)
         else:
+            used.add(found.name)
             result.reshaped.append((tensor, found))
-    for one in stored:
-        if one.name not in names:
-            result.extra.setdefault(tag_of(one.name, layers), []).append(one)
+    for name, one in by_name.items():
+        if name not in used:
+            tag = tag_of(name, layers)
+            if tag == "unknown" and one.shape in tied and name.endswith(TIED):
+                tag = "duplicate"
+            result.extra.setdefault(tag, []).append(one)
     return result
+
+
+def _aligned(names: set[str], stored: Sequence[StoredTensor]) -> Sequence[StoredTensor]:
+    """The stored tensors, renamed where all their names lack a prefix or have one too much."""
+    best, most = stored, sum(tensor.name in names for tensor in stored)
+    if 2 * most >= len(names):
+        return stored
+    for prefix in PREFIXES:
+        for renamed in (
+            [prefix + tensor.name for tensor in stored],
+            [tensor.name.removeprefix(prefix) for tensor in stored],
+        ):
+            hits = sum(name in names for name in renamed)
+            if hits > most and len(set(renamed)) == len(renamed):
+                most = hits
+                best = [
+                    StoredTensor(name, tensor.dtype, tensor.shape, tensor.nbytes)
+                    for name, tensor in zip(renamed, stored, strict=True)
+                ]
+    return best
+
+
+def _packed(tensor: NamedTensor, stored: dict[str, StoredTensor]) -> tuple[StoredTensor, str] | None:
+    """Integers that hold the elements of a promised tensor, and the format of an element."""
+    stem, numel = tensor.name.removesuffix(".weight"), 1
+    for length in tensor.shape:
+        numel *= length
+    for end in PACKED:
+        found = stored.get(stem + end)
+        if found is not None and numel and found.dtype in INTEGERS:
+            bits, rest = divmod(8 * found.nbytes, numel)
+            if not rest and bits in NARROW:
+                return found, NARROW[bits]
+    return None
 
 
 def tag_of(name: str, layers: int | None = None) -> str:
@@ -176,9 +239,12 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
         How the two agree.
     """
     result = compare(inventory.tensors, stored, inventory.layers)
-    wide = [found.dtype for _, found in result.matched if found.dtype in FLOATS]
-    if wide:
-        inventory.dtype = max(set(wide), key=wide.count)
+    elements: dict[str, int] = {}
+    for found in [found for _, found in result.matched] or stored:
+        if found.dtype in FLOATS:
+            elements[found.dtype] = elements.get(found.dtype, 0) + found.numel
+    if elements:
+        inventory.dtype = max(elements, key=lambda dtype: elements[dtype])
     _give_dtypes(inventory, result)
     extra = [
         Tensor("stored", tuple(dim(size=length) for length in tensor.shape), tensor.name, tag, tensor.dtype)
@@ -194,7 +260,9 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
         # The file confirms every size, whatever the configuration left to defaults.
         inventory.grade = "exact" if inventory.grade == "derived" else inventory.grade
         inventory.warnings = [line for line in inventory.warnings if "class's defaults" not in line]
+        inventory.quantized = ""  # every tensor has its own format now
     else:
+        inventory.grade = "assumed"
         inventory.warnings += [f"{label} and its configuration differ; {line}." for line in result.lines()]
     return result
 
@@ -202,9 +270,10 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
 def _give_dtypes(inventory: Inventory, result: Comparison) -> None:
     """Mark tensors whose dtype is not the model's, splitting groups whose layers differ in it."""
     own: dict[tuple[str, int | None], dict[tuple[str, str], str]] = {}
-    for tensor, found in result.matched:
-        if found.dtype != inventory.dtype:
-            own.setdefault((tensor.component, tensor.layer), {})[tensor.role, tensor.part] = found.dtype
+    formats = [(tensor, found.dtype) for tensor, found in result.matched]
+    for tensor, dtype in formats + [(tensor, dtype) for tensor, _, dtype in result.packed]:
+        if dtype != inventory.dtype:
+            own.setdefault((tensor.component, tensor.layer), {})[tensor.role, tensor.part] = dtype
     if not own:
         return
     groups = []
