@@ -401,3 +401,25 @@ def test_memory_that_does_not_grow_has_no_longest_context():
 
 def test_ranges_are_arrays():
     assert len(llmcalc.vram("llama-3.1-8b", context=range(1, 5)).total_bytes) == 4
+
+
+def test_an_encoder_of_no_fixed_length_reads_the_context():
+    report = llmcalc.vram("t5-base", context=512, dtype="bf16")
+    assert report["kv_cache"].grade == "assumed"
+    assert any("--encoder-tokens" in warning for warning in report.warnings)
+    given = llmcalc.vram("t5-base", context=512, dtype="bf16", encoder_tokens=512)
+    assert given["kv_cache"].grade == "exact"
+    assert given["kv_cache"].bytes == report["kv_cache"].bytes == 2 * 12 * 2 * 12 * 64 * 512 * 2
+
+
+@pytest.mark.parametrize("keywords", [{"image_tokens": 0}, {"images": 0}, {"images": "0"}])
+def test_text_alone(keywords):
+    """Llama 3.2 Vision without a picture: its 32 layers of self-attention."""
+    report = llmcalc.vram("llama-3.2-11b-vision", context=1000, **keywords)
+    assert report["kv_cache"].bytes == 32 * 2 * 8 * 128 * 1000 * 2
+
+
+def test_an_engine_refuses_formats_that_it_does_not_keep():
+    with pytest.raises(InputError, match="q8_0") as caught:
+        llmcalc.vram("llama-3.1-8b", engine="transformers", kv_dtype="q8_0")
+    assert "bf16" in caught.value.remedy

@@ -160,7 +160,9 @@ def test_packed_elements(tmp_path, name, convert, nbytes):
     assert report["weights"].bytes == stored
     assert nbytes in (None, stored)
     assert (read.params, report["weights"].grade) == (model.params, "exact")
-    assert not read.warnings and not any("16 bit here" in warning for warning in report.warnings)
+    assert llmcalc.params(read, by="tag").total_bytes == stored
+    assert not read.warnings
+    assert not any("16 bit here" in warning for warning in report.warnings)
 
 
 def saved(tmp_path, name, tensors):

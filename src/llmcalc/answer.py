@@ -14,7 +14,7 @@ from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
 from llmcalc.memory import caches, engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
-from llmcalc.model.inventory import Inventory
+from llmcalc.model.inventory import TAGS, Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -76,6 +76,7 @@ def model_report(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
             "Put the model's config.json beside it; llmcalc params works without.",
         )
+    _check_formats(scenario)
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
     label = f"{float(bits):g}-bit" if scenario.bits is not None else scenario.dtype.name
@@ -103,6 +104,11 @@ def model_report(
     report.header.append(_workload(scenario))
     report.placement = _ranks(placement)
     report.warnings += _quantized_warning(inventory, scenario) + inventory.warnings
+    if scenario.encoder_assumed:
+        report.warnings.append(
+            f"The encoder is assumed to read {scenario.streams['encoder']:,} tokens, as many as the context; "
+            "--encoder-tokens says otherwise."
+        )
     report.warnings += [f"{reason}." for key, reason in inventory.unproven.items() if key != "context"]
     if scenario.bits is not None:
         report.hints.append(
@@ -123,6 +129,17 @@ def model_report(
     return report
 
 
+def _check_formats(scenario: Scenario) -> None:
+    """Refuse formats that the engine keeps no cache in."""
+    formats = getattr(engines.load(scenario.engine), "KV_FORMATS", None)
+    for kept in (scenario.key, scenario.value):
+        if formats is not None and kept.name not in formats:
+            raise InputError(
+                f"{scenario.engine} keeps no cache in {kept.name} here.",
+                f"Use --kv-dtype {one_of(formats)}, or --engine none.",
+            )
+
+
 def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precision, book: Catalog) -> str:
     """How many of a large, common card hold what no single one does."""
     card = device_of(book.lookup("gpus", SUGGESTED) or {})
@@ -136,11 +153,13 @@ def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precisio
     return "No single card holds it; name several: --gpu 16xh200 --tp 8 --pp 2."
 
 
-def _native_bits(inventory: Inventory, scenario: Scenario, book: Catalog) -> dict[str, Any] | None:
+def _native_bits(
+    inventory: Inventory, scenario: Scenario, book: Catalog, tags: tuple[str, ...] = folds.LOADED
+) -> dict[str, Any] | None:
     """Bits of the dtypes that single tensors have for themselves, unless the user prices all alike."""
     if scenario.stated & {"bits", "dtype"}:
         return None
-    own = {t.dtype for g in inventory for t in g.tensors if t.dtype is not None and t.tag in folds.LOADED}
+    own = {t.dtype for g in inventory for t in g.tensors if t.dtype is not None and t.tag in tags}
     return {dtype: find_format(dtype, book, "stored", "--dtype").bits for dtype in own}
 
 
@@ -158,7 +177,7 @@ def _remembered(scenario: Scenario, placement: Placement) -> Workload:
     """What one replica remembers, as the engine lays it out."""
     streams = {**scenario.streams, "decoder": scenario.context}
     held = ceil_div(scenario.sequences, placement.dp)
-    return Workload(streams, held, engines.load(scenario.engine).layout)
+    return Workload(streams, held, engines.load(scenario.engine).layout, scenario.encoder_assumed)
 
 
 def _model_dtype(scenario: Scenario, book: Catalog) -> Format:
@@ -196,6 +215,7 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
+    _check_formats(scenario)
     placement = _placement(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
     number = inventory.params
@@ -359,20 +379,20 @@ def _origins(inventory: Inventory, scenario: Scenario) -> dict[str, str]:
     return origins
 
 
-def params_report(inventory: Inventory, scenario: Scenario, by: str = "role") -> Report:
+def params_report(inventory: Inventory, scenario: Scenario, book: Catalog, by: str = "role") -> Report:
     """Parameters by role, layer or tag, with their bytes."""
     width = scenario.bits if scenario.bits is not None else scenario.dtype.bits
-    counts = {"role": inventory.by_role, "layer": inventory.by_layer, "tag": inventory.by_tag}[by]()
+    native = _native_bits(inventory, scenario, book, TAGS if by == "tag" else ("main",)) or {}
     items = [
         Item(
             name,
-            [inference.weight_bytes(number, width)],
+            [sum(inference.weight_bytes(n, native.get(dtype, width)) for dtype, n in own.items())],
             grade="assumed" if scenario.dtype_assumed or scenario.bits is not None else inventory.grade,
             formula="sum of tensors",
-            inputs={"parameters": number, "bits": width},
-            note=f"{number:,}",
+            inputs={"parameters": sum(own.values()), "bits": width if not native else "of each tensor"},
+            note=f"{sum(own.values()):,}",
         )
-        for name, number in counts.items()
+        for name, own in inventory.breakdown(by).items()
     ]
     report = _report("params", inventory, scenario, Placement(1, 1, 1, inventory.layers), items, None)
     report.scenario = {key: report.scenario[key] for key in ("dtype", "bits")}

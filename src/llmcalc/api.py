@@ -232,7 +232,7 @@ def params(
     if by not in (None, "role", "layer", "tag"):
         raise InputError(f"--by {str(by)[:40]!r} is not known.", "Use role, layer or tag.")
     inventory, scenario = _understand(model, params, config, assume, book, given)
-    report = answer.params_report(inventory, scenario, by or "role")
+    report = answer.params_report(inventory, scenario, book, by or "role")
     _sign(report, Call("params", asked), book)
     return report
 

@@ -65,8 +65,9 @@ class Scenario:
     """
 
     __slots__ = (
-        "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "engine", "key",
-        "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "streams", "tp", "value",
+        "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "encoder_assumed",
+        "engine", "key", "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "streams",
+        "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -85,6 +86,7 @@ class Scenario:
         self.streams: dict[str, int] = {}
         self.allow_overlong = False
         self.dtype_assumed = False
+        self.encoder_assumed = False
         self.overhead: tuple[int, int] = DEFAULT_OVERHEAD
         self.dtype: Format
         self.key: Format
@@ -179,21 +181,36 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
     with problems:
         scenario.streams = _streams(inventory, given)
     problems.check()
+    _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
 
 
 def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
-    """Tokens of the encoder and of images: given, else what the model fixes."""
+    """Tokens of the encoder and of images: given, else what the model fixes; 0 is text alone."""
     streams = dict(inventory.streams)
-    images = 1 if given["images"] is None else parse_integer(given["images"], "--images", 10**6)
+    images = 1 if given["images"] is None else _count(given["images"], "--images")
     for stream in ("encoder", "image"):
         value = given[f"{stream}_tokens"]
         if value is not None:
-            streams[stream] = parse_length(value, f"--{stream}-tokens")
+            streams[stream] = _count(value, f"--{stream}-tokens")
     if "image" in streams:
         streams["image"] *= images
     return streams
+
+
+def _count(value: Any, what: str) -> int:
+    if str(value).strip() == "0":
+        return 0
+    return parse_integer(value, what, 10**6) if what == "--images" else parse_length(value, what)
+
+
+def _encoder(inventory: Inventory, scenario: Scenario) -> None:
+    """An encoder that fixes no length is assumed to read as much as the decoder may."""
+    if "encoder" in scenario.streams or is_array(scenario.context):
+        return
+    if any(cache.stream == "encoder" for group in inventory.groups for cache in group.caches):
+        scenario.streams["encoder"], scenario.encoder_assumed = int(scenario.context), True
 
 
 def _check_together(scenario: Scenario) -> None:

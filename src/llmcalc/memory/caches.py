@@ -31,7 +31,7 @@ def kv_item(inventory: Inventory, placement: Placement, precision: Precision, wo
     for kind, members in _by_kind(inventory, workload, state=False).items():
         parts.append(_cache_part(kind, members, placement, precision, workload))
     shared = {"tokens": workload.streams["decoder"], "sequences": workload.sequences}
-    grade = _grade(inventory)
+    grade = "assumed" if parts and workload.assumed else _grade(inventory)
     note = parts[0].note if len(parts) == 1 else ", ".join(part.name for part in parts)
     if not parts:
         return Item("kv_cache", [0] * placement.pp, note="no attention to remember", formula="sum of caches")

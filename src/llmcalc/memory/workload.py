@@ -23,16 +23,20 @@ class Workload:
         Sequences held at once. [-]
     layout : callable
         The engine's cache for a cache of the architecture.
+    assumed : bool
+        Whether a length is assumed that the user might have given.
     """
 
-    __slots__ = ("layout", "sequences", "streams")
+    __slots__ = ("assumed", "layout", "sequences", "streams")
 
     def __init__(
         self,
         streams: Mapping[str, Quantity],
         sequences: Quantity = 1,
         layout: Callable[[Cache], Cache] = minimum.layout,
+        assumed: bool = False,
     ) -> None:
+        self.assumed = assumed
         self.streams, self.sequences, self.layout = dict(streams), sequences, layout
 
     def tokens(self, cache: Cache) -> Quantity:

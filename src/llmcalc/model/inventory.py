@@ -350,35 +350,23 @@ class Inventory:
                     total += group.count * tensor.numel * op.active // op.stored
         return total
 
-    def by_role(self, tag: str = "main") -> dict[str, int]:
-        """Elements by role, in the order in which the roles appear. [-]"""
-        roles: dict[str, int] = {}
-        for group in self.groups:
-            for tensor in group.tensors:
-                if tensor.tag == tag:
-                    role = tensor.role if group.component == "text" else group.component
-                    roles[role] = roles.get(role, 0) + group.count * tensor.numel
-        return roles
+    def breakdown(self, by: str = "role") -> dict[str, dict[str, int]]:
+        """Elements by role, layer or tag, and in each by the tensors' own dtype. [-]"""
+        from llmcalc.model.breakdown import breakdown
+
+        return breakdown(self, by)
+
+    def by_role(self) -> dict[str, int]:
+        """Elements of the main model by role, in the order in which the roles appear. [-]"""
+        return {row: sum(own.values()) for row, own in self.breakdown("role").items()}
 
     def by_layer(self) -> dict[str, int]:
         """Elements of the main model by layer, and by component outside the text layers. [-]"""
-        layers: dict[int, int] = {}
-        rest: dict[str, int] = {}
-        for group in self.groups:
-            numel = sum(tensor.numel for tensor in group.tensors if tensor.tag == "main")
-            if group.component == "text" and group.place == "layer":
-                shared = group.stored is not None
-                for number, layer in enumerate(group.layers):
-                    layers[layer] = layers.get(layer, 0) + (0 if shared and number else numel)
-            elif numel:
-                name = group.place if group.component == "text" else group.component
-                rest[name] = rest.get(name, 0) + group.count * numel
-        head = {"head": rest.pop("head")} if "head" in rest else {}
-        return {**rest, **{f"layer {layer}": layers[layer] for layer in sorted(layers)}, **head}
+        return {row: sum(own.values()) for row, own in self.breakdown("layer").items()}
 
     def by_tag(self) -> dict[str, int]:
         """Elements by tag: of the model, and of what is stored beside it. [-]"""
-        return {tag: self.count(tag) for tag in TAGS if self.count(tag) or tag == "main"}
+        return {row: sum(own.values()) for row, own in self.breakdown("tag").items()}
 
     @property
     def is_opaque(self) -> bool:

@@ -1,7 +1,8 @@
 """Engines: one file each, stating what that engine really keeps.
 
-An engine module offers ``layout(cache)``: the cache that the engine holds for what the architecture
-needs. A layer says what must be remembered; how it is laid out is the engine's business.
+An engine module offers ``layout(cache)``, the cache that the engine holds for what the architecture
+needs, and may name ``KV_FORMATS``, the formats that it keeps keys and values in. A layer says what must
+be remembered; how it is laid out is the engine's business.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ from llmcalc.model.inventory import Cache
 
 VERSIONS = "5.23.0"
 
+KV_FORMATS = ("bf16", "fp16", "fp32")
+"""A DynamicCache holds what the model computes; its quantized caches are not modelled."""
+
 
 def layout(cache: Cache) -> Cache:
     """What a DynamicCache holds for one layer."""
