@@ -135,3 +135,22 @@ def test_errors_name_file_entry_and_field(tmp_path, text, parts):
         Catalog([str(file)])
     for part in ("own.yaml", *parts):
         assert part in str(caught.value)
+
+
+def test_a_cut_name_is_told_what_it_begins():
+    with pytest.raises(UnknownNameError) as caught:
+        llmcalc.model("flan-t5")
+    assert "flan-t5-base" in caught.value.remedy
+    with pytest.raises(UnknownNameError, match="gemma-4-31b"):
+        llmcalc.model("gemma-4")
+
+
+def test_ollamas_spelling_without_its_store(monkeypatch, tmp_path):
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path))
+    found = llmcalc.model("llama3.1:8b")
+    assert found.params == 8_030_261_248
+    assert any("Ollama" in warning for warning in found.warnings)
+
+
+def test_llama_4_scout_has_its_whole_tower():
+    assert llmcalc.model("llama-4-scout").params == 108_641_793_536  # as published

@@ -202,10 +202,12 @@ class Catalog:
         raise UnknownNameError(f"There is no {what} {name[:80]!r} in the catalog.", f"{hint}{command}")
 
     def nearest(self, kind: str, name: str) -> list[str]:
-        """Canonical names nearest to a misspelt one."""
+        """Canonical names that begin as a cut one does, else those nearest to a misspelt one."""
         keys = [*self._own.get(kind, {}), *self._file(kind).keys()]
+        start = fold(name)[:80]
+        longer = sorted((key for key in keys if start and key.startswith(start)), key=len)
         found: dict[str, None] = {}
-        for key in did_you_mean(name.strip()[:80], keys, 6):
+        for key in longer[:6] or did_you_mean(name.strip()[:80], keys, 6):
             own = self._own.get(kind, {}).get(key)
             place = self._file(kind).find(key)
             if own is None and place is not None and place.startswith("?"):

@@ -71,6 +71,15 @@ def _named(source: str, catalog: Catalog, assume: str | None) -> Inventory:
     kept = stores.find(text)
     if kept is not None:
         return _existing(kept, catalog, assume)
+    entry = catalog.lookup("models", text.replace(":", "-")) if ":" in text else None
+    if entry is not None:
+        from llmcalc.model.readers.catalog import read_entry
+
+        inventory = read_entry(entry, catalog, assume=assume)
+        inventory.warnings.append(
+            f"{text} is not in Ollama's store; the catalog's {entry['name']} is taken, at its own dtype."
+        )
+        return inventory
     looks_like_path = text.endswith(".json") or text.startswith((".", "/", "~", "\\")) or text.count("/") > 1
     if looks_like_path:
         raise ConfigError(f"{text[:200]} does not exist.", "Check the path of the config.json.")
