@@ -45,6 +45,29 @@ def test_names_and_shapes(row):
     assert hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest() == row["names_sha256"]
 
 
+@pytest.mark.parametrize(
+    "name, total, tensors",
+    [
+        # Published as 2.09B; names and shapes of the classes in the model's own repository.
+        ("janus-1.3b", 2_089_232_011, {
+            "vision_model.vision_tower.blocks.23.attn.qkv.weight": (3072, 1024),
+            "gen_vision_model.quantize.embedding.weight": (16384, 8),
+            "gen_vision_model.decoder.conv_blocks.0.res.2.conv1.weight": (512, 512, 3, 3),
+        }),
+        ("deepseek-vl2-tiny", 3_370_501_440, {"vision.blocks.0.attn.qkv.weight": (3456, 1152)}),
+        # Mistral4ForCausalLM built on the meta device, its Pixtral tower and its patch merger beside.
+        ("mistral-small-4-119b-2603", 118_972_826_624 + 403_305_472 + 25_166_848, {
+            "vision_tower.patch_conv.weight": (1024, 3, 14, 14),
+        }),
+    ],
+)  # fmt: skip
+def test_multimodal_names(name, total, tensors):
+    model = llmcalc.model(name)
+    assert model.params == total
+    shapes = {tensor.name: tensor.shape for tensor in model.tensors}
+    assert {tensor: tuple(shapes[tensor]) for tensor in tensors} == tensors
+
+
 KINDS = [row for row in ORACLE if "layers" in row]
 
 

@@ -8,7 +8,7 @@ from llmcalc.model.configuration import Config
 from llmcalc.model.families.gemma3 import TOWER_NAMES, tower_block
 from llmcalc.model.inventory import Group
 from llmcalc.model.layers import Block, norm, patches
-from llmcalc.model.layers.encoders import convolution, table, tower_attention, tower_mlp
+from llmcalc.model.layers.encoders import convolution, linear, table, tower_attention, tower_mlp
 from llmcalc.model.layers.hybrid import pooling_head
 
 CLIP_NAMES = {
@@ -25,6 +25,26 @@ SIGLIP_NAMES = {
     "pool_up": "head.mlp.fc1",
     "pool_down": "head.mlp.fc2",
 }
+TIMM_NAMES = {
+    "patch": "patch_embed.proj",
+    "position": "pos_embed",
+    "attn_norm": "norm1",
+    "qkv": "attn.qkv",
+    "output": "attn.proj",
+    "ffn_norm": "norm2",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+    "final_norm": "norm",
+    "probe": "attn_pool.latent",
+    "pool_query": "attn_pool.q",
+    "pool_kv": "attn_pool.kv",
+    "pool_output": "attn_pool.proj",
+    "pool_norm": "attn_pool.norm",
+    "pool_up": "attn_pool.mlp.fc1",
+    "pool_down": "attn_pool.mlp.fc2",
+}
+"""Names of a vision transformer of the timm library."""
+
 PIXTRAL_NAMES = {
     "patch": "patch_conv",
     "first_norm": "ln_pre",
@@ -57,6 +77,7 @@ SIGLIP_SO400M = {
 NAMED = {
     "clip-vit-large-patch14-336": {**CLIP_LARGE, "image_size": 336},
     "clip-vit-large-patch14": {**CLIP_LARGE, "image_size": 224},
+    "siglip-large-patch16-384": {**CLIP_LARGE, "patch_size": 16, "image_size": 384},
     "siglip-so400m-patch14-384": {**SIGLIP_SO400M, "image_size": 384},
     "siglip-so400m-patch14-224": {**SIGLIP_SO400M, "image_size": 224},
 }
@@ -93,6 +114,30 @@ def siglip_tower(v: Config, root: str, *, pooled: bool) -> list[Group]:
     if pooled:
         after += pooling_head(width, v.num_attention_heads, v.intermediate_size)
     return _tower(v, before, after, root, SIGLIP_NAMES)
+
+
+def timm_block(v: Config, layer: int) -> Block:
+    width = v.hidden_size
+    attention = tower_attention(width, v.num_attention_heads, fused=True)
+    mlp = tower_mlp(width, v.intermediate_size)
+    return norm("attn_norm", width, True) + attention + norm("ffn_norm", width, True) + mlp
+
+
+def timm_siglip_tower(v: Config, root: str) -> list[Group]:
+    """SigLIP as the timm library stores it: one matrix for queries, keys and values."""
+    width, side = v.hidden_size, v.image_size // v.patch_size
+    before = convolution("patch", width, v.num_channels, v.patch_size, v.patch_size)
+    before += table("position", 1, side * side, width, part="")
+    after = norm("final_norm", width, True) + table("probe", 1, 1, width, part="")
+    after += linear("pool_query", width, width, bias=True) + linear("pool_kv", 2 * width, width, bias=True)
+    after += linear("pool_output", width, width, bias=True) + norm("pool_norm", width, True)
+    after += tower_mlp(width, v.intermediate_size, prefix="pool_")
+    place = root + "blocks.{layer}."
+    return [
+        families.outside("vision", "embedding", before, root, TIMM_NAMES),
+        *families.layers(timm_block, v, v.num_hidden_layers, "vision", place, TIMM_NAMES),
+        families.outside("vision", "embedding", after, root, TIMM_NAMES),
+    ]
 
 
 def _tower(v: Config, before: Block, after: Block, root: str, names: dict[str, str]) -> list[Group]:

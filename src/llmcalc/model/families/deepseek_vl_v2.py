@@ -8,7 +8,7 @@ from llmcalc.model import families
 from llmcalc.model.configuration import MISSING, Config
 from llmcalc.model.families import deepseek_v2
 from llmcalc.model.families._blocks import grouped, pre_norm
-from llmcalc.model.families._towers import named, siglip_tower
+from llmcalc.model.families._towers import named, timm_siglip_tower
 from llmcalc.model.inventory import Group
 from llmcalc.model.layers import Block
 from llmcalc.model.layers.encoders import linear, table
@@ -43,7 +43,7 @@ def describe(c: Config, catalog: Catalog) -> list[Group]:
     c.read |= {"candidate_resolutions"}
     return [
         *families.decoder(sys.modules[__name__], text, c, "language."),
-        *siglip_tower(vision, "vision.", pooled=True),
+        *timm_siglip_tower(vision, "vision."),
         families.outside("projector", "embedding", projector, "projector.", NAMES),
         families.outside("projector", "embedding", marks),
     ]

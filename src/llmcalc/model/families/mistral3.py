@@ -1,4 +1,4 @@
-"""Mistral Small 3.1 and later, Ministral 3: Mistral's text model, a Pixtral tower and a patch merger."""
+"""Mistral Small 3.1 and later, Ministral 3: a Mistral text model, a Pixtral tower and a patch merger."""
 
 from llmcalc.catalog import Catalog
 from llmcalc.model import families
@@ -34,14 +34,18 @@ def describe(c: Config, catalog: Catalog) -> list[Group]:
     # Also reached from Ministral 3's files, whose model_type is that of the text model.
     defaults = (catalog.lookup("class_defaults", "mistral3") or {}).get("defaults") or {}
     c.defaults = dict(defaults)
-    text = families.part(c, "text_config", "mistral", catalog, main=True)
+    nested = c.raw.get("text_config")
+    latent = isinstance(nested, dict) and nested.get("model_type") == "mistral4"
+    text = families.part(c, "text_config", "mistral4" if latent else "mistral", catalog, main=True)
     vision = families.part(c, "vision_config", "pixtral", catalog)
     if c.lookup("tie_word_embeddings") in (MISSING, None):
         # Files older than the key left it to the text model's class.
         c.defaults["tie_word_embeddings"] = text.flag("tie_word_embeddings")
     ending = projector(c, vision.hidden_size, text.hidden_size)
     return [
-        *families.decoder(mistral, text, c, "language_model."),
+        *families.decoder(
+            families.load("mistral4", c.label) if latent else mistral, text, c, "language_model."
+        ),
         *pixtral_tower(vision, "vision_tower."),
         families.outside("projector", "embedding", ending, "multi_modal_projector.", PROJECTOR_NAMES),
     ]
