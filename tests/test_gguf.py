@@ -1,5 +1,6 @@
 """GGUF headers: against the configuration, from the gguf package, split, and broken in every way."""
 
+import json
 import struct
 import time
 
@@ -119,6 +120,33 @@ def test_header_and_configuration_agree(tmp_path, name, architecture):
     assert found["weights"].bytes == wanted["weights"].bytes
     if name != "mamba2-1.3b":  # llama.cpp keeps convolution columns in fp32
         assert found["state"].bytes == wanted["state"].bytes
+
+
+def test_a_configuration_beside_it_is_compared(tmp_path):
+    model = llmcalc.model("smollm2-135m")
+    config = llmcalc.catalog.Catalog.shipped().lookup("models", "smollm2-135m")["config"]
+    path, beside = tmp_path / "model.gguf", tmp_path / "config.json"
+    write(path, metadata(model, "llama", config), converted(model))
+    beside.write_text(json.dumps(config))
+    read = llmcalc.model(str(path))
+    assert read.params == model.params
+    assert not read.warnings
+    assert "promises" in read.origin
+    assert llmcalc.model(str(tmp_path)).params == model.params  # the folder's only model
+    beside.write_text(json.dumps(config | {"num_hidden_layers": 29}))
+    (warning,) = llmcalc.model(str(path)).warnings
+    assert f"holds {model.params:,} elements" in warning
+    assert "gate 26,542,080 against 25,657,344" in warning
+    beside.write_text(json.dumps({"model_type": "llama"}))  # as some conversions carry
+    assert not llmcalc.model(str(path)).warnings
+    beside.write_text("{")
+    (warning,) = llmcalc.model(str(path)).warnings
+    assert "not compared" in warning
+    beside.unlink()
+    write(tmp_path / "other.gguf", metadata(model, "llama", config), converted(model))
+    with pytest.raises(ConfigError, match="holds 2 GGUF models") as caught:
+        llmcalc.model(str(tmp_path))
+    assert "model.gguf, other.gguf" in caught.value.remedy
 
 
 def test_written_by_the_package(tmp_path):

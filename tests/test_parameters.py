@@ -46,7 +46,7 @@ def test_names_and_shapes(row):
 
 
 @pytest.mark.parametrize(
-    "name, total, tensors",
+    ("name", "total", "tensors"),
     [
         # Published as 2.09B; names and shapes of the classes in the model's own repository.
         ("janus-1.3b", 2_089_232_011, {

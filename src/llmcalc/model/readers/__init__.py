@@ -100,9 +100,9 @@ def _existing(path: str, catalog: Catalog, assume: str | None) -> Inventory:
             "Give the config.json beside it, or convert it to safetensors.",
         )
     if folded.endswith(".gguf") or (not folded.endswith(".json") and _starts_with(path, b"GGUF")):
-        from llmcalc.model.readers.gguf_model import read_gguf
+        from llmcalc.model.readers.weights import read_gguf_beside
 
-        return read_gguf(path, catalog)
+        return read_gguf_beside(path, catalog)
     if folded.endswith((".safetensors", ".safetensors.index.json")) or os.path.isdir(path):
         from llmcalc.model.readers.weights import read_weights
 
