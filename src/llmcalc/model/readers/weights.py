@@ -6,7 +6,7 @@ import os
 import re
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError
+from llmcalc.errors import ConfigError, LlmcalcError
 from llmcalc.model.inventory import Inventory
 from llmcalc.model.readers import safetensors
 from llmcalc.model.readers.config import read_path
@@ -81,8 +81,9 @@ def read_gguf_beside(path: str, catalog: Catalog) -> Inventory:
         return inventory
     try:
         promised = read_path(config, catalog)
-    except ConfigError as error:
-        inventory.warnings.append(f"The config.json beside it is not compared: {error.problem}")
+    except LlmcalcError as error:
+        first = (error.parts or (error,))[0]
+        inventory.warnings.append(f"The config.json beside it is not compared: {first.problem}")
         return inventory
     if promised.grade != "exact":
         return inventory  # a file of a few keys, as some conversions carry, promises nothing
