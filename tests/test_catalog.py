@@ -31,11 +31,11 @@ def test_class_defaults_compiled():
 
 def test_sources_resolve():
     known = [entry["name"] for entry in CATALOG.entries("sources")]
-    for kind in ("gpus", "models", "formats"):
+    for kind in ("gpus", "models", "formats", "schemes"):
         entries = CATALOG.entries(kind)
         assert catalog_build.unresolved_sources(entries, known) == []
         assert all(entry.get("sources") for entry in entries), kind
-    cited = json.dumps([CATALOG.entries(kind) for kind in ("gpus", "models", "formats")])
+    cited = json.dumps([CATALOG.entries(kind) for kind in ("gpus", "models", "formats", "schemes")])
     assert [name for name in known if name not in cited] == []
 
 

@@ -869,31 +869,32 @@ def test_an_interrupt_gives_130():
         assert b"Traceback" not in err
 
 
+UNMATCHED = {"quant_method": "awq", "modules_to_not_convert": ["nowhere"]}
+
+
 def test_notes_go_to_stderr(answered, config):
-    path = config({"quantization_config": {"quant_method": "awq"}})
+    path = config({"quantization_config": UNMATCHED})
     out, err = answered("vram", path)
-    assert "awq" in err
+    assert "nowhere" in err
     assert err.startswith("Note: ")
-    assert "awq" not in out
+    assert "nowhere" not in out
     assert "Note" not in out
 
 
 @pytest.mark.parametrize("kind", ["markdown", "csv", "latex", "html"])
 def test_notes_stay_out_of_tables(answered, config, kind):
-    path = config({"quantization_config": {"quant_method": "awq"}})
+    path = config({"quantization_config": UNMATCHED})
     out, err = answered("vram", path, "--format", kind)
-    assert "Note: The checkpoint is quantized (awq)" in err
+    assert "Note: Patterns of the quantization's lists match no tensor: nowhere." in err
     assert "Note: " not in out
 
 
 def test_json_is_pure_json_even_with_warnings(config):
-    path = config(
-        {"model_type": "mistral", "quantization_config": {"quant_method": "awq"}, "num_key_value_heads": ...}
-    )
+    path = config({"model_type": "mistral", "quantization_config": UNMATCHED, "num_key_value_heads": ...})
     done = spawn("vram", path, "--json")
     answer = json.loads(done.stdout)
     assert done.returncode == 0
-    assert any("awq" in warning for warning in answer["warnings"])
+    assert any("nowhere" in warning for warning in answer["warnings"])
     assert any("num_key_value_heads" in warning for warning in answer["warnings"])
     assert b"{" not in done.stderr
 

@@ -94,6 +94,7 @@ ARGUMENTS = {
         "bytes_per_element": 2,
     },
     "cache_rows_bytes": {**COMMON, "row_bytes": 34, "positions": 11},
+    "residual_cache_bytes": {**COMMON, "row_bytes": 34, "recent_bytes": 128, "tokens": 11, "recent": 4},
     "recurrent_state_bytes": {**COMMON, "state_elements": 77, "bytes_per_element": 4},
     "conv_state_bytes": {**COMMON, "channels": 77, "kernel": 4, "bytes_per_element": 2},
 }

@@ -289,11 +289,14 @@ def test_an_unknown_window_is_assumed_full_and_said():
     assert full["kv_cache"].grade == "exact"
 
 
-def test_a_quantized_checkpoint_is_named_and_priced_at_16_bit():
+def test_a_quantized_checkpoint_is_priced_as_it_is():
     entry = llmcalc.catalog.Catalog().lookup("models", "llama-3.1-8b")["config"]
-    report = llmcalc.vram({**entry, "quantization_config": {"quant_method": "awq", "bits": 4}})
-    assert report["weights"].bytes == 2 * 8_030_261_248
-    assert any("awq" in warning for warning in report.warnings)
+    config = {**entry, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
+    report = llmcalc.vram(config)
+    assert report["weights"].bytes == llmcalc.vram(entry, quant="awq")["weights"].bytes == 5_727_854_592
+    assert report.scenario["quant"] == "awq-4bit-g128"
+    assert llmcalc.vram(config, quant="none")["weights"].bytes == 2 * 8_030_261_248
+    assert llmcalc.vram(config, bits=4)["weights"].bytes == 8_030_261_248 // 2
 
 
 def test_a_sum_beyond_64_bits_is_an_error_too():

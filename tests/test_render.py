@@ -195,7 +195,9 @@ def test_params_by_layer_and_tag(capsys):
     assert counts["layer 0"] == counts["layer 11"] == 7_087_872
     assert sum(counts.values()) == 124_439_808
     tags = json.loads(output(capsys, ["params", "deepseek-r1", "--by", "tag", "--json"]))
-    assert sum(item["inputs"]["parameters"] for item in tags["items"]) == 684_489_845_504
+    counts = {item["name"]: item["inputs"]["parameters"] for item in tags["items"]}
+    assert sum(counts.values()) == 684_489_845_504 + 41_540_496
+    assert counts["scale"] == 41_540_496  # fp32, for blocks of 128 x 128
 
 
 def test_the_list_of_tensors(capsys):

@@ -93,7 +93,11 @@ def test_mixed_dtypes_scales_and_what_is_stored_besides(tmp_path):
     weights = llmcalc.vram(str(tmp_path))["weights"]
     assert weights.bytes == linear + 2 * (model.params - linear) + 4 * scales
     assert sum(part.bytes for part in weights.items) == weights.bytes
-    assert llmcalc.vram(str(tmp_path), dtype="fp32")["weights"].bytes == 4 * (model.params + scales)
+    # --dtype is that of unquantized weights; --quant none prices all alike.
+    floats = llmcalc.vram(str(tmp_path), dtype="fp32")["weights"].bytes
+    assert floats == linear + 4 * (model.params - linear + scales)
+    plain = llmcalc.vram(str(tmp_path), dtype="fp32", quant="none")["weights"].bytes
+    assert plain == 4 * model.params
 
 
 def mxfp4(tensor):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmcalc import answer
+from llmcalc.answer.params import params_report
+from llmcalc.answer.vram import count_report, model_report
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
 from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
 from llmcalc.model.readers.count import read_count
+from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 from llmcalc.scenario import Scenario, resolve
 
@@ -56,7 +58,8 @@ def model(source: ModelLike, *, assume: str | None = None, catalog: Any = None) 
     >>> model("llama-3.1-8b").params
     8030261248
     """
-    return readers.read(source, _catalog(catalog), assume)
+    book = _catalog(catalog)
+    return stored_as_declared(readers.read(source, book, assume), book)
 
 
 def vram(
@@ -98,7 +101,8 @@ def vram(
     dtype : str, optional
         Dtype of unquantized weights; the checkpoint's own, else bf16 (assumed).
     quant : str, optional
-        A scheme by name; none is known yet, so any is refused.
+        A scheme by name: ``q4_k_m``, ``awq``, ``nf4`` ...; `llmcalc formats` lists them. The checkpoint's
+        own where its configuration states one; ``none`` prices it unquantized.
     bits : number, optional
         Bits of every parameter, graded assumed. [bit]
     overhead : number, optional
@@ -157,7 +161,7 @@ def vram(
     }
     book = _catalog(catalog)
     inventory, scenario = _understand(model, params, config, assume, book, given)
-    make = answer.count_report if inventory.is_opaque else answer.model_report
+    make = count_report if inventory.is_opaque else model_report
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
     for report in reports:
@@ -166,16 +170,22 @@ def vram(
 
 
 def _understand(
-    model: ModelLike, params: Any, config: Any, assume: str | None, book: Catalog, given: dict[str, Any]
+    model: ModelLike,
+    params: Any,
+    config: Any,
+    assume: str | None,
+    book: Catalog,
+    given: dict[str, Any],
+    strict: bool = True,
 ) -> tuple[Inventory, Scenario]:
     """Read the model and resolve the rest, telling the mistakes of both together."""
     problems = Problems()
     inventory = None
     with problems:
-        inventory = readers.read_only(model, params, config, assume, book)
+        inventory = stored_as_declared(readers.read_only(model, params, config, assume, book), book)
     with problems:
         # Without a model, whatever does not depend on it is still checked.
-        scenario = resolve(inventory or read_count(1), book, given)
+        scenario = resolve(inventory or read_count(1), book, given, strict)
     problems.check()
     assert inventory is not None
     return inventory, scenario
@@ -231,8 +241,8 @@ def params(
     given = {"dtype": dtype, "quant": quant, "bits": bits}
     if by not in (None, "role", "layer", "tag"):
         raise InputError(f"--by {str(by)[:40]!r} is not known.", "Use role, layer or tag.")
-    inventory, scenario = _understand(model, params, config, assume, book, given)
-    report = answer.params_report(inventory, scenario, book, by or "role")
+    inventory, scenario = _understand(model, params, config, assume, book, given, strict=False)
+    report = params_report(inventory, scenario, book, by or "role")
     _sign(report, Call("params", asked), book)
     return report
 

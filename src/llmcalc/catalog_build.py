@@ -19,7 +19,7 @@ from llmcalc.catalog import COMPILED, DATA, MAGIC, fold
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
-USER_KINDS = ("gpus", "models", "formats", "sources")
+USER_KINDS = ("gpus", "models", "formats", "schemes", "sources")
 
 
 class Entry(pydantic.BaseModel):
@@ -91,6 +91,24 @@ class Format(Entry):
     bytes: int = pydantic.Field(gt=0)
     weights: bool = False
     kv: bool = False
+    head_bytes: int = pydantic.Field(0, ge=0, le=1024)
+    residual: int = pydantic.Field(0, ge=0, le=1 << 20)
+    sources: list[str] = []
+
+
+class Scheme(Entry):
+    """One quantization scheme: how it stores a matrix, and which matrices it touches."""
+
+    method: str
+    options: dict[str, Any] = {}
+    bits: list[float] = []
+    group: list[int] = []
+    touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
+    towers: bool = False
+    nominal: float | None = pydantic.Field(None, gt=0, le=64)
+    hardware: str | None = None
+    runtime: str | None = None
+    grade: Literal["exact", "derived", "assumed"] = "exact"
     sources: list[str] = []
 
 
@@ -103,7 +121,9 @@ class Source(Entry):
     read: str | None = None
 
 
-SCHEMAS: dict[str, type[Entry]] = {"gpus": Gpu, "models": Model, "formats": Format, "sources": Source}
+SCHEMAS: dict[str, type[Entry]] = {
+    "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
+}  # fmt: skip
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -201,7 +221,7 @@ def _reason(problem: Any, schema: type[Entry]) -> str:
 
 
 def read_user_file(path: str) -> dict[str, list[dict[str, Any]]]:
-    """Read a user's own catalog: any of ``gpus``, ``models``, ``formats``, ``sources``."""
+    """Read a user's own catalog: any of ``gpus``, ``models``, ``formats``, ``schemes``, ``sources``."""
     document = load_yaml(path)
     if document is None:
         return {}
@@ -261,7 +281,7 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
 
 def compile_all() -> None:
     """Compile every catalog, the ones that others need first."""
-    for kind in ("config_keys", "class_defaults", "formats", "sources", "gpus", "models"):
+    for kind in ("config_keys", "class_defaults", "formats", "schemes", "sources", "gpus", "models"):
         compile_file(kind)
 
 

@@ -50,6 +50,10 @@ class Scenario:
         Bits of every parameter, where the user set them. [bit]
     key, value : Format
         Of the KV cache.
+    scheme : Scheme, File or None
+        How weights are quantized: as asked, else as the checkpoint says of itself.
+    notes : list of str
+        What the reader should know of it.
     overhead : tuple of int
         Factor of the rule of thumb, as numerator and denominator. [-]
     devices : list of Device
@@ -66,8 +70,8 @@ class Scenario:
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "encoder_assumed",
-        "engine", "key", "output", "overhead", "pp", "prompt", "reserve", "sequences", "stated", "streams",
-        "tp", "value",
+        "engine", "key", "output", "overhead", "pp", "prompt", "reserve", "scheme", "sequences", "stated",
+        "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -76,6 +80,7 @@ class Scenario:
         self.prompt: int | None = None
         self.output: int | None = None
         self.bits: Any = None
+        self.scheme: Any = None
         self.devices: list[Device] = []
         self.tp: int | None = None
         self.pp: int | None = None
@@ -91,6 +96,22 @@ class Scenario:
         self.dtype: Format
         self.key: Format
         self.value: Format
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know of the scheme."""
+        return list(self.scheme.notes) if self.scheme is not None else []
+
+    def stored(self, inventory: Inventory) -> Inventory:
+        """The model as its weights are priced: stored as `--quant` says, else as the checkpoint is."""
+        if "quant" in self.stated and self.scheme is not None:
+            made: Inventory = self.scheme.apply(inventory, self.dtype.name)
+            return made
+        if self.bits is not None and any(t.stored or t.dtype for g in inventory for t in g.tensors):
+            from llmcalc.precision.scheme import PLAIN
+
+            return PLAIN.apply(inventory, self.dtype.name)
+        return inventory
 
 
 def array_of(value: Any, what: str, most: int) -> Any:
@@ -127,7 +148,7 @@ def _length(value: Any, what: str) -> Quantity:
     return array_of(value, what, MAX_TOKENS) if is_array(value) else parse_length(value, what)
 
 
-def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Scenario:
+def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], strict: bool = True) -> Scenario:
     """Turn keywords into a scenario, telling all mistakes together.
 
     Parameters
@@ -138,6 +159,8 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
         For formats and GPUs.
     given : dict
         Keywords of `llmcalc.vram`; absent or None means not given.
+    strict : bool
+        Whether a checkpoint's unknown quantization is an error: what is counted in bytes must know it.
     """
     given = {**dict.fromkeys(KEYWORDS), **given}
     scenario, problems = Scenario(), Problems()
@@ -153,7 +176,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any]) -> Sc
             else parse_integer(1 if many is None else many, "--sequences", MAX_SEQUENCES)
         )
     with problems:
-        _precision(inventory, catalog, scenario, given)
+        _precision(inventory, catalog, scenario, given, strict)
     for keyword in ("tp", "pp", "dp"):
         with problems:
             if given[keyword] is not None:
@@ -260,14 +283,28 @@ def _holds_16_bit(entry: dict[str, Any] | None) -> bool:
     return bool(entry and entry.get("weights") and entry["bytes"] >= 2 * entry["elements"])
 
 
-def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: dict[str, Any]) -> None:
+def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], strict: bool) -> Any:
+    """The scheme asked for, else the checkpoint's own; None where weights are not quantized."""
+    if given["quant"] is not None:
+        if given["bits"] is not None:
+            raise InputError("--quant and --bits are given together.", "Keep one of them.")
+        from llmcalc.precision.named import find_scheme
+
+        return find_scheme(given["quant"], catalog)
+    stated = inventory.quantization
+    if stated is None or given["bits"] is not None:
+        return None
+    if "refused" in stated and strict:
+        raise stated["refused"]
+    return stated.get("applied")
+
+
+def _precision(
+    inventory: Inventory, catalog: Catalog, scenario: Scenario, given: dict[str, Any], strict: bool
+) -> None:
     problems = Problems()
     with problems:
-        if given["quant"] is not None:
-            raise InputError(
-                f"--quant {str(given['quant'])[:40]!r}: this version knows no quantization schemes.",
-                "Use --bits N for a planning figure, such as --bits 4.5, or --dtype.",
-            )
+        scenario.scheme = _scheme(inventory, catalog, given, strict)
     with problems:
         if given["bits"] is not None:
             scenario.bits = parse_bits(given["bits"])
@@ -285,6 +322,10 @@ def _precision(inventory: Inventory, catalog: Catalog, scenario: Scenario, given
         if given["kv_dtype_v"] is not None:
             scenario.value = find_format(given["kv_dtype_v"], catalog, "kv", "-ctv")
     problems.check()
+    if inventory.is_opaque and scenario.scheme is not None:
+        from llmcalc.precision.scheme import nominal_bits
+
+        scenario.bits = nominal_bits(scenario.scheme)
 
 
 def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: str | None) -> Format:

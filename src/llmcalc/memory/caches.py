@@ -16,10 +16,12 @@ from llmcalc.memory.inference import (
     kv_cache_bytes,
     mla_cache_bytes,
     recurrent_state_bytes,
+    residual_cache_bytes,
     window_cache_bytes,
 )
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Cache, Inventory
+from llmcalc.precision import Format
 
 STATE_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one element of a recurrent state. [B]"""
@@ -167,7 +169,7 @@ def _cache_bytes(
     tokens = workload.tokens(cache)
     if cache.rate > 1:
         tokens = tokens // cache.rate
-    plain = precision.key.elements == 1 and precision.key.name == precision.value.name
+    plain = precision.key.name == precision.value.name and _is_plain(precision.key)
     common["bytes_per_element"] = precision.key.block_bytes
     if plain and cache.kind == "latent":
         inputs = {**common, "kv_lora_rank": widths[0], "qk_rope_head_dim": widths[1], "tokens": tokens}
@@ -183,12 +185,38 @@ def _cache_bytes(
             ("window_cache_bytes", inputs, "Beltagy et al. 2020, section 3.1"),
             window_cache_bytes(**inputs),
         )
-    # Keys in the first part, all else in the format of values; block formats round each row up.
-    formats = [precision.key, *[precision.value] * (len(widths) - 1)]
-    row = sum(ceil_div(w * f.block_bytes, f.elements) for w, f in zip(widths, formats, strict=True))
+    row, recent, residual = _row(cache, tp, precision)
     positions = tokens if cache.positions is None else smaller(tokens, cache.positions)
     inputs = {"layers": count, "row_bytes": row, "positions": positions, "sequences": sequences}
-    return ("cache_rows_bytes", inputs, "ggml block layouts"), cache_rows_bytes(**inputs)
+    if not residual:
+        return ("cache_rows_bytes", inputs, "ggml block layouts"), cache_rows_bytes(**inputs)
+    inputs = {
+        "layers": count, "row_bytes": row, "recent_bytes": recent, "tokens": positions, "recent": residual,
+        "sequences": sequences,
+    }  # fmt: skip
+    return ("residual_cache_bytes", inputs, "Liu et al. 2024, section 3"), residual_cache_bytes(**inputs)
+
+
+def _is_plain(kept: Format) -> bool:
+    """Whether a format is so many bytes an element and nothing else."""
+    return kept.elements == 1 and not kept.head_bytes and not kept.residual
+
+
+def _row(cache: Cache, tp: int, precision: Precision) -> tuple[int, int, int]:
+    """Bytes of one position, those of one of the newest positions, and how many those are.
+
+    Keys in the first part, all else in the format of values; block formats round each row up, and
+    scales come once for each head, or for a latent as a whole.
+    """
+    row = recent = residual = 0
+    for part in range(len(cache.parts)):
+        kept, width = precision.key if part == 0 else precision.value, rank_width(cache, part, tp)
+        heads = dict(cache.parts[part][1][0]).get("kv_heads", 1)
+        own = ceil_div(width * kept.block_bytes, kept.elements) + ceil_div(heads, tp) * kept.head_bytes
+        row += own
+        recent += 2 * width if kept.residual else own
+        residual = max(residual, kept.residual)
+    return row, recent, residual
 
 
 def _state_bytes(cache: Cache, precision: Precision) -> Any:
@@ -259,7 +287,13 @@ def profiles(
                 amount = int(_cache_bytes(cache, count, placement.tp, precision, one)[1])
                 if cache.is_state or cache.stream != "decoder":
                     profile.state += amount
-                elif cache.positions is None:
+                    continue
+                row, recent, residual = _row(cache, placement.tp, precision)
+                if residual:  # the newest cost more, up to their number
+                    amount = count * row
+                    kept = residual if cache.positions is None else min(residual, cache.positions)
+                    profile.limited.append((kept, count * (recent - row)))
+                if cache.positions is None:
                     profile.row += amount
                 else:
                     profile.limited.append((cache.positions, amount))

@@ -13,83 +13,129 @@ from llmcalc.hardware import Placement, rank_numel
 from llmcalc.memory.caches import kv_item, state_item
 from llmcalc.memory.inference import overhead_bytes, weight_bytes
 from llmcalc.memory.workload import Precision, Workload
-from llmcalc.model.inventory import Inventory
-from llmcalc.units import GIB
+from llmcalc.model.inventory import Inventory, Tensor
+from llmcalc.units import GIB, whole_or_fraction
 
 RUNTIME_LOW, RUNTIME, RUNTIME_HIGH = GIB // 2, GIB, GIB * 3 // 2
 """What a process takes besides the model where no engine is named: context, workspaces, buffers."""
 
 
-LOADED = ("main", "scale")
-"""Tags that an engine loads by default; prediction modules and buffers stay on disk."""
+class Stored:
+    """What one rank holds in one format.
+
+    Attributes
+    ----------
+    parameters : int
+        Elements that it stands for; 0 for scales. [-]
+    words : dict
+        Stored elements by their dtype ("" for the model's): packed words, scales. [-]
+    """
+
+    __slots__ = ("parameters", "words")
+
+    def __init__(self) -> None:
+        self.parameters = 0
+        self.words: dict[str, int] = {}
+
+    def add(self, tensor: Tensor, count: int, tp: int) -> None:
+        """Add a stored tensor, `count` times, of one of `tp` tensor ranks."""
+        own = tensor.dtype or ""
+        self.words[own] = self.words.get(own, 0) + count * rank_numel(tensor, tp)
 
 
-def rank_parameters(inventory: Inventory, placement: Placement) -> list[dict[str, int]]:
-    """Loaded elements on one rank of each stage, by own dtype ("" for the model's).
+SCALES = "scales"
+"""How the part of scales, zero points and tables is called."""
+
+
+def rank_storage(inventory: Inventory, placement: Placement) -> list[dict[str, Stored]]:
+    """What a rank of each stage holds by format ("" for the model's dtype, scales apart).
 
     A tied head on a stage of its own is a copy.
     """
-    held: list[dict[str, int]] = []
+    held: list[dict[str, Stored]] = []
     for stage in range(placement.pp):
-        by_dtype: dict[str, int] = {}
+        by_format: dict[str, Stored] = {}
         for group in inventory.groups:
             count = placement.stored(group, stage)
             if count:
                 for tensor in group.tensors:
-                    if tensor.tag in LOADED:
-                        own = tensor.dtype or ""
-                        by_dtype[own] = by_dtype.get(own, 0) + count * rank_numel(tensor, placement.tp)
-        held.append(by_dtype)
+                    if tensor.tag in inventory.loaded:
+                        _hold(by_format, tensor, count, placement.tp)
+        held.append(by_format)
     if placement.pp > 1 and any(
         op.role == "embedding" for g in inventory if g.place == "head" for op in g.ops
     ):
         table = next(t for g in inventory for t in g.tensors if t.role == "embedding")
-        own = table.dtype or ""
-        held[-1][own] = held[-1].get(own, 0) + rank_numel(table, placement.tp)
+        _hold(held[-1], table, 1, placement.tp)
     return held
 
 
+def _hold(by_format: dict[str, Stored], tensor: Tensor, count: int, tp: int) -> None:
+    first = by_format.setdefault(tensor.dtype or "", Stored())
+    first.parameters += count * rank_numel(tensor, tp)
+    for place, part in enumerate(tensor.stored or (tensor,)):
+        (by_format.setdefault(SCALES, Stored()) if place else first).add(part, count, tp)
+
+
 def weights_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:
-    """Weights on each rank: one part for each dtype, where the file mixes them."""
-    held = rank_parameters(inventory, placement)
-    dtypes = dict.fromkeys(own for by_dtype in held for own in by_dtype)
-    if precision.native is None or len(dtypes) <= 1:
-        totals = [sum(by_dtype.values()) for by_dtype in held]
-        native = precision.native or {}
-        return _weights_part(
-            "weights", totals, native.get(next(iter(dtypes), ""), precision.weight_bits), inventory, precision
-        )
+    """Weights on each rank: one part for each format, where the model mixes them."""
+    held = rank_storage(inventory, placement)
+    formats = dict.fromkeys(name for by_format in held for name in by_format)
+    if precision.native is None:
+        totals = [sum(kept.parameters for kept in by_format.values()) for by_format in held]
+        return _weights_part("weights", totals, None, inventory, precision)
     parts = [
         _weights_part(
-            own or precision.label,
-            [by_dtype.get(own, 0) for by_dtype in held],
-            precision.native.get(own, precision.weight_bits),
+            name or precision.label,
+            [by_format[name].parameters if name in by_format else 0 for by_format in held],
+            [by_format[name].words if name in by_format else {} for by_format in held],
             inventory,
             precision,
         )
-        for own in dtypes
+        for name in formats
     ]
+    if len(parts) == 1:
+        parts[0].name = "weights"
+        return parts[0]
     amounts = [add_up([part.amounts[stage] for part in parts]) for stage in range(placement.pp)]
     return Item(
         "weights",
         amounts,
-        formula="sum of dtypes",
-        source="the weight file's header",
-        note=", ".join(f"{part.note} {part.name}" for part in parts),
+        grade=worst_grade(part.grade for part in parts),
+        formula="sum of formats",
+        source=precision.source,
+        note=", ".join(part.note if part.name == SCALES else f"{part.note} {part.name}" for part in parts[:4])
+        + (f" and {len(parts) - 4} more" if len(parts) > 4 else ""),
         items=parts,
     )
 
 
-def _weights_part(name: str, held: list[int], bits: Any, inventory: Inventory, precision: Precision) -> Item:
-    worst = max(held)
+def _weights_part(
+    name: str,
+    parameters: list[int],
+    words: list[dict[str, int]] | None,
+    inventory: Inventory,
+    precision: Precision,
+) -> Item:
+    """One format on each rank; without `words` every parameter has the bits that the user set."""
+    worst = max(range(len(parameters)), key=lambda stage: parameters[stage])
+    if words is None:
+        amounts = [weight_bytes(number, precision.weight_bits) for number in parameters]
+        bits = precision.weight_bits
+    else:
+        amounts = [
+            sum(weight_bytes(number, precision.bits(own)) for own, number in kept.items()) for kept in words
+        ]
+        bits = whole_or_fraction(8 * amounts[worst], parameters[worst]) if parameters[worst] else 0
+    number = parameters[worst]
     return Item(
         name,
-        [weight_bytes(number, bits) for number in held],
+        amounts,
         grade=worst_grade([precision.grade, inventory.grade]),
-        formula="weight_bytes",
-        inputs={"parameters": worst, "bits": bits},
-        source="Transformer Math 101, 2023",
-        note=f"{worst:,} x {float(bits) / 8:g} B",
+        formula="weight_bytes" if number else "sum of tensors",
+        inputs={"parameters": number, "bits": bits} if number else {},
+        source=precision.source,
+        note=f"{number:,} x {float(bits) / 8:g} B" if number else "scales and zero points",
     )
 
 

@@ -289,6 +289,44 @@ def cache_rows_bytes(
 
 
 @formula
+def residual_cache_bytes(
+    layers: Quantity, row_bytes: Quantity, recent_bytes: Quantity, tokens: Quantity, recent: Quantity,
+    sequences: Quantity,
+) -> Quantity:  # fmt: skip
+    """Bytes of caches that quantize all but the newest tokens.
+
+    Parameters
+    ----------
+    layers : int
+        Layers. [-]
+    row_bytes, recent_bytes : int
+        Bytes that one layer keeps at a quantized position, and at one of the newest. [B]
+    tokens, sequences : int or ndarray
+        Tokens of one sequence, and sequences held at once. [-]
+    recent : int
+        The newest tokens, which are not quantized, at most. [tokens]
+
+    Returns
+    -------
+    int or ndarray of int64
+        Bytes over all sequences. [B]
+
+    Examples
+    --------
+    KIVI at 2 bits, Llama-2-7B (32 layers, 32 heads of 128), 4,096 tokens, of which 128 stay in 16 bit;
+    2,048 MiB unquantized:
+
+    >>> residual_cache_bytes(32, 2 * 4096 * 12 // 32, 2 * 4096 * 2, 4096, 128, 1) / 2**20
+    436.0
+
+    References
+    ----------
+    .. [1] Z. Liu et al., "KIVI: A Tuning-Free Asymmetric 2bit Quantization for KV Cache", 2024, section 3.
+    """
+    return layers * sequences * (row_bytes * tokens + (recent_bytes - row_bytes) * smaller(tokens, recent))
+
+
+@formula
 def recurrent_state_bytes(
     layers: Quantity, state_elements: Quantity, sequences: Quantity, bytes_per_element: Quantity
 ) -> Quantity:

@@ -51,13 +51,21 @@ class Workload:
 
 
 class Precision:
-    """The formats of one estimate: of weights (as bits), of keys, of values and of model-dtype states.
+    """The formats of one estimate: of weights, of keys, of values and of model-dtype states.
 
-    `native` gives the bits of dtypes that single tensors have for themselves; None where the user
-    prices all weights alike.
+    Attributes
+    ----------
+    weight_bits : int or Fraction
+        Bits of what has no format of its own: the model's dtype, or what the user set for all. [bit]
+    label, grade, source : str
+        The name of that dtype or scheme, how sure it is, and where it is described.
+    model, key, value : Format
+        Of states in the model's dtype, of keys, of values.
+    native : dict or None
+        Bits of the formats that single tensors have for themselves; None prices all alike.
     """
 
-    __slots__ = ("grade", "key", "label", "model", "native", "value", "weight_bits")
+    __slots__ = ("grade", "key", "label", "model", "native", "source", "value", "weight_bits")
 
     def __init__(
         self,
@@ -68,6 +76,11 @@ class Precision:
         key: Format,
         value: Format,
         native: Mapping[str, Any] | None = None,
+        source: str = "Transformer Math 101, 2023",
     ) -> None:
-        self.weight_bits, self.label, self.grade = weight_bits, label, grade
+        self.weight_bits, self.label, self.grade, self.source = weight_bits, label, grade, source
         self.model, self.key, self.value, self.native = model, key, value, native
+
+    def bits(self, name: str) -> Any:
+        """Bits of a format by its name, of the model's dtype where it has none. [bit]"""
+        return (self.native or {}).get(name, self.weight_bits)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from llmcalc.model.inventory import TAGS, Inventory
 
 
-def breakdown(inventory: Inventory, by: str) -> dict[str, dict[str, int]]:
+def breakdown(inventory: Inventory, by: str, stored: bool = False) -> dict[str, dict[str, int]]:
     """Elements by role, layer or tag, and in each by the tensors' own dtype ("" for the model's). [-]
 
     Roles and layers are those of the main model; components outside the text layers stand as a whole.
+    With `stored`, packed elements and their scales are counted as the words they are stored in.
     """
     rows: dict[str, dict[str, int]] = {}
     for group in inventory.groups:
@@ -25,9 +26,14 @@ def breakdown(inventory: Inventory, by: str) -> dict[str, dict[str, int]]:
                 counts = {f"layer {i}": int(not shared or not n) for n, i in enumerate(group.layers)}
             else:
                 counts = {group.place if text else group.component: group.count}
-            for row, count in counts.items():
-                own = rows.setdefault(row, {})
-                own[tensor.dtype or ""] = own.get(tensor.dtype or "", 0) + count * tensor.numel
+            for part in (tensor.stored if stored else ()) or (tensor,):
+                if part.tag == "scalar" and by == "tag":
+                    continue  # numbers without a shape, which counts pass over
+                for row, count in counts.items():
+                    if by == "tag" and part is not tensor and part.tag != "main":
+                        row = "scale"
+                    own = rows.setdefault(row, {})
+                    own[part.dtype or ""] = own.get(part.dtype or "", 0) + count * part.numel
     if by == "tag":
         return {tag: rows.get(tag, {}) for tag in TAGS if tag in rows or tag == "main"}
     if by == "layer":

@@ -69,6 +69,8 @@ GGUF = {
     "kv_a": "attn_kv_a_mqa",
     "kv_a_norm": "attn_kv_a_norm",
     "kv_b": "attn_kv_b",
+    "key_b": "attn_k_b",
+    "value_b": "attn_v_b",
     "post_attn_norm": "post_attention_norm",
     "ffn_norm": "ffn_norm",
     "post_ffn_norm": "post_ffw_norm",
@@ -126,6 +128,36 @@ GGUF = {
     "short_out": "shortconv.out_proj",
     "latent_down": "ffn_latent_down",
     "latent_up": "ffn_latent_up",
+    "rope_freqs": "rope_freqs",
+    "rope_factors_long": "rope_factors_long",
+    "rope_factors_short": "rope_factors_short",
+    "segment": "token_types",
+    "relative_position": "attn_rel_b",
+    "cross_norm": "cross_attn_norm",
+    "cross_query": "cross_attn_q",
+    "cross_key": "cross_attn_k",
+    "cross_value": "cross_attn_v",
+    "cross_output": "cross_attn_o",
+    "layer_embedding": "per_layer_token_embd",
+    "layer_projection": "per_layer_model_proj",
+    "layer_projection_norm": "per_layer_proj_norm",
+    "input_gate": "inp_gate",
+    "input_projection": "proj",
+    "input_norm": "post_norm",
+    "layer_scalar": "layer_output_scale",
+    "before_experts_norm": "pre_ffw_norm_2",
+    "post_experts_norm": "post_ffw_norm_2",
+    "dense_norm": "post_ffw_norm_1",
+    "altup_scale": "altup_correct_scale",
+    "altup_correct": "altup_correct_coef",
+    "altup_predict": "altup_predict_coef",
+    "altup_router": "altup_router",
+    "altup_router_norm": "altup_router_norm",
+    "laurel_left": "laurel_l",
+    "laurel_right": "laurel_r",
+    "laurel_norm": "laurel_post_norm",
+    **{f"altup_in_{n}": f"altup_proj.{n}" for n in range(8)},
+    **{f"altup_out_{n}": f"altup_unembd_proj.{n}" for n in range(8)},
 }
 
 
@@ -134,6 +166,9 @@ GGUF_WHOLE = {
     "skip": "ssm_d",
     "dt_bias": "ssm_dt.bias",
     "router_correction": "exp_probs_b.bias",
+    "router_scale": "ffn_gate_inp.scale",
+    "router_output_scale": "ffn_down_exps.scale",
+    "layer_scalar": "layer_output_scale.weight",
 }
 """Bare parameters: names that take no ``.weight``."""
 
@@ -164,6 +199,11 @@ def _module(group: Group, tensor: Tensor) -> str:
     return group.prefix + group.names.get(tensor.role, HUGGING_FACE.get(tensor.role, tensor.role))
 
 
+def module_name(group: Group, tensor: Tensor, layer: int | None) -> str:
+    """The Hugging Face module of a tensor: of experts the first."""
+    return _module(group, tensor).replace("{layer}", str(layer)).replace("{expert}", "0")
+
+
 def _suffix(module: str, tensor: Tensor) -> str:
     if ".experts." in module and "{expert}" not in module:  # fused experts are bare parameters
         return "_bias" if tensor.part == "bias" else ""
@@ -181,7 +221,7 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
             apart = "{expert}" in module
             shape = tensor.shape[1:] if apart else tensor.shape
             for layer in group.layers[: group.stored] or (None,):
-                gguf = _gguf(group, tensor, layer)
+                gguf = gguf_name(group, tensor, layer)
                 name = full.replace("{layer}", str(layer))
                 if not apart:
                     yield NamedTensor(name, gguf, shape, tensor, group.component, layer)
@@ -192,11 +232,17 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
                     yield NamedTensor(one, gguf, shape, tensor, group.component, layer)
 
 
-def _gguf(group: Group, tensor: Tensor, layer: int | None) -> str | None:
+def gguf_name(group: Group, tensor: Tensor, layer: int | None) -> str | None:
+    """The GGUF tensor of a text layer; None where llama.cpp has no name for the role.
+
+    A family with two stacks says under ``gguf:stack`` what stands before the names of each.
+    """
     word = group.names.get(f"gguf:{tensor.role}", GGUF.get(tensor.role))
-    if word is None or group.component != "text":
+    stack = group.names.get("gguf:stack", "")
+    if (group.component != "text" and not stack) or (word is None and tensor.role not in GGUF_WHOLE):
         return None
-    block = f"blk.{layer}." if layer is not None else ""
+    alone = layer is None and tensor.role in ("embedding", "unembedding", "second_head")
+    block = ("" if alone else stack) + (f"blk.{layer}." if layer is not None else "")
     if tensor.role in GGUF_WHOLE:
         return f"{block}{GGUF_WHOLE[tensor.role]}"
     return f"{block}{word}.{tensor.part or 'weight'}"

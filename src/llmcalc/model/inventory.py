@@ -1,9 +1,6 @@
 """The inventory: what a model is, as tensors, caches and ops in groups of equal layers.
 
-A *dimension* of a tensor is a concatenation of segments; a segment is a product of named axes. So a
-plain projection is ``dim(heads=32, head_dim=128)`` and a fused one
-``dim(heads=32, head_dim=128) + dim(kv_heads=8, head_dim=128)``. The axis names say how a tensor is
-split over devices; the tags say which bytes belong to the model proper.
+The tags of its tensors say which bytes belong to the model proper.
 """
 
 from __future__ import annotations
@@ -11,162 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmcalc.model.parts import Cache, Dim, Op, Segment, Tensor, dim, size
+
 if TYPE_CHECKING:
     from llmcalc.model.dialects import NamedTensor
 
-Segment = tuple[tuple[str, int], ...]
-Dim = tuple[Segment, ...]
+__all__ = [
+    "LOADED", "TAGS", "Cache", "Dim", "Group", "Inventory", "Op", "Segment", "Tensor", "dim", "size",
+]  # fmt: skip
 
 TAGS = ("main", "mtp", "buffer", "scale", "duplicate")
-
-
-def dim(**axes: int) -> Dim:
-    """One dimension as a product of named axes; add several to concatenate them.
-
-    Examples
-    --------
-    >>> size(dim(heads=32, head_dim=128) + dim(kv_heads=8, head_dim=128))
-    5120
-    """
-    return (tuple(axes.items()),)
-
-
-def size(dimension: Dim) -> int:
-    """Elements along a dimension."""
-    total = 0
-    for segment in dimension:
-        product = 1
-        for _, length in segment:
-            product *= length
-        total += product
-    return total
-
-
-class Tensor:
-    """A stored tensor of one layer (or of the model as a whole).
-
-    Parameters
-    ----------
-    role : str
-        What it does: ``query``, ``up``, ``expert_down``, ``embedding`` ...
-    dims : tuple of Dim
-        Its dimensions, in the order of the Hugging Face checkpoint.
-    part : str
-        ``weight``, ``bias``, or empty for a bare parameter.
-    tag : str
-        ``main``, ``mtp``, ``buffer``, ``scale`` or ``duplicate``.
-    dtype : str, optional
-        Its own dtype, where it differs from the model's.
-    """
-
-    __slots__ = ("dims", "dtype", "numel", "part", "role", "tag")
-
-    def __init__(
-        self,
-        role: str,
-        dims: tuple[Dim, ...],
-        part: str = "weight",
-        tag: str = "main",
-        dtype: str | None = None,
-    ) -> None:
-        self.role, self.dims, self.part, self.tag, self.dtype = role, dims, part, tag, dtype
-        numel = 1
-        for dimension in dims:
-            numel *= size(dimension)
-        self.numel = numel
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The plain shape."""
-        return tuple(map(size, self.dims))
-
-    def __repr__(self) -> str:
-        return f"<{self.role} {self.part} {list(self.shape)} {self.tag}>"
-
-
-class Cache:
-    """What one layer must remember for one sequence.
-
-    Parameters
-    ----------
-    kind : str
-        ``full``, ``window``, ``chunk``, ``latent``, ``indexer``, ``cross``, ``compressed`` (entries for
-        several tokens), ``tail`` (tokens that wait for their entry), ``recurrent`` or ``conv``.
-    parts : tuple of (str, Dim)
-        Named vectors per position: ``k`` and ``v``, ``latent`` ... [elements]
-    positions : int or None
-        Positions kept at most: the window; fixed positions of a state; None grows with the context.
-    precision : str
-        ``kv`` (the KV dtype), ``model`` (the model's dtype) or a format name such as ``fp32``.
-    stream : str
-        Whose tokens: ``decoder``, ``encoder`` or ``image``.
-    rate : int
-        Tokens that share one entry, where a cache is compressed along the sequence. [tokens]
-    variants : mapping
-        What an engine by that name keeps instead, where its code for this family is peculiar.
-    """
-
-    __slots__ = ("kind", "parts", "positions", "precision", "rate", "stream", "variants")
-
-    def __init__(
-        self,
-        kind: str,
-        parts: tuple[tuple[str, Dim], ...],
-        positions: int | None = None,
-        precision: str = "kv",
-        stream: str = "decoder",
-        variants: Mapping[str, Cache] | None = None,
-        rate: int = 1,
-    ) -> None:
-        self.kind, self.parts, self.positions = kind, parts, positions
-        self.precision, self.stream, self.variants = precision, stream, variants or {}
-        self.rate = rate
-
-    @property
-    def is_state(self) -> bool:
-        """Whether its size does not depend on the context."""
-        return self.kind in ("recurrent", "conv")
-
-    def __repr__(self) -> str:
-        widths = ", ".join(f"{name} {size(dimension)}" for name, dimension in self.parts)
-        kept = "all positions" if self.positions is None else f"{self.positions} positions"
-        return f"<{self.kind}: {widths}; {kept}>"
-
-
-class Op:
-    """What one layer executes for one token.
-
-    Parameters
-    ----------
-    kind : str
-        ``linear``, ``embedding``, ``norm``, ``activation``, ``attention``, ``conv``, ``scan`` or ``rope``.
-    role : str
-        Role of the tensor it uses, or its own name.
-    out, inp : Dim
-        Width of what it makes and of what it reads; for attention the query-key and the value width.
-    active, stored : int
-        Of `stored` copies (experts) each token runs `active`.
-    window : int, optional
-        Positions that attention looks at; None for all.
-    """
-
-    __slots__ = ("active", "inp", "kind", "out", "role", "stored", "window")
-
-    def __init__(
-        self,
-        kind: str,
-        role: str,
-        out: Dim,
-        inp: Dim,
-        active: int = 1,
-        stored: int = 1,
-        window: int | None = None,
-    ) -> None:
-        self.kind, self.role, self.out, self.inp = kind, role, out, inp
-        self.active, self.stored, self.window = active, stored, window
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} {self.role} {size(self.out)}x{size(self.inp)} {self.active}/{self.stored}>"
+LOADED = ("main", "scale")
+"""Tags that an engine loads by default; prediction modules and buffers stay on disk."""
 
 
 class Group:
@@ -243,9 +96,7 @@ class Inventory:
     name, title : str
         Catalog name (or file, or count) and how it is written in a heading.
     family, source, origin : str
-        Family that described it; ``catalog``, ``config`` or ``count``; and where exactly that was.
-    origin : str
-        Where exactly it was read from, for `--explain`.
+        Family that described it; ``catalog``, ``config`` ...; and where exactly that was.
     groups : tuple of Group
         Everything that is stored, remembered and executed.
     context : int or None
@@ -266,15 +117,20 @@ class Inventory:
         Sizes the configuration omits, filled with the class's default.
     grade : str
         ``exact``; ``derived`` where sizes are the class's defaults, ``assumed`` where the family is.
-    quantized : str
-        Method of a quantized checkpoint, or empty.
+    quantization : dict or None
+        What the configuration says of the checkpoint's quantization.
+    loaded : tuple of str
+        Tags of the tensors that an engine loads by default.
+    rope : tuple of (str, float)
+        How positions are scaled (``llama3``, ``longrope`` ...), and the share of a head that rotates.
     warnings : list of str
         What a reader should know.
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "grade", "groups", "name", "origin", "published",
-        "quantized", "source", "split", "stored_note", "streams", "title", "unproven", "warnings",
+        "context", "defaulted", "dtype", "family", "grade", "groups", "loaded", "name", "origin", "published",
+        "quantization", "rope", "source", "split", "stored_note", "streams", "title", "unproven",
+        "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -293,7 +149,10 @@ class Inventory:
         self.groups = tuple(groups)
         self.context, self.dtype, self.origin = context, dtype, source
         self.split = dict(split or {})
-        self.grade, self.quantized = "exact", ""
+        self.grade = "exact"
+        self.quantization: dict[str, Any] | None = None
+        self.loaded: tuple[str, ...] = LOADED
+        self.rope: tuple[str, float] = ("", 1.0)
         self.streams: dict[str, int] = {}
         self.published: int | None = None
         self.stored_note = ""
@@ -318,12 +177,23 @@ class Inventory:
     @property
     def stored_params(self) -> int:
         """Elements of all tensors of the checkpoint: as published, else all that are known of. [-]"""
-        return self.published or self.count(*TAGS)
+        return self.published or self.known_params
+
+    @property
+    def known_params(self) -> int:
+        """Elements of all tensors that are known of: packed ones as words, scalars not counted. [-]"""
+        return sum(
+            group.count * part.numel
+            for group in self.groups
+            for tensor in group.tensors
+            for part in tensor.stored or (tensor,)
+            if part.tag != "scalar"
+        )
 
     @property
     def unexplained_params(self) -> int:
         """What the published total holds beyond all tensors that are known of. [-]"""
-        return self.stored_params - self.count(*TAGS)
+        return self.stored_params - self.known_params
 
     @property
     def active_params(self) -> int:
@@ -350,11 +220,11 @@ class Inventory:
                     total += group.count * tensor.numel * op.active // op.stored
         return total
 
-    def breakdown(self, by: str = "role") -> dict[str, dict[str, int]]:
-        """Elements by role, layer or tag, and in each by the tensors' own dtype. [-]"""
+    def breakdown(self, by: str = "role", stored: bool = False) -> dict[str, dict[str, int]]:
+        """Elements by role, layer or tag, and in each by dtype; `stored` counts packed words. [-]"""
         from llmcalc.model.breakdown import breakdown
 
-        return breakdown(self, by)
+        return breakdown(self, by, stored)
 
     def by_role(self) -> dict[str, int]:
         """Elements of the main model by role, in the order in which the roles appear. [-]"""

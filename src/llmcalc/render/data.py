@@ -77,7 +77,9 @@ def _one(report: Any) -> dict[str, Any]:
             "layers": inventory.layers,
             "context": inventory.context,
             "family": inventory.family,
-            "by_tag": inventory.by_tag(),
+            "by_tag": {
+                tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()
+            },
             "unexplained_params": inventory.unexplained_params,
             "stored_note": inventory.stored_note,
         }

@@ -194,9 +194,11 @@ def _stored(inventory: Any) -> list[tuple[str, int, str]]:
     published = "as published" if inventory.published else "all tensors known of"
     rows = [("stored", inventory.stored_params, published)]
     words = {"mtp": "prediction modules", "buffer": "buffers", "scale": "scales", "duplicate": "saved twice"}
-    for tag, number in inventory.by_tag().items():
-        if tag != "main" and number:
-            rows.append((f"  {tag}", number, words[tag]))
+    held = {tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()}
+    packed = held.pop("main") - inventory.params
+    if packed:
+        rows.append(("  packed", packed, "elements share words"))
+    rows += [(f"  {tag}", number, words[tag]) for tag, number in held.items() if number]
     if inventory.unexplained_params:
         label = "  explained" if inventory.stored_note else "  unexplained"
         rows.append((label, inventory.unexplained_params, inventory.stored_note or "beyond all of these"))

@@ -21,7 +21,9 @@ def attention(c: Config, chosen: int | None = None) -> Block:
     )
 
 
-def feed_forward(c: Config, layer: int, correction: bool = False, dense_first: int = 0) -> Block:
+def feed_forward(
+    c: Config, layer: int, correction: bool = False, dense_first: int = 0, fused: bool = False
+) -> Block:
     routed = c.optional("n_routed_experts")
     c.read |= {"num_nextn_predict_layers", "num_experts_per_tok", "moe_intermediate_size", "n_shared_experts"}
     if not sparse(c, layer, dense_first) or routed is None:
@@ -32,6 +34,8 @@ def feed_forward(c: Config, layer: int, correction: bool = False, dense_first: i
         c.num_experts_per_tok,
         c.moe_intermediate_size,
         correction=correction,
+        fused=fused,
+        upright=fused,
         shared_ffn=(c.optional("n_shared_experts") or 0) * c.moe_intermediate_size,
     )
 

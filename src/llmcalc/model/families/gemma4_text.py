@@ -26,6 +26,8 @@ NAMES = {
     "router_scale": "router.scale",
     "router_output_scale": "router.per_expert_scale",
     "expert_gate_up": "experts.gate_up_proj",
+    "gguf:expert_gate_up": "ffn_gate_up_exps",
+    "gguf:dense": "yes",
     "expert_down": "experts.down_proj",
 }
 GLOBAL_HEAD_DIM = 512

@@ -15,6 +15,7 @@ NAMES = {
     "ssm_norm": "mamba.norm",
     "ssm_out": "mamba.out_proj",
     "gate_up": "shared_mlp.input_linear",
+    "gguf:gate_up": "gate+up",
     "down": "shared_mlp.output_linear",
     "router": "block_sparse_moe.router.layer",
     "expert_gate_up": "block_sparse_moe.input_linear",

@@ -25,6 +25,9 @@ NAMES = {
     "cross_output": "layer.1.EncDecAttention.o",
     "final_norm": "decoder.final_layer_norm",
     "second_head": "lm_head",
+    "gguf:stack": "dec.",
+    "gguf:output": "attn_o",
+    "gguf:second_head": "output",
 }
 
 
@@ -70,6 +73,7 @@ def describe(c: Config, catalog: Catalog) -> list[Group]:
     c.check("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     c.read |= {"relative_attention_max_distance", "num_decoder_layers"}
     encoder = {**NAMES, **feed_forward_names(1, gated(c)), "final_norm": "encoder.final_layer_norm"}
+    encoder["gguf:stack"] = "enc."
     groups = [
         families.outside("text", "embedding", embedding(c.vocab_size, c.hidden_size), names=NAMES),
         *families.layers(encoder_block, c, c.num_hidden_layers, "encoder", "encoder.block.{layer}.", encoder),

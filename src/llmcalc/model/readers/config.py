@@ -21,9 +21,15 @@ NOT_SHAPING = (
     "task_specific_params",
     "auto_map",
     "quantization_config",
+    "quantization",
+    "compression_config",
     "rope_parameters",
 )
 """Objects whose members name classes, files or positions, or are read elsewhere."""
+
+QUANTIZATION = ("quantization_config", "quantization", "compression_config")
+BESIDE = "hf_quant_config.json"
+"""Where NVIDIA's ModelOpt says how it quantized, in folders older than its key in config.json."""
 
 
 def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Inventory:
@@ -61,7 +67,13 @@ def read_path(path: str, catalog: Catalog, assume: str | None = None) -> Invento
         folder = os.path.basename(os.path.dirname(os.path.abspath(file)))
         stem = os.path.splitext(os.path.basename(file))[0]
         name = folder if stem == "config" and folder else stem
-    return read_dict(_parse(text, label), catalog, label=label, name=name, assume=assume)
+    inventory = read_dict(_parse(text, label), catalog, label=label, name=name, assume=assume)
+    beside = os.path.join(os.path.dirname(label), BESIDE) if path != "-" else ""
+    if inventory.quantization is None and beside and os.path.isfile(beside):
+        stated = _parse(_decode(_bytes_of(beside), beside), beside)
+        own = stated.get("quantization")
+        inventory.quantization = {"quant_method": "modelopt", **(own if isinstance(own, dict) else stated)}
+    return inventory
 
 
 def _file_of(path: str) -> str:
@@ -272,18 +284,38 @@ def _dtype(*configs: Config) -> str | None:
 
 
 def _warn(inventory: Inventory, config: Config) -> None:
-    quantized = config.lookup("quantization_config")
-    if quantized is MISSING or not quantized:
-        quantized = config.main.lookup("quantization_config")
-    if quantized is not MISSING and quantized:
-        method = quantized
-        if isinstance(quantized, dict):
-            method = quantized.get("quant_method", quantized.get("quant_algo", "unnamed"))
-        inventory.quantized = str(method)[:60]
+    inventory.quantization = _quantization(config)
+    inventory.rope = _rope(config.main)
     shaping = _sizes(inventory.defaulted)
     if shaping and inventory.source == "config":
         filled = ", ".join(f"{key} = {value}" for key, value in sorted(shaping.items()))
         inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
+
+
+def _rope(config: Config) -> tuple[str, float]:
+    """How rotary positions are scaled, and the share of a head that they turn."""
+    partial = config.lookup("partial_rotary_factor")
+    for key in ("rope_scaling", "rope_parameters"):
+        stated = config.lookup(key)
+        if isinstance(stated, dict):
+            kind = stated.get("rope_type", stated.get("type"))
+            partial = stated.get("partial_rotary_factor", partial)
+            if isinstance(kind, str):
+                share = partial if isinstance(partial, (int, float)) and 0 < partial <= 1 else 1.0
+                return {"su": "longrope"}.get(kind, kind), float(share)
+    return "", 1.0
+
+
+def _quantization(config: Config) -> dict[str, Any] | None:
+    """What the configuration says of quantization: Hugging Face's key, MLX's, or an older one."""
+    for part in (config, config.main):
+        for key in QUANTIZATION:
+            stated = part.lookup(key)
+            if stated is not MISSING and stated:
+                found = dict(stated) if isinstance(stated, dict) else {"quant_method": str(stated)[:60]}
+                experts = config.main.lookup("expert_dtype")
+                return found if experts is MISSING else {**found, "expert_dtype": experts}
+    return None
 
 
 def _unknown_keys(config: Config, model_type: str, catalog: Catalog) -> list[str]:

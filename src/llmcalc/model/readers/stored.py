@@ -260,7 +260,7 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
         # The file confirms every size, whatever the configuration left to defaults.
         inventory.grade = "exact" if inventory.grade == "derived" else inventory.grade
         inventory.warnings = [line for line in inventory.warnings if "class's defaults" not in line]
-        inventory.quantized = ""  # every tensor has its own format now
+        inventory.quantization = None  # every tensor has its own format now
     else:
         inventory.grade = "assumed"
         inventory.warnings += [f"{label} and its configuration differ; {line}." for line in result.lines()]

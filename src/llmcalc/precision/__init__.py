@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from llmcalc.catalog import Catalog
+    from llmcalc.model.inventory import Inventory
 
 
 class Format:
@@ -22,6 +23,10 @@ class Format:
         Canonical name, such as ``bf16``.
     elements, bytes_ : int
         Elements of one block, and bytes that the block takes. [elements], [B]
+    head_bytes : int
+        Of a cache: scales of one head of one token. [B]
+    residual : int
+        Of a cache: the newest tokens that stay in 16 bit. [tokens]
 
     Examples
     --------
@@ -29,10 +34,11 @@ class Format:
     Fraction(17, 16)
     """
 
-    __slots__ = ("block_bytes", "elements", "name")
+    __slots__ = ("block_bytes", "elements", "head_bytes", "name", "residual")
 
-    def __init__(self, name: str, elements: int, bytes_: int) -> None:
+    def __init__(self, name: str, elements: int, bytes_: int, head_bytes: int = 0, residual: int = 0) -> None:
         self.name, self.elements, self.block_bytes = name, elements, bytes_
+        self.head_bytes, self.residual = head_bytes, residual
 
     @property
     def bytes_per_element(self) -> int | Fraction:
@@ -71,4 +77,23 @@ def find_format(name: Any, catalog: Catalog, use: str, what: str) -> Format:
         near = [word for word in near if word in fitting]
         hint = f"Did you mean {near[0]}? " if near else ""
         raise InputError(f"{what} {str(name)[:40]!r} is not known.", f"{hint}Use {', '.join(fitting)}.")
-    return Format(str(entry["name"]), int(entry["elements"]), int(entry["bytes"]))
+    return Format(
+        str(entry["name"]),
+        int(entry["elements"]),
+        int(entry["bytes"]),
+        int(entry.get("head_bytes", 0)),
+        int(entry.get("residual", 0)),
+    )
+
+
+def stored_as_declared(inventory: Inventory, catalog: Catalog) -> Inventory:
+    """The inventory stored as its configuration says it is quantized; as it is where that says nothing.
+
+    What is not understood is kept as ``quantization["refused"]``, to be raised where bytes are asked for.
+    """
+    stated = inventory.quantization
+    if stated is None or "applied" in stated or "refused" in stated:
+        return inventory
+    from llmcalc.precision.declared import apply
+
+    return apply(inventory, stated, catalog)

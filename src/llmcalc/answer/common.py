@@ -1,0 +1,270 @@
+"""What the answers share: placement, precision, the heading, the report itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, one_of
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
+from llmcalc.formula import ceil_div, is_array
+from llmcalc.hardware import Device, Placement, place
+from llmcalc.memory import engines, folds, inference
+from llmcalc.memory.workload import Precision, Workload
+from llmcalc.model.inventory import Inventory
+from llmcalc.precision import Format, find_format
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+from llmcalc.units import format_count
+
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+
+
+def placement_of(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
+    """Tensor ranks, stages and replicas for a device: with N GPUs and no placement, tp = N."""
+    count = device.count if device else None
+    tp, pp, dp = scenario.tp, scenario.pp, scenario.dp
+    if count is not None and tp is None and pp is None and dp is None:
+        return _across(inventory, count)
+    if count is not None:
+        rest, over = divmod(count, (tp or 1) * (pp or 1) * (dp or 1))
+        if over or not rest or (rest > 1 and tp is not None and pp is not None and dp is not None):
+            raise InputError(
+                f"tp {tp or 1} x pp {pp or 1} x dp {dp or 1} does not use the {count} GPUs of --gpu.",
+                "Make the product equal the number of GPUs.",
+            )
+        if tp is None:
+            tp = rest
+        elif dp is None:
+            dp = rest
+        elif pp is None:
+            pp = rest
+    return place(inventory, tp or 1, pp or 1, dp or 1)
+
+
+def _across(inventory: Inventory, count: int) -> Placement:
+    """N GPUs without a placement are N tensor ranks."""
+    try:
+        return place(inventory, count, 1)
+    except InputError as error:
+        ways = [str(n) for n in range(1, 65) if divides(inventory, n)]
+        raise InputError(
+            f"The {count} GPUs of --gpu can't share {inventory.name} as tensor ranks: "
+            f"{error.problem.replace(f'--tp {count}', str(count))}",
+            f"Use {one_of(ways)} GPUs, or pipeline stages: --pp {count}.",
+        ) from None
+
+
+def divides(inventory: Inventory, tp: int) -> bool:
+    """Whether a number of tensor ranks can share a model."""
+    try:
+        place(inventory, tp, 1)
+    except InputError:
+        return False
+    return True
+
+
+def check_formats(scenario: Scenario) -> None:
+    """Refuse formats that the engine keeps no cache in."""
+    formats = getattr(engines.load(scenario.engine), "KV_FORMATS", None)
+    for kept in (scenario.key, scenario.value):
+        if formats is not None and kept.name not in formats:
+            raise InputError(
+                f"{scenario.engine} keeps no cache in {kept.name} here.",
+                f"Use --kv-dtype {one_of(formats)}, or --engine none.",
+            )
+
+
+def precision_of(
+    inventory: Inventory, scenario: Scenario, book: Catalog, tags: tuple[str, ...] | None = None
+) -> Precision:
+    """The formats of an estimate, weights as the scenario's scheme stores them."""
+    bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    label = f"{float(bits):g}-bit" if scenario.bits is not None else scenario.dtype.name
+    grades = ["assumed" if scenario.bits is not None else "exact"]
+    scheme, source = scenario.scheme, "Transformer Math 101, 2023"
+    if scheme is not None:
+        grades.append(scheme.grade)
+        source = scheme.source or source
+    own = _own_formats(inventory, tags or inventory.loaded)
+    if scenario.dtype_assumed and "" in own:
+        grades.append("assumed")
+    native = None if scenario.bits is not None else _native_bits(own, scenario, book)
+    return Precision(
+        bits, label, worst_grade(grades), _model_dtype(scenario, book), scenario.key, scenario.value, native,
+        source,
+    )  # fmt: skip
+
+
+def _own_formats(inventory: Inventory, tags: tuple[str, ...]) -> set[str]:
+    """Names of the formats that tensors are stored in; "" for the model's dtype."""
+    return {
+        part.dtype or ""
+        for group in inventory
+        for tensor in group.tensors
+        if tensor.tag in tags
+        for part in tensor.stored or (tensor,)
+    }
+
+
+def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, Any]:
+    """Bits of the formats that single tensors have for themselves; --dtype replaces the floats."""
+    stated = "dtype" in scenario.stated and scenario.scheme is None
+    return {
+        name: scenario.dtype.bits
+        if stated and name in FLOATS
+        else find_format(name, book, "stored", "--dtype").bits
+        for name in own - {""}
+    }
+
+
+def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
+    """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
+    if scenario.scheme is None or scenario.bits is not None:
+        assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
+        return precision.label + assumed
+    return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
+
+
+def stored_bytes(inventory: Inventory, precision: Precision) -> int:
+    """Bytes of all that an engine loads, on one device. [B]"""
+    words: dict[str, int] = {}
+    for by_format in folds.rank_storage(inventory, Placement(1, 1, 1, inventory.layers)):
+        for kept in by_format.values():
+            for name, number in kept.words.items():
+                words[name] = words.get(name, 0) + number
+    return sum(int(inference.weight_bytes(number, precision.bits(name))) for name, number in words.items())
+
+
+def bits_per_weight(inventory: Inventory, precision: Precision) -> float:
+    """Bits that a parameter takes on average, scales and unquantized tensors included. [bit]"""
+    return 8 * stored_bytes(inventory, precision) / max(inventory.params, 1)
+
+
+def size_of(inventory: Inventory) -> str:
+    """Parameters for the heading, active ones too where they differ."""
+    total = format_count(inventory.params)
+    if inventory.routed_params:
+        return f"{total} ({format_count(inventory.active_params)} active)"
+    return total
+
+
+def workload_of(scenario: Scenario) -> str:
+    """Sequences and tokens for the heading."""
+
+    def span(values: Any) -> str:
+        return f"{int(values.min()):,} to {int(values.max()):,}"
+
+    many, tokens = scenario.sequences, scenario.context
+    if is_array(many) and is_array(tokens):
+        return f"{span(many)} sequences x {span(tokens)} tokens ({tokens.size:,} pairs)"
+    if is_array(tokens):
+        return f"{many:,} x {span(tokens)} tokens ({tokens.size:,} values)"
+    if is_array(many):
+        return f"{span(many)} sequences x {tokens:,} tokens ({many.size:,} values)"
+    return f"{many:,} x {tokens:,} tokens"
+
+
+def ranks_of(placement: Placement) -> list[str]:
+    """The placement for the heading."""
+    parts = [
+        f"{name} {n}"
+        for name, n in (("tp", placement.tp), ("pp", placement.pp), ("dp", placement.dp))
+        if n > 1
+    ]
+    return [" ".join(parts)] if parts else []
+
+
+def report_of(
+    command: str,
+    inventory: Inventory,
+    scenario: Scenario,
+    placement: Placement,
+    items: list[Item],
+    device: Device | None,
+) -> Report:
+    """A report with what was asked, each input as resolved."""
+    report = Report(command, items, find_peak(items, placement.ranks, INFERENCE_PHASES))
+    report.model = {
+        "name": inventory.name,
+        "params": inventory.params,
+        "active_params": inventory.active_params,
+        "stored_params": inventory.stored_params,
+        "source": inventory.source,
+    }
+    report.scenario = {
+        "dtype": scenario.dtype.name,
+        "bits": None if scenario.bits is None else float(scenario.bits),
+        "quant": None if scenario.scheme is None else scenario.scheme.name,
+        "context": scenario.context,
+        "sequences": scenario.sequences,
+        "prompt": scenario.prompt,
+        "output": scenario.output,
+        "encoder_tokens": scenario.streams.get("encoder"),
+        "image_tokens": scenario.streams.get("image"),
+        "kv_dtype_k": scenario.key.name,
+        "kv_dtype_v": scenario.value.name,
+        "engine": scenario.engine,
+        "gpu": None if device is None else device.name,
+        "reserve": scenario.reserve,
+        "tp": placement.tp,
+        "pp": placement.pp,
+        "dp": placement.dp,
+        "allow_overlong": scenario.allow_overlong,
+    }
+    report.read_from = inventory.origin
+    report.origins = _origins(inventory, scenario)
+    report.device = device
+    report.gpus = placement.gpus * placement.dp
+    return report
+
+
+def _origins(inventory: Inventory, scenario: Scenario) -> dict[str, str]:
+    """Where each input came from, for ``--explain``."""
+    weights = "given" if scenario.bits is not None or "dtype" in scenario.stated else "the checkpoint's dtype"
+    if scenario.dtype_assumed and scenario.bits is None:
+        weights = "assumed: 16 bit"
+    cache = "given" if scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"} else "default: 16 bit"
+    asked = scenario.stated & {"context", "max_model_len", "prompt", "output"}
+    tokens = "given" if asked else "default: the model's limit, at most 8,192"
+    origins = {
+        "bits": weights,
+        "bytes_per_parameter": weights,
+        "dtype": weights,
+        "bytes_per_element": cache,
+        "row_bytes": cache,
+        "kv_dtype_k": cache,
+        "kv_dtype_v": cache,
+        "tokens": tokens,
+        "positions": tokens,
+        "context": tokens,
+        "overhead": "given" if "overhead" in scenario.stated else "default",
+    }
+    for name in (
+        "sequences",
+        "gpu",
+        "reserve",
+        "tp",
+        "pp",
+        "dp",
+        "engine",
+        "prompt",
+        "output",
+        "allow_overlong",
+    ):
+        origins[name] = "given" if name in scenario.stated else "default"
+    return origins
+
+
+def remembered(scenario: Scenario, placement: Placement) -> Workload:
+    """What one replica remembers, as the engine lays it out."""
+    streams = {**scenario.streams, "decoder": scenario.context}
+    held = ceil_div(scenario.sequences, placement.dp)
+    return Workload(streams, held, engines.load(scenario.engine).layout, scenario.encoder_assumed)
+
+
+def _model_dtype(scenario: Scenario, book: Catalog) -> Format:
+    """The dtype of states kept "in the model's dtype": 16 bit where all weights are priced alike."""
+    if scenario.bits is None and scenario.dtype.bits >= 16:
+        return scenario.dtype
+    return find_format("bf16", book, "weights", "--dtype")

@@ -1,0 +1,184 @@
+"""Memory at inference: of a known model, and of a bare count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.answer.common import (
+    check_formats,
+    divides,
+    placement_of,
+    precision_of,
+    priced,
+    ranks_of,
+    remembered,
+    report_of,
+    size_of,
+    workload_of,
+)
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError
+from llmcalc.estimate import INFERENCE_PHASES, find_peak
+from llmcalc.formula import ceil_div, is_array
+from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
+from llmcalc.memory import caches, folds, inference
+from llmcalc.memory.workload import Precision
+from llmcalc.model.inventory import Inventory
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+
+SUGGESTED = "h200"
+"""The card in suggestions of several: large, and rented everywhere."""
+
+
+def model_report(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
+) -> Report:
+    """The architecture's minimum of a known model plus an assumed runtime."""
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            "Put the model's config.json beside it; llmcalc params works without.",
+        )
+    check_formats(scenario)
+    placement = placement_of(inventory, scenario, device)
+    inventory = scenario.stored(inventory)
+    precision = precision_of(inventory, scenario, book)
+    workload = remembered(scenario, placement)
+    items = folds.model_items(inventory, placement, precision, workload)
+    report = report_of("vram", inventory, scenario, placement, items, device)
+    if scenario.dtype_assumed and scenario.bits is None:
+        report.scenario["dtype_assumed"] = True
+    report.header = [
+        inventory.title, f"{size_of(inventory)} params", priced(inventory, scenario, precision),
+    ]  # fmt: skip
+    report.header.append(workload_of(scenario))
+    report.placement = ranks_of(placement)
+    report.warnings += scenario.notes + inventory.warnings
+    if scenario.encoder_assumed:
+        report.warnings.append(
+            f"The encoder is assumed to read {scenario.streams['encoder']:,} tokens, as many as the context; "
+            "--encoder-tokens says otherwise."
+        )
+    report.warnings += [f"{reason}." for key, reason in inventory.unproven.items() if key != "context"]
+    if scenario.bits is not None:
+        report.hints.append(_real_formats(float(scenario.bits)))
+    if inventory.dtype and scenario.dtype_assumed and scenario.bits is None and not scenario.scheme:
+        report.warnings.append(
+            f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
+            "bf16 is assumed."
+        )
+    if device is not None:
+        _attach_capacity(report, inventory, placement, precision, scenario, device)
+    elif not is_array(report.total_bytes):
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+        if not report.cards:
+            report.hints.append(_several_cards(inventory, scenario, precision, book))
+    return report
+
+
+def count_report(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
+) -> Report:
+    """The rule of thumb, with the span of real models of that size beside it."""
+    check_formats(scenario)
+    placement = placement_of(inventory, scenario, device)
+    bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
+    number = inventory.params
+    shares = placement.gpus
+    neighbours, low, high = _span(number, bits, book, shares)
+    items = folds.count_items(number, bits, scenario.overhead, low, high, shares)
+    placement_of_one = Placement(1, 1, 1, 0)
+    report = report_of("vram", inventory, scenario, placement_of_one, items, device)
+    report.gpus = shares * placement.dp
+    numerator, denominator = scenario.overhead
+    for name in ("context", "sequences", "kv_dtype_k", "kv_dtype_v"):
+        report.scenario.pop(name)
+    report.scenario |= {
+        "dtype": f"{float(bits):g}-bit",
+        "bits": float(bits),
+        "overhead": numerator / denominator,
+        "tp": placement.tp,
+        "pp": placement.pp,
+        "dp": placement.dp,
+    }
+    label = f"{float(bits):g}-bit weights" + (
+        " (assumed)" if scenario.bits is None and given["dtype"] is None else ""
+    )
+    report.header = [inventory.title, label, f"rule of thumb  N x M x {numerator / denominator:g}"]
+    report.placement = ranks_of(placement)
+    asked = [
+        key
+        for key in ("context", "max_model_len", "prompt", "kv_dtype", "kv_dtype_k", "kv_dtype_v")
+        if given[key]
+    ]
+    if asked or (is_array(given["sequences"]) or given["sequences"] not in (None, 1, "1")):
+        report.warnings.append(
+            "A bare count has no layers, so context, sequences and KV dtype do not change the rule of "
+            "thumb; name the model."
+        )
+    report.neighbours = neighbours
+    if device is None:
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+    return report
+
+
+def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precision, book: Catalog) -> str:
+    """How many of a large, common card hold what no single one does."""
+    card = device_of(book.lookup("gpus", SUGGESTED) or {})
+    for count in (2, 4, 8, 16):
+        if not divides(inventory, count):
+            continue
+        placement = place(inventory, count, 1)
+        items = folds.model_items(inventory, placement, precision, remembered(scenario, placement))
+        if find_peak(items, placement.ranks, INFERENCE_PHASES).high <= card.usable_low - scenario.reserve:
+            return f"No single card holds it; {count} x {card.name} do: --gpu {count}x{SUGGESTED}."
+    return "No single card holds it; name several: --gpu 16xh200 --tp 8 --pp 2."
+
+
+def _attach_capacity(
+    report: Report,
+    inventory: Inventory,
+    placement: Placement,
+    precision: Precision,
+    scenario: Scenario,
+    device: Device,
+) -> None:
+    """Solve for the longest context and the most sequences."""
+    from llmcalc.planning.solve import capacity
+
+    fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
+    stages = range(placement.pp)
+    budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
+    safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
+    limit = None if scenario.allow_overlong else inventory.context
+    workload = remembered(scenario, placement)
+    found = caches.profiles(inventory, placement, precision, workload)
+    report.capacity = capacity(found, budgets, safe, scenario.context, workload.sequences, limit)
+    if report.capacity.max_concurrency is not None:
+        report.capacity.max_concurrency *= placement.dp
+    report.context_limit = inventory.context
+
+
+def _real_formats(bits: float) -> str:
+    """Schemes near a bare number of bits."""
+    near = "q8_0, fp8 or int8" if bits >= 7 else "q4_k_m, awq or nf4" if bits >= 3.5 else "q3_k_m or q2_k"
+    if 5 <= bits < 7:
+        near = "q6_k or q5_k_m"
+    return (
+        f"Real {bits:g}-bit formats add scales and leave some tensors in 16 bit; this counts {bits:g} bits "
+        f"for all. --quant {near} is exact."
+    )
+
+
+def _span(number: int, bits: Any, book: Catalog, shares: int) -> tuple[list[tuple[str, int]], int, int]:
+    """Totals of real models of about that size at these bits, and what a GPU holds besides its weights."""
+    from llmcalc.memory import spans
+
+    found = spans.near(number, book)
+    found.sort(key=lambda row: abs(row[0] - number))
+    totals = [(name, inference.weight_bytes(size, bits) + kept + folds.RUNTIME) for size, kept, name in found]
+    if not found:
+        return totals, 0, 2 * inference.weight_bytes(number, bits) // shares
+    extras = [ceil_div(kept, shares) for _, kept, _ in found]
+    return totals, min(extras) + folds.RUNTIME_LOW, max(extras) + folds.RUNTIME_HIGH

@@ -1,0 +1,244 @@
+"""Schemes that a configuration states of its checkpoint: ``quantization_config`` and its kin."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llmcalc.errors import ConfigError, LlmcalcError
+from llmcalc.precision.grouped import compressed, modelopt
+from llmcalc.precision.named import CONTINUOUS, make
+from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.scheme import Module, Scheme
+from llmcalc.precision.stated import Choice, Stated, entry_of, finished, integer_of, left_alone, patterns_of
+
+if TYPE_CHECKING:
+    from llmcalc.catalog import Catalog
+    from llmcalc.model.inventory import Inventory
+
+FLOATS = ("bf16", "fp16", "fp32")
+
+
+def apply(inventory: Inventory, stated: Stated, catalog: Catalog) -> Inventory:
+    """The inventory stored as stated; with the reason kept where that can't be told."""
+    made = copy.copy(inventory)
+    entry = catalog.lookup("formats", inventory.dtype) if inventory.dtype else None
+    model = str(entry["name"]) if entry and entry["name"] in FLOATS else "bf16"
+    try:
+        scheme = declared(stated, catalog)
+        stored = scheme.apply(inventory, model)
+    except LlmcalcError as error:
+        made.quantization = {**stated, "refused": error}
+        return made
+    # A tied head is no module of its own, and bare parameters are no modules at all.
+    unused = [
+        one for one in scheme.unmatched() if one.split(".")[-1] not in ("lm_head", "e_score_correction_bias")
+    ]
+    if unused and scheme.name != "none":
+        told = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+        scheme.notes.append(f"Patterns of the quantization's lists match no tensor: {told}.")
+    stored.quantization = {**stated, "applied": scheme}
+    return stored
+
+
+def declared(stated: Stated, catalog: Catalog) -> Scheme:
+    """The scheme that a configuration states.
+
+    Raises
+    ------
+    ConfigError
+        If the method is unknown, or its numbers contradict each other.
+    """
+    method = str(stated.get("quant_method") or _guessed(stated)).lower().replace("_", "-")
+    reader = READERS.get(method)
+    if reader is not None:
+        return reader(stated, catalog)
+    entry = catalog.lookup("schemes", method)
+    if entry is None or entry["method"] == "gguf":
+        raise ConfigError(
+            f"The checkpoint is quantized by {method[:40]!r}, which is not known.",
+            "Name what it comes to with --quant, or --quant none for unquantized weights.",
+        )
+    return _named(entry, stated, {})
+
+
+def _guessed(stated: Stated) -> str:
+    """The method of a configuration that does not name it."""
+    if "quant_algo" in stated or "quantized_layers" in stated:
+        return "modelopt"
+    if "config_groups" in stated:
+        return "compressed-tensors"
+    if "bits" in stated and "group_size" in stated:
+        return "mlx"
+    return "unnamed"
+
+
+def _named(entry: dict[str, Any], stated: Stated, found: dict[str, Any]) -> Scheme:
+    """A catalog scheme with the options and exceptions of a configuration."""
+    allowed, bits = entry.get("bits") or [], found.get("bits")
+    between = entry["method"] in CONTINUOUS and allowed and allowed[0] <= (bits or 0) <= allowed[-1]
+    if bits is not None and allowed and bits not in allowed and not between:
+        raise ConfigError(
+            f"quantization: {entry['name']} has no {bits} bits.",
+            f"It has {', '.join(f'{b:g}' for b in allowed)}.",
+        )
+    plain = make(entry, {key: value for key, value in found.items() if value is not None})
+    ignored = patterns_of(stated)
+
+    def choose(module: Module) -> Choice | None:
+        skipped = module.name in ignored
+        return None if skipped or left_alone(module) else plain.choose(module)
+
+    return finished(plain.name, choose, plain, ignored)
+
+
+def _gptq(stated: Stated, catalog: Catalog) -> Scheme:
+    method = "awq" if "awq" in str(stated.get("packing_format", "")) else "gptq"
+    found = {
+        "bits": integer_of(stated, "bits", "w_bit", default=4),
+        "group": integer_of(stated, "group_size", "q_group_size", default=128),
+    }
+    entry = dict(entry_of(catalog, method))
+    if stated.get("lm_head") is True:
+        entry["touches"] = [*entry["touches"], "head"]
+    return _named(entry, stated, found)
+
+
+def _awq(stated: Stated, catalog: Catalog) -> Scheme:
+    found: dict[str, Any] = {
+        "bits": integer_of(stated, "bits", "w_bit", default=4),
+        "group": integer_of(stated, "group_size", "q_group_size", default=128),
+    }
+    if stated.get("zero_point") is False:
+        found["zero_point"] = False
+    return _named(entry_of(catalog, "awq"), stated, found)
+
+
+def _bitsandbytes(stated: Stated, catalog: Catalog) -> Scheme:
+    if stated.get("load_in_4bit") or stated.get("_load_in_4bit"):
+        kind = str(stated.get("bnb_4bit_quant_type", "fp4")).lower()
+        if kind not in ("nf4", "fp4"):
+            raise ConfigError(f"quantization: bnb_4bit_quant_type is {kind[:40]!r}.", "Use nf4 or fp4.")
+        name = kind + ("-dq" if stated.get("bnb_4bit_use_double_quant") else "")
+        return _named(entry_of(catalog, name), stated, {})
+    if stated.get("load_in_8bit") or stated.get("_load_in_8bit"):
+        return _named(entry_of(catalog, "int8"), stated, {})
+    raise ConfigError(
+        "quantization: bitsandbytes with neither load_in_4bit nor load_in_8bit.", "Set the one that is meant."
+    )
+
+
+def _fp8(stated: Stated, catalog: Catalog) -> Scheme:
+    if stated.get("quantized_layers") or stated.get("moe_quant_algo"):
+        return modelopt(stated, catalog)
+    block = stated.get("weight_block_size")
+    if block is None:
+        static = stated.get("activation_scheme") == "static"
+        entry = entry_of(catalog, "fp8-static" if static else "fp8")
+        return _named(entry, stated, {"dialect": "transformers"})
+    sizes = block if isinstance(block, (list, tuple)) else ()
+    if len(sizes) != 2 or not all(type(side) is int and side > 0 for side in sizes):
+        raise ConfigError(f"quantization: weight_block_size is {str(block)[:40]!r}.", "Use [128, 128].")
+    scale = "e8m0" if stated.get("expert_dtype") and stated.get("scale_fmt") == "ue8m0" else None
+    plain = _named(entry_of(catalog, "fp8-block"), stated, {"block": tuple(sizes), "scale": scale})
+    if stated.get("expert_dtype") != "fp4":
+        return plain
+
+    def choose(module: Module) -> Choice | None:
+        if module.kind == "expert":
+            return "mx", {"bits": 4, "names": ("weight", "scale")}
+        if module.role == "projection":  # of the prediction module: quantized since V4
+            return "fp8", {"strategy": "block", "block": tuple(sizes), "scale": scale or "fp32"}
+        return plain.choose(module)
+
+    return finished("fp8-block + mxfp4 experts", choose, plain, patterns_of(stated))
+
+
+def _fbgemm(stated: Stated, catalog: Catalog) -> Scheme:
+    return _named(entry_of(catalog, "fbgemm-fp8"), stated, {})
+
+
+def _mxfp4(stated: Stated, catalog: Catalog) -> Scheme:
+    return _named(entry_of(catalog, "mxfp4"), stated, {})
+
+
+def _mlx(stated: Stated, catalog: Catalog) -> Scheme:
+    """MLX: bits and group for all modules, and exceptions under their names."""
+    modes = {"mxfp4": "mlx-mxfp4", "nvfp4": "mlx-nvfp4", "mxfp8": "mlx-mxfp8"}
+    entry = entry_of(catalog, modes.get(str(stated.get("mode")), "mlx"))
+    group = integer_of(stated, "group_size", default=entry["options"]["group"])
+    plain = make(entry, {"bits": integer_of(stated, "bits", default=4), "group": group})
+    exceptions = {name: value for name, value in stated.items() if isinstance(value, dict) or value is False}
+    targets = {name: Patterns([name], "quantization") for name in exceptions}
+
+    def choose(module: Module) -> Choice | None:
+        for name, pattern in targets.items():
+            if module.name in pattern:
+                own = exceptions[name]
+                if own is False or plain.choose(module) is None:
+                    return None
+                bits, group = integer_of(own, "bits", default=4), integer_of(own, "group_size", default=64)
+                return "mlx", {"bits": bits, "group": group, "mode": str(own.get("mode", "affine"))}
+        return plain.choose(module)
+
+    return finished(plain.name, choose, plain, *targets.values())
+
+
+def _hqq(stated: Stated, catalog: Catalog) -> Scheme:
+    own = stated.get("quant_config", stated)
+    own = own.get("weight_quant_params", own) if isinstance(own, dict) else {}
+    found = {"bits": integer_of(own, "nbits", default=4), "group": integer_of(own, "group_size", default=64)}
+    return _named(entry_of(catalog, "hqq"), stated, found)
+
+
+def _quanto(stated: Stated, catalog: Catalog) -> Scheme:
+    kind = str(stated.get("weights", "int8")).lower()
+    names = {"int8": "quanto-int8", "int4": "quanto", "int2": "quanto-int2", "float8": "quanto-fp8"}
+    if kind not in names:
+        raise ConfigError(f"quantization: weights of {kind[:40]!r}.", f"Use {', '.join(names)}.")
+    return _named(entry_of(catalog, names[kind]), stated, {})
+
+
+def _torchao(stated: Stated, catalog: Catalog) -> Scheme:
+    kind = stated.get("quant_type")
+    if isinstance(kind, dict):
+        inner: Any = next(iter(kind.values()), {})
+        group = integer_of(inner.get("_data", {}) if isinstance(inner, dict) else {}, "group_size")
+        kind = inner.get("_type", "") if isinstance(inner, dict) else ""
+    else:
+        own = stated.get("quant_type_kwargs")
+        group = integer_of(own if isinstance(own, dict) else {}, "group_size")
+    word = str(kind).lower()
+    name = "torchao-int4" if "int4" in word else "torchao-fp8" if "float8" in word else "torchao-int8"
+    if not any(part in word for part in ("int4", "int8", "float8")):
+        raise ConfigError(f"quantization: quant_type {word[:40]!r} is not known.", "Name it with --quant.")
+    return _named(entry_of(catalog, name), stated, {"group": group} if name == "torchao-int4" else {})
+
+
+def _aqlm(stated: Stated, catalog: Catalog) -> Scheme:
+    found = {
+        "books": integer_of(stated, "num_codebooks", default=1),
+        "code": integer_of(stated, "nbits_per_codebook", default=16),
+        "group": integer_of(stated, "in_group_size", default=8),
+    }
+    return _named(entry_of(catalog, "aqlm"), stated, found)
+
+
+def _exllama(stated: Stated, catalog: Catalog) -> Scheme:
+    from fractions import Fraction
+
+    bits, head = stated.get("bits", 4), integer_of(stated, "head_bits", "lm_head_bits")
+    if isinstance(bits, bool) or not isinstance(bits, (int, float)) or not 1 <= bits <= 8:
+        raise ConfigError(f"quantization: bits is {str(bits)[:40]!r}.", "Use a number from 1 to 8.")
+    name = str(stated.get("quant_method")).lower()
+    return _named(entry_of(catalog, name), stated, {"bits": Fraction(str(bits)), "head": head})
+
+
+READERS: dict[str, Callable[[Stated, Catalog], Scheme]] = {
+    "gptq": _gptq, "auto-round": _gptq, "intel/auto-round": _gptq, "awq": _awq, "bitsandbytes": _bitsandbytes,
+    "fp8": _fp8, "fbgemm-fp8": _fbgemm, "mxfp4": _mxfp4, "compressed-tensors": compressed,
+    "modelopt": modelopt, "mlx": _mlx, "hqq": _hqq, "quanto": _quanto, "torchao": _torchao, "aqlm": _aqlm,
+    "exl2": _exllama, "exl3": _exllama,
+}  # fmt: skip
+"""Readers by `quant_method`; methods with nothing to say but their name go by the catalog."""

@@ -1,0 +1,105 @@
+"""Lists of module names in configurations: what is quantized, what is left alone.
+
+Each method matches names in its own way; together they come to four: the name itself or a run of its
+parts (``lm_head``, ``mlp.gate``), a glob, a regular expression after ``re:``, the class ``Linear``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import translate
+from typing import Any
+
+from llmcalc.errors import ConfigError
+
+OTHERS = ("vision", "visual", "audio", "mtp", "embed_vision", "multi_modal", "image")
+"""Words before the layers that tell a tower from the language model."""
+
+
+def tail(name: str) -> str:
+    """A name from its layers on: what stands before them differs between versions of one model."""
+    at = name.find("layers.")
+    if at < 0 or any(word in name[:at] for word in OTHERS):
+        return name.removeprefix("model.")
+    return name[at:]
+
+
+class Patterns:
+    """A list of names and patterns.
+
+    Parameters
+    ----------
+    stated : iterable of str
+        As the configuration has them.
+    label : str
+        The key they stand under, for errors.
+
+    Examples
+    --------
+    >>> ignored = Patterns(["lm_head", "re:.*self_attn.*", "model.layers.0*", "mlp.gate"], "ignore")
+    >>> ["model.layers.7.mlp.gate" in ignored, "model.layers.7.mlp.gate_proj" in ignored]
+    [True, False]
+    """
+
+    __slots__ = ("expressions", "label", "names", "tails", "used")
+
+    def __init__(self, stated: Any, label: str) -> None:
+        self.label, self.names, self.expressions = label, set[str](), dict[str, re.Pattern[str]]()
+        self.used: set[str] = set()
+        self.tails: dict[str, str] = {}
+        if stated is None:
+            return
+        if isinstance(stated, str):
+            stated = [stated]
+        if not isinstance(stated, Iterable) or not all(isinstance(one, str) for one in stated):
+            raise ConfigError(f"{label} is not a list of names.", "Write it as a list of module names.")
+        for one in stated:
+            if one.startswith("re:"):
+                self.expressions[one] = _compiled(one[3:], label)
+            elif any(mark in one for mark in "*?["):
+                whole = translate(tail(one))
+                self.expressions[one] = _compiled(f"{whole}|{translate(tail(one) + '.*')}", label)
+            else:
+                self.names.add(one)
+                self.tails[tail(one)] = one
+
+    def __contains__(self, name: str) -> bool:
+        short, found = tail(name), False
+        for whole in {name, short} if self.names else ():
+            parts = whole.split(".")
+            for start in range(len(parts)):
+                for end in range(start + 1, len(parts) + 1):
+                    run = ".".join(parts[start:end])
+                    if run in self.names:
+                        self.used.add(run)
+                        found = True
+        if not found and self.tails:
+            parts = short.split(".")
+            for end in range(1, len(parts) + 1):
+                one = self.tails.get(".".join(parts[:end]))
+                if one is not None:
+                    self.used.add(one)
+                    found = True
+        for one, expression in self.expressions.items():
+            if expression.match(name) or expression.match(short):
+                self.used.add(one)
+                found = True
+        return found
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.expressions)
+
+    @property
+    def unused(self) -> list[str]:
+        """Those that have matched nothing so far."""
+        return sorted({*self.names, *self.expressions} - self.used)
+
+
+def _compiled(expression: str, label: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(
+            f"{label}: {expression[:60]!r} is no regular expression: {error}.", "Correct the pattern."
+        ) from None

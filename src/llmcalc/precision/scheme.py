@@ -1,0 +1,203 @@
+"""A scheme: which tensor is stored in which format, and an inventory stored so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llmcalc.model.dialects import module_name
+from llmcalc.model.inventory import Group, Inventory, Op, Tensor
+from llmcalc.precision.packing import METHODS, Layout, Matrix
+
+SMALL = ("delta_a", "delta_b", "index_weights", "index_compressor", "compressor_", "hc_")
+"""Roles of small matrices that most methods leave alone: gates of a delta net, an indexer's weights."""
+
+TOWERS = ("vision", "audio", "projector", "image_generator", "resampler")
+"""Components other than the language model, which most methods leave alone."""
+
+
+class Module:
+    """A weight of one layer, as the rules of a scheme see it.
+
+    Attributes
+    ----------
+    name : str
+        Its Hugging Face module, experts as number 0: ``model.layers.3.mlp.experts.0.up_proj``.
+    role, component : str
+        As in the inventory.
+    layer : int or None
+        Its layer. [-]
+    kind : str
+        ``linear``, ``small``, ``head``, ``embedding``, ``router``, ``expert``, or ``other`` for what is no
+        matrix.
+    matrix : Matrix or None
+        How a method packs it; None for ``other``.
+    """
+
+    __slots__ = ("component", "kind", "layer", "matrix", "name", "role", "tag")
+
+    def __init__(self, group: Group, tensor: Tensor, layer: int | None, model: str, op: Op | None) -> None:
+        self.name = module_name(group, tensor, layer)
+        self.role, self.component, self.layer, self.tag = tensor.role, group.component, layer, tensor.tag
+        self.kind, self.matrix = _kind(tensor, op), None
+        if self.kind != "other":
+            self.matrix = _matrix(tensor, op, model)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.kind}>"
+
+
+def _kind(tensor: Tensor, op: Op | None) -> str:
+    experts = bool(tensor.dims) and tensor.dims[0][0][:1] and tensor.dims[0][0][0][0] == "expert"
+    body = len(tensor.dims) - (1 if experts and len(tensor.dims) > 2 else 0)
+    if tensor.part not in ("weight", "") or body != 2:
+        return "other"
+    if tensor.role in ("embedding", "per_layer_embedding"):
+        return "embedding" if tensor.part == "weight" else "other"
+    if op is None or op.kind != "linear":
+        return "other"
+    if tensor.role == "unembedding":
+        return "head"
+    if tensor.role.startswith("expert_"):
+        return "expert"
+    if tensor.role in ("router", "shared_router"):
+        return "router"
+    return "small" if tensor.role.startswith(SMALL) else "linear"
+
+
+def _matrix(tensor: Tensor, op: Op | None, model: str) -> Matrix:
+    """Rows are outputs: some checkpoints store the transposed matrix."""
+    *lead, out, inp = tensor.dims
+    if op is not None and (out, inp) == (op.inp, op.out) and out != inp:
+        out, inp = inp, out
+    return Matrix(tensor.role, out, inp, tuple(lead), model)
+
+
+Chooser = Callable[[Module], "tuple[str, dict[str, Any]] | None"]
+"""Packer and its options for a module; None leaves it in the model's dtype."""
+
+
+class Scheme:
+    """A rule from modules to formats.
+
+    Parameters
+    ----------
+    name : str
+        As shown: ``awq-4bit-g128``.
+    choose : callable
+        Packer and options of a module, or None.
+    by_layer : bool
+        Whether layers of one group may differ, as under lists of names.
+    grade : str
+        Of the bytes: ``exact`` where the layout is the method's own, else ``derived`` or ``assumed``.
+    source : str
+        Where the layout is described.
+    """
+
+    __slots__ = ("by_layer", "choose", "entry", "grade", "kv", "name", "notes", "source", "unmatched")
+
+    def __init__(
+        self, name: str, choose: Chooser, *, by_layer: bool = False, grade: str = "exact", source: str = ""
+    ) -> None:
+        self.name, self.choose, self.by_layer = name, choose, by_layer
+        self.grade, self.source = grade, source
+        self.notes: list[str] = []
+        self.entry: dict[str, Any] = {}
+        self.kv = ""
+        self.unmatched: Callable[[], Iterable[str]] = tuple
+
+    def apply(self, inventory: Inventory, model: str) -> Inventory:
+        """The inventory with every tensor stored as the scheme says.
+
+        Parameters
+        ----------
+        inventory : Inventory
+            Left as it is.
+        model : str
+            Dtype of unquantized weights.
+        """
+        groups: list[Group] = []
+        for group in inventory.groups:
+            groups += self._stored(group, model)
+        made = copy.copy(inventory)
+        made.groups = tuple(groups)
+        return made
+
+    def _stored(self, group: Group, model: str) -> list[Group]:
+        """A group, split where its layers are stored in different ways."""
+        ops = {op.role: op for op in group.ops if op.kind == "linear"}
+        tensors = [t for t in group.tensors if t.tag != "scale"]
+        layers: list[int | None] = [*group.layers] if group.layers else [None]
+        if not self.by_layer or group.stored is not None:
+            layers = layers[:1]
+        kinds: dict[Any, list[int]] = {}
+        for layer in layers:
+            chosen = tuple(
+                _frozen(self.choose(Module(group, t, layer, model, ops.get(t.role))))
+                if self.by_layer or len(t.dims) > 1
+                else None
+                for t in tensors
+            )
+            kinds.setdefault(chosen, []).append(layer if layer is not None else -1)
+        made = []
+        for chosen, members in kinds.items():
+            whole = len(kinds) == 1
+            stored = [
+                _repacked(group, t, one, model, ops.get(t.role))
+                for t, one in zip(tensors, chosen, strict=True)
+            ]
+            made.append(group.with_layers(group.layers if whole else tuple(members), stored))
+        return made
+
+
+def _frozen(choice: tuple[str, dict[str, Any]] | None) -> Any:
+    return None if choice is None else (choice[0], tuple(sorted(choice[1].items())))
+
+
+def _repacked(group: Group, tensor: Tensor, choice: Any, model: str, op: Op | None) -> Tensor:
+    """A tensor as chosen; its own dtype is kept only where that is a float (fp32 norms stay fp32)."""
+    if choice is None:
+        kept = tensor.dtype if tensor.dtype in ("fp32", "fp64") else None
+        return Tensor(tensor.role, tensor.dims, tensor.part, tensor.tag, kept)
+    method, options = choice
+    found = Module(group, tensor, None, model, op).matrix
+    assert found is not None
+    layout: Layout = METHODS[method](found, **dict(options))
+    return Tensor(tensor.role, tensor.dims, tensor.part, tensor.tag, layout[0], layout[1])
+
+
+PLAIN = Scheme("none", lambda module: None)
+"""Weights as the model computes them."""
+
+
+def nominal_bits(scheme: Any) -> Any:
+    """Bits of a weight that a bare count is priced at: of a large matrix, or of a typical file. [bit]"""
+    from fractions import Fraction
+
+    stated = scheme.entry.get("nominal")
+    if stated is not None:
+        return Fraction(str(stated))
+    matrix = Matrix("up", ((("ffn", SIDE),),), ((("hidden", SIDE),),))
+    module = Module.__new__(Module)
+    module.name, module.role, module.component, module.layer = "up_proj", "up", "text", 0
+    module.tag, module.kind, module.matrix = "main", "linear", matrix
+    choice = scheme.choose(module)
+    if choice is None:
+        module.kind = "expert"
+        choice = scheme.choose(module)
+    if choice is None:
+        return 16
+    layout = METHODS[choice[0]](matrix, **choice[1])
+    bits = sum(t.numel * WIDTHS[t.dtype or "bf16"] for t in layout[1])
+    return Fraction(bits, SIDE * SIDE)
+
+
+SIDE = 8192
+"""Rows and columns of the matrix that nominal bits are those of. [elements]"""
+
+WIDTHS = {
+    "fp4": 4, "fp8": 8, "int8": 8, "uint8": 8, "fp16": 16, "bf16": 16, "int16": 16, "fp32": 32, "int32": 32,
+    "uint32": 32, "int64": 64,
+}  # fmt: skip
+"""Bits of the words that packers store. [bit]"""

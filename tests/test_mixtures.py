@@ -1,0 +1,148 @@
+"""GGUF mixtures: types and sizes of llama.cpp's own quantizer, tensors of its own converter."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import llmcalc
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError, InputError
+from llmcalc.model.dialects import gguf_name
+from llmcalc.model.inventory import size
+from llmcalc.precision import mixtures
+from llmcalc.precision.gguf import File
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = json.loads((DATA / "gguf_mixtures.json").read_text())
+CONVERTED = json.loads((DATA / "gguf_conversions.json").read_text())
+BOOK = Catalog.shipped()
+NAMES = {
+    "llama2-7b": "llama-2-7b", "llama2-13b": "llama-2-13b", "llama2-70b": "llama-2-70b",
+    "mistral-7b-v0.1": "mistral-7b-v0.1", "mixtral-8x7b": "mixtral-8x7b", "llama3-8b": "llama-3-8b",
+    "llama3.1-8b": "llama-3.1-8b", "llama3.1-70b": "llama-3.1-70b", "llama3.2-1b": "llama-3.2-1b",
+    "llama3.2-3b": "llama-3.2-3b", "gemma2-9b": "gemma-2-9b", "gemma2-27b": "gemma-2-27b",
+    "gemma3-1b": "gemma-3-1b", "gemma3-4b": "gemma-3-4b", "gemma3-12b": "gemma-3-12b",
+    "gemma3-27b": "gemma-3-27b", "deepseek-v2-lite-mla": "deepseek-v2-lite", "deepseek-v3-mla": "deepseek-v3",
+}  # fmt: skip
+# Two shapes of the quantizer's runs are no catalog model: an old layout, and one with rounded widths.
+SHAPES = [name for name in GOLDEN["sizes"] if name not in ("deepseek-v2-lite-legacy", "falcon-h1-1.5b")]
+
+
+def scheme(file_type):
+    name, _, imatrix = file_type.lower().partition("+")
+    return (
+        f"gguf-{name}" + ("+imatrix" if imatrix else "")
+        if name in mixtures.FLOATS
+        else (name + ("+imatrix" if imatrix else ""))
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bytes_of_every_file_type(shape):
+    model = llmcalc.model(NAMES.get(shape, shape))
+    for file_type, wanted in GOLDEN["sizes"][shape].items():
+        weights = llmcalc.vram(model, quant=scheme(file_type))["weights"]
+        assert weights.bytes == wanted, file_type
+        assert weights.grade == "exact"
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "mib"),
+    [  # figures that llama.cpp printed for real files
+        ("llama-3-8b", "q4_k_m", 4685.30), ("qwen3-30b-a3b", "q4_k_m", 17691.34),
+        ("qwen3-30b-a3b", "Q5_K_M", 20713.44), ("deepseek-r1", "q8_0", 680237.97),
+    ],
+)  # fmt: skip
+def test_sizes_of_real_logs(name, quant, mib):
+    assert round(llmcalc.vram(name, quant=quant)["weights"].bytes / 2**20, 2) == mib
+
+
+def runs(kinds):
+    """Types in layer order as a run-length text: ``q6_k*4 q4_k``."""
+    found = []
+    for kind in kinds:
+        if found and found[-1][0] == kind:
+            found[-1][1] += 1
+        else:
+            found.append([kind, 1])
+    return " ".join(f"{kind}*{n}" if n > 1 else kind for kind, n in found)
+
+
+def tensors_of(file, model):
+    """Names, types and shapes (row first) of a file's tensors."""
+    for group in file.apply(model, "bf16").groups:
+        for layer in group.layers[: group.stored] or (None,):
+            for tensor in group.tensors:
+                name = gguf_name(group, tensor, layer) or f"?{tensor.role}"
+                shape = [size(d) for d in reversed(tensor.dims)]
+                yield layer, name, {"fp32": "f32", "fp16": "f16"}.get(tensor.dtype, tensor.dtype), shape
+
+
+@pytest.mark.parametrize("shape", GOLDEN["types"])
+def test_type_of_every_tensor(shape):
+    model = llmcalc.model(NAMES.get(shape, shape))
+    for file_type, stems in GOLDEN["types"][shape].items():
+        name, _, imatrix = file_type.lower().partition("+")
+        found = {}
+        for layer, tensor, kind, _ in tensors_of(File(name, bool(imatrix)), model):
+            found.setdefault(re.sub(r"blk\.\d+", "blk.N", tensor), []).append((layer or 0, kind))
+        texts = {stem: runs([kind for _, kind in sorted(kinds)]) for stem, kinds in found.items()}
+        for stem, index in stems.items():
+            assert texts[stem] == GOLDEN["runs"][index], (file_type, stem)
+
+
+@pytest.mark.parametrize("case", CONVERTED, ids=lambda case: case["name"])
+def test_tensors_of_the_converter(case):
+    config = case["config"]  # whole, with keys of the tiny models' generator
+    model = llmcalc.model(config, assume=config["model_type"])
+    found = {
+        name: [kind, *(n for n in shape if n != 1)]
+        for _, name, kind, shape in tensors_of(File(case["type"]), model)
+    }
+    assert found == {
+        name: [kind, *(n for n in shape if n != 1)] for name, (kind, *shape) in case["gguf"].items()
+    }
+
+
+def test_more_is_the_first_the_last_and_every_third():
+    assert [i for i in range(32) if mixtures.more(i, 32)] == [
+        0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31,
+    ]  # fmt: skip
+
+
+def test_larger_file_types_are_larger():
+    model = llmcalc.model("llama-3.1-8b")
+    order = [
+        "iq1_s",
+        "iq2_xxs",
+        "iq2_m",
+        "q2_k",
+        "q3_k_s",
+        "q3_k_m",
+        "q4_k_s",
+        "q4_k_m",
+        "q5_k_m",
+        "q6_k",
+        "q8_0",
+    ]
+    sizes = [llmcalc.vram(model, quant=name)["weights"].bytes for name in order]
+    assert sizes == sorted(sizes)
+
+
+def test_rows_that_no_block_divides_fall_back_and_are_told():
+    report = llmcalc.vram("gpt-oss-20b", quant="q4_k_m")  # rows of 2,880
+    assert any("no block of q4_k divides" in warning for warning in report.warnings)
+    with pytest.raises((ConfigError, InputError), match="q1_0"):
+        llmcalc.vram("gpt-oss-20b", quant="q1_0")
+
+
+def test_towers_are_a_file_of_their_own():
+    report = llmcalc.vram("gemma-3-4b", quant="q4_k_m")
+    assert any("mmproj" in warning for warning in report.warnings)
+
+
+def test_file_types_that_need_an_importance_matrix_say_so():
+    assert any("importance matrix" in w for w in llmcalc.vram("llama-3.1-8b", quant="iq2_xxs").warnings)
+    assert not llmcalc.vram("llama-3.1-8b", quant="iq2_xxs+imatrix").warnings
