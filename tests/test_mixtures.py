@@ -59,6 +59,20 @@ def test_sizes_of_real_logs(name, quant, mib):
     assert round(llmcalc.vram(name, quant=quant)["weights"].bytes / 2**20, 2) == mib
 
 
+LOGS = [json.loads(line) for line in (DATA / "gguf_logs.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("row", LOGS, ids=lambda row: f"{row['id']}-{row['quant']}")
+def test_files_of_real_logs(row):
+    """Size and bits per weight, to the digit that llama.cpp printed."""
+    model = llmcalc.model(row["model"])
+    size = llmcalc.vram(model, quant=row["quant"])["weights"].bytes
+    digits = len(str(row["gib"]).partition(".")[2])
+    assert size / 2**30 == pytest.approx(row["gib"], abs=0.51 * 10**-digits)
+    if row["bpw"]:
+        assert 8 * size / model.params == pytest.approx(row["bpw"], abs=0.0101)
+
+
 def runs(kinds):
     """Types in layer order as a run-length text: ``q6_k*4 q4_k``."""
     found = []

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from llmcalc._version import __version__
 
 if TYPE_CHECKING:
-    from llmcalc.api import compare, model, params, vram
+    from llmcalc.api import compare, model, params, quant, vram
     from llmcalc.errors import LlmcalcError
 
-__all__ = ["LlmcalcError", "__version__", "compare", "model", "params", "vram"]
+__all__ = ["LlmcalcError", "__version__", "compare", "model", "params", "quant", "vram"]
 
 _HOME = {
-    **dict.fromkeys(("compare", "model", "params", "vram"), "llmcalc.api"),
+    **dict.fromkeys(("compare", "model", "params", "quant", "vram"), "llmcalc.api"),
     "LlmcalcError": "llmcalc.errors",
 }
 

@@ -9,6 +9,7 @@ from llmcalc.answer.params import params_report
 from llmcalc.answer.vram import count_report, model_report
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
+from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
@@ -17,7 +18,7 @@ from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 from llmcalc.scenario import Scenario, resolve
 
-__all__ = ["compare", "model", "params", "vram"]
+__all__ = ["compare", "model", "params", "quant", "vram"]
 
 ModelLike = Any
 """An `Inventory`, a catalog name, alias or Hugging Face id, a path, a count such as ``13b``, or a dict."""
@@ -245,6 +246,92 @@ def params(
     report = params_report(inventory, scenario, book, by or "role")
     _sign(report, Call("params", asked), book)
     return report
+
+
+def quant(
+    model: ModelLike = None,
+    *,
+    params: Any = None,
+    config: Any = None,
+    schemes: Any = None,
+    all_schemes: bool = False,
+    sort: str | None = None,
+    max_size: Any = None,
+    dtype: str | None = None,
+    context: Any = None,
+    sequences: Any = None,
+    kv_dtype: str | None = None,
+    gpu: Any = None,
+    reserve: Any = None,
+    assume: str | None = None,
+    catalog: Any = None,
+) -> Reports:
+    """A model in many formats: bits per weight, bytes, the smallest card, and what fits the cards named.
+
+    Parameters
+    ----------
+    model, params, config : str, dict or Inventory
+        The model: anything `llmcalc.model` takes but a bare count.
+    schemes : str or sequence of str, optional
+        Names of the schemes, separated by commas; the usual ones.
+    all_schemes : bool
+        Whether to take every scheme of the catalog.
+    sort : str
+        ``size`` (the default), ``bits`` or ``name``.
+    max_size : int or str, optional
+        Only those whose weights take at most this. [B]
+    dtype : str, optional
+        Dtype of what stays unquantized.
+    context, sequences, kv_dtype, gpu, reserve
+        As in `vram`: for the smallest card and the verdicts.
+    assume, catalog
+        As in `model`.
+
+    Returns
+    -------
+    Reports
+        One report a scheme, each with its ``scheme``: name, bits, bytes, hardware, verdicts.
+
+    Examples
+    --------
+    Llama-3-8B as Q4_K_M, as llama.cpp prints it, in MiB:
+
+    >>> quant("llama-3-8b", schemes="q4_k_m")[0].scheme["weights_bytes"] / 2**20
+    4685.3046875
+    """
+    from llmcalc.answer.quant import ORDERS, USUAL, quant_reports
+    from llmcalc.units import parse_bytes
+
+    asked = dict(locals())
+    for name in ("ORDERS", "USUAL", "quant_reports", "parse_bytes"):
+        asked.pop(name)
+    book = _catalog(catalog)
+    given = {
+        "dtype": dtype, "context": context, "sequences": sequences, "kv_dtype": kv_dtype, "gpu": gpu,
+        "reserve": reserve,
+    }  # fmt: skip
+    problems = Problems()
+    with problems:
+        if sort is not None and sort not in ORDERS:
+            raise InputError(f"--sort {str(sort)[:40]!r} is not known.", f"Use {', '.join(ORDERS)}.")
+    most = None
+    with problems:
+        most = None if max_size is None else parse_bytes(max_size, "--max-size")
+    names: tuple[str, ...] = USUAL
+    if schemes is not None:
+        listed = schemes.split(",") if isinstance(schemes, str) else schemes
+        names = tuple(str(one).strip() for one in listed)
+    elif all_schemes:
+        names = ("none", *(str(entry["name"]) for entry in book.entries("schemes")))
+    with problems:
+        inventory, scenario = _understand(model, params, config, assume, book, given, strict=False)
+        if is_array(scenario.context) or is_array(scenario.sequences):
+            raise InputError("The table of formats takes one context.", "Give one value of each.")
+    problems.check()
+    reports = quant_reports(inventory, scenario, book, given, names, sort or "size", most)
+    for report in reports:
+        _sign(report, Call("quant", asked), book)
+    return Reports(reports)
 
 
 def compare(models: Sequence[ModelLike], **keywords: Any) -> Reports:

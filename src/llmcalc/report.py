@@ -181,6 +181,8 @@ class Report(_Shown):
         The GPU asked about.
     capacity : Capacity or None
         What fits in it.
+    scheme : dict
+        Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     warnings, hints : list of str
         What the reader should know, and what to try.
     """
@@ -204,6 +206,7 @@ class Report(_Shown):
         self.warnings: list[str] = []
         self.hints: list[str] = []
         self.inventory: Any = None
+        self.scheme: dict[str, Any] = {}
         self.call: Call = Call(command, {})
         self.catalog_date = ""
         self.version = __version__
@@ -276,7 +279,7 @@ class Report(_Shown):
 
 
 class Reports(_Shown, Sequence[Report]):
-    """Reports over several GPUs, shown as one table."""
+    """Reports over several GPUs, models or formats, shown as one table."""
 
     def __init__(self, rows: Sequence[Report]) -> None:
         self.rows = list(rows)

@@ -27,6 +27,9 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
+LEAVES_EXPERTS = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "torchao")
+"""Methods that transformers applies to linear layers alone, which fused experts are not."""
+
 KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
@@ -106,6 +109,7 @@ class Scenario:
         """The model as its weights are priced: stored as `--quant` says, else as the checkpoint is."""
         if "quant" in self.stated and self.scheme is not None:
             made: Inventory = self.scheme.apply(inventory, self.dtype.name)
+            made.published = None  # that total is of another file
             return made
         if self.bits is not None and any(t.stored or t.dtype for g in inventory for t in g.tensors):
             from llmcalc.precision.scheme import PLAIN
@@ -290,7 +294,13 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
             raise InputError("--quant and --bits are given together.", "Keep one of them.")
         from llmcalc.precision.named import find_scheme
 
-        return find_scheme(given["quant"], catalog)
+        scheme = find_scheme(given["quant"], catalog)
+        if inventory.routed_params and scheme.entry.get("method") in LEAVES_EXPERTS:
+            scheme.notes.append(
+                "transformers 5 leaves experts that share one tensor in 16 bit with this method; they are "
+                "counted as quantized, as by vLLM and transformers 4."
+            )
+        return scheme
     stated = inventory.quantization
     if stated is None or given["bits"] is not None:
         return None

@@ -17,6 +17,10 @@ from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
 
+SPLIT_ROLES = ("key_b", "value_b", "expert_gate", "expert_up", "gate", "up", "query", "key", "value",
+               "shared_gate", "shared_up", "shared_down", "delta_qkv", "delta_gate")  # fmt: skip
+"""Matrices that a conversion makes of fused ones."""
+
 FLOATS = ("bf16", "fp16", "fp32", "fp64")
 
 
@@ -134,6 +138,29 @@ def stored_bytes(inventory: Inventory, precision: Precision) -> int:
             for name, number in kept.words.items():
                 words[name] = words.get(name, 0) + number
     return sum(int(inference.weight_bytes(number, precision.bits(name))) for name, number in words.items())
+
+
+def matrix_bits(inventory: Inventory, precision: Precision) -> float:
+    """Bits of a weight in the linear layers alone: no embedding, head or tower. [bit]"""
+    bytes_ = number = 0
+    for group in inventory.groups:
+        linear = {op.role for op in group.ops if op.kind == "linear"}
+        if group.place != "layer" or group.component not in ("text", "encoder"):
+            continue
+        for tensor in group.tensors:
+            # GGUF splits some matrices that no op names: those with a weight and two dimensions count too.
+            is_matrix = tensor.role in linear or (len(tensor.dims) > 2 and tensor.part == "weight")
+            if (
+                tensor.tag == "main"
+                and is_matrix
+                and tensor.part in ("weight", "")
+                and "conv" not in tensor.role
+            ):
+                number += group.count * tensor.numel
+                for part in tensor.stored or (tensor,):
+                    words = group.count * part.numel
+                    bytes_ += int(inference.weight_bytes(words, precision.bits(part.dtype or "")))
+    return 8 * bytes_ / number if number else 0.0
 
 
 def bits_per_weight(inventory: Inventory, precision: Precision) -> float:

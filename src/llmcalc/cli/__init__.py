@@ -22,9 +22,11 @@ from llmcalc.errors import LlmcalcError  # noqa: E402
 COMMANDS = {
     "vram": "Memory at inference: weights, KV cache, state, runtime.",
     "params": "Parameters by role, all and active.",
+    "quant": "One model in many formats.",
     "compare": "Several models side by side.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
+    "formats": "Number formats and quantization schemes.",
     "explain": "A formula with its source.",
     "completion": "Completion for bash, zsh or fish.",
 }

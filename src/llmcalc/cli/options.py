@@ -45,7 +45,11 @@ model_options = stack(
 weight_options = stack(
     click.option("--dtype", metavar="DTYPE", help="Dtype of the weights.  [checkpoint's, else bf16]"),
     click.option("--bits", metavar="N", help="N / 8 bytes for every parameter (assumed)."),
-    click.option("--quant", metavar="SCHEME", hidden=True),
+    click.option(
+        "--quant",
+        metavar="SCHEME",
+        help="Quantization: q4_k_m, awq, gptq-8bit, nf4-dq, fp8 ...  [checkpoint's own, else none]",
+    ),
 )
 
 workload_options = stack(

@@ -176,7 +176,7 @@ GGUF_WHOLE = {
 class NamedTensor:
     """One tensor of one layer with its names."""
 
-    __slots__ = ("component", "gguf", "layer", "name", "part", "role", "shape", "tag")
+    __slots__ = ("component", "dtype", "gguf", "layer", "name", "part", "role", "shape", "stored", "tag")
 
     def __init__(
         self,
@@ -190,6 +190,8 @@ class NamedTensor:
         self.name, self.gguf, self.shape = name, gguf, shape
         self.role, self.part, self.tag = tensor.role, tensor.part, tensor.tag
         self.component, self.layer = component, layer
+        self.dtype = tensor.dtype
+        self.stored = _stored_as(name, len(tensor.dims) - len(shape), tensor)
 
     def __repr__(self) -> str:
         return f"<{self.name} {list(self.shape)}>"
@@ -197,6 +199,19 @@ class NamedTensor:
 
 def _module(group: Group, tensor: Tensor) -> str:
     return group.prefix + group.names.get(tensor.role, HUGGING_FACE.get(tensor.role, tensor.role))
+
+
+def _stored_as(name: str, lead: int, tensor: Tensor) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of each tensor stored in place of a quantized one."""
+    stem = name.removesuffix(".weight")
+    return [
+        (
+            f"{name}{part.part}" if part.part.startswith("_") else f"{stem}.{part.part}",
+            part.dtype or "",
+            part.shape[lead:],
+        )
+        for part in tensor.stored
+    ]
 
 
 def module_name(group: Group, tensor: Tensor, layer: int | None) -> str:

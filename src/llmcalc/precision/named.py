@@ -164,6 +164,8 @@ def make(entry: dict[str, Any], found: dict[str, Any] | None = None) -> Scheme:
     given = dict(found or {})
     options = {**(entry.get("options") or {}), **given}
     head = options.pop("head", HEAD)
+    if isinstance(options.get("bits"), float):
+        options["bits"] = _number(str(options["bits"]))
     choose = _chooser(entry, options, head)
     scheme = Scheme(
         _label(entry, given, options, head),
@@ -171,7 +173,10 @@ def make(entry: dict[str, Any], found: dict[str, Any] | None = None) -> Scheme:
         grade=str(entry.get("grade", "exact")),
         source=", ".join(entry.get("sources") or []),
     )
-    scheme.entry = entry
+    scheme.entry = {**entry, "options": options}
+    if entry["method"] == "gpt_oss":
+        dense = {**entry, "method": "mx", "touches": ["linear"]}
+        scheme.dense = _chooser(dense, {"bits": 4}, head)
     return scheme
 
 

@@ -93,9 +93,16 @@ class Scheme:
         Of the bytes: ``exact`` where the layout is the method's own, else ``derived`` or ``assumed``.
     source : str
         Where the layout is described.
+
+    Attributes
+    ----------
+    dense : callable or None
+        What is chosen instead in a model without experts, where a scheme is made for them.
     """
 
-    __slots__ = ("by_layer", "choose", "entry", "grade", "kv", "name", "notes", "source", "unmatched")
+    __slots__ = (
+        "by_layer", "choose", "dense", "entry", "grade", "kv", "name", "notes", "source", "unmatched",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, choose: Chooser, *, by_layer: bool = False, grade: str = "exact", source: str = ""
@@ -103,6 +110,7 @@ class Scheme:
         self.name, self.choose, self.by_layer = name, choose, by_layer
         self.grade, self.source = grade, source
         self.notes: list[str] = []
+        self.dense: Chooser | None = None
         self.entry: dict[str, Any] = {}
         self.kv = ""
         self.unmatched: Callable[[], Iterable[str]] = tuple
@@ -118,13 +126,14 @@ class Scheme:
             Dtype of unquantized weights.
         """
         groups: list[Group] = []
+        choose = self.dense if self.dense is not None and not inventory.routed_params else self.choose
         for group in inventory.groups:
-            groups += self._stored(group, model)
+            groups += self._stored(group, model, choose)
         made = copy.copy(inventory)
         made.groups = tuple(groups)
         return made
 
-    def _stored(self, group: Group, model: str) -> list[Group]:
+    def _stored(self, group: Group, model: str, choose: Chooser) -> list[Group]:
         """A group, split where its layers are stored in different ways."""
         ops = {op.role: op for op in group.ops if op.kind == "linear"}
         tensors = [t for t in group.tensors if t.tag != "scale"]
@@ -134,7 +143,7 @@ class Scheme:
         kinds: dict[Any, list[int]] = {}
         for layer in layers:
             chosen = tuple(
-                _frozen(self.choose(Module(group, t, layer, model, ops.get(t.role))))
+                _frozen(choose(Module(group, t, layer, model, ops.get(t.role))))
                 if self.by_layer or len(t.dims) > 1
                 else None
                 for t in tensors

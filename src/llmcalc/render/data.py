@@ -84,6 +84,8 @@ def _one(report: Any) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.scheme:
+        result["scheme"] = report.scheme
     if report.neighbours:
         result["neighbours"] = [{"name": name, "total_bytes": total} for name, total in report.neighbours]
     if report.cards:

@@ -66,6 +66,9 @@ def _by_gpu(reports: Sequence[Any]) -> Any:
             "verdict": report.verdict,
             "headroom_bytes": report.headroom_bytes,
         }
+        if report.scheme:
+            own = {key: value for key, value in report.scheme.items() if key != "fits"}
+            row = {"format": own.pop("name"), **own, **row}
         if report.capacity is not None:
             row["max_context"] = report.capacity.max_context
         rows.append(row)

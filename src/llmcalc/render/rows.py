@@ -9,15 +9,58 @@ from llmcalc.formula import is_array
 from llmcalc.render.words import VERDICTS, bare, device_name, verdict_of
 from llmcalc.units import DISPLAY, format_count
 
+SHORT = {"fits": "fits", "does_not_fit": "no", "too_close": "close", None: "-"}
+"""Verdicts in a narrow column."""
+
 Table = tuple[list[str], list[list[str]], list[str]]
 """Heading, rows, and the alignment of each column."""
 
 
 def comparison(reports: Sequence[Any], units: str) -> Table:
     """The table of several reports: by GPU where the model is one, else by model."""
+    if reports[0].scheme:
+        return _by_scheme(reports, units)
     if len({report.model["name"] for report in reports}) == 1:
         return _by_gpu(reports, units)
     return _by_model(reports, units)
+
+
+def _by_scheme(reports: Sequence[Any], units: str) -> Table:
+    """The table of formats: bits of the linear layers and overall, size, card, verdict on each GPU."""
+    unit = DISPLAY[units][0]
+    gpus = [fit["gpu"] for fit in reports[0].scheme["fits"]]
+    head = ["format", "bits/w", "overall", f"weights {unit}", "of 16 bit"]
+    head += gpus or ["smallest card"]
+    rows = []
+    for report in reports:
+        scheme = report.scheme
+        row = [
+            scheme["name"],
+            f"{scheme['bits_of_linear_layers']:.2f}",
+            f"{scheme['bits']:.2f}",
+            bare(scheme["weights_bytes"], units),
+            f"{100 * scheme['share_of_16_bit']:.0f} %",
+        ]
+        row += [SHORT[fit["verdict"]] for fit in scheme["fits"]] or [_card(report)]
+        rows.append(row)
+    return head, rows, ["left", *["right"] * 4, *["left"] * max(len(gpus), 1)]
+
+
+def hardware_notes(reports: Sequence[Any]) -> list[str]:
+    """What the formats of a table run on, those of one engine together."""
+    grouped: dict[str, list[str]] = {}
+    for report in reports:
+        if report.scheme and report.scheme["hardware"]:
+            grouped.setdefault(report.scheme["hardware"], []).append(report.scheme["name"])
+    return [f"{', '.join(names)}: {hardware}." for hardware, names in grouped.items()]
+
+
+def _card(report: Any) -> str:
+    """The smallest card with its memory; several where no single one holds it."""
+    if not report.cards:
+        return "several"
+    name, memory = report.cards[0]
+    return f"{name}, {memory / 2**30:.0f} GiB"
 
 
 def _verdict(report: Any) -> str:

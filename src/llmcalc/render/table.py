@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.rows import comparison
+from llmcalc.render.rows import comparison, hardware_notes
 from llmcalc.render.words import amount, bare, device_name, label, reproduce, verdict_of
 from llmcalc.units import DISPLAY
 
@@ -26,7 +26,7 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
         columns = _align(head)
     else:
         head, rows, columns = comparison(reports, units)
-        below = list(dict.fromkeys(w for report in reports for w in report.warnings))
+        below = [*hardware_notes(reports), *dict.fromkeys(w for r in reports for w in r.warnings)]
     table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
     placed = reports[0].placement if len(reports) == 1 else []
     one_model = len({report.model["name"] for report in reports}) == 1
@@ -79,6 +79,8 @@ def _csv(reports: Sequence[Any], units: str) -> str:
     out = io.StringIO()
     unit = DISPLAY[units][0]
     writer = csv.writer(out, lineterminator="\n")
+    if reports[0].scheme:
+        return _scheme_csv(reports, out, writer)
     writer.writerow(
         ["model", "gpu", "item", f"peak_{unit}", f"low_{unit}", f"high_{unit}", "where", "grade", "note"]
     )
@@ -90,6 +92,20 @@ def _csv(reports: Sequence[Any], units: str) -> str:
                       [item.where, item.grade, item.note])  # fmt: skip
         _csv_rows(writer, [name, device, "total"], report.total_bytes, report.range_bytes, units,
                   ["device", report.grade, reproduce(report)])  # fmt: skip
+    return out.getvalue()
+
+
+def _scheme_csv(reports: Sequence[Any], out: io.StringIO, writer: Any) -> str:
+    """A row a format: all figures in bytes and bits, a verdict for each GPU."""
+    first = reports[0].scheme
+    keys = [key for key in first if key not in ("fits", "note", "source")]
+    gpus = [fit["gpu"] for fit in first["fits"]]
+    writer.writerow(["model", *keys, "smallest_card", *gpus])
+    for report in reports:
+        cells = [report.scheme[key] for key in keys]
+        card = report.cards[0][0] if report.cards else ""
+        verdicts = [fit["verdict"] for fit in report.scheme["fits"]]
+        writer.writerow([report.model["name"], *cells, card, *verdicts])
     return out.getvalue()
 
 

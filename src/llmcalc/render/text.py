@@ -183,8 +183,14 @@ def _neighbours(report: Any, units: str) -> list[str]:
     return [
         *[f"  {line}" for line in lines],
         "  Name the model for an exact figure:",
-        f"    llmcalc vram {nearest} --bits {bits:g}",
+        f"    llmcalc vram {nearest} {_near(bits)}",
     ]
+
+
+def _near(bits: float) -> str:
+    """The option that prices a named model near a number of bits."""
+    schemes = {2: "q2_k", 3: "q3_k_m", 4: "q4_k_m", 5: "q5_k_m", 6: "q6_k", 8: "q8_0"}
+    return f"--quant {schemes[int(bits)]}" if bits in schemes else f"--bits {bits:g}"
 
 
 def _stored(inventory: Any) -> list[tuple[str, int, str]]:
@@ -230,7 +236,7 @@ def _conventions(inventory: Any) -> list[str]:
 
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     """Several reports: one row each."""
-    from llmcalc.render.rows import comparison
+    from llmcalc.render.rows import comparison, hardware_notes
 
     head, rows, align = comparison(reports, units)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
@@ -245,4 +251,10 @@ def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
         lines.append("  " + "  ".join(cells))
         if not number:
             lines.append("  " + "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    notes = hardware_notes(reports)
+    for note in notes:
+        first, *rest = _wrap(note, WIDTH - 4)
+        lines += ["", f"  {first}", *[f"    {line}" for line in rest]] if note is notes[0] else [
+            f"  {first}", *[f"    {line}" for line in rest]
+        ]  # fmt: skip
     return "\n".join(_trim(lines)) + "\n"
