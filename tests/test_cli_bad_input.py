@@ -309,7 +309,7 @@ def test_params_never_asks_for_an_option_that_it_lacks(refused):
         ([*MODEL, "--gpu", "infGiB"], ["infGiB"], "24GiB"),
         ([*MODEL, "--gpu", "1e400GiB"], ["1e400GiB"], "24GiB"),
         ([*MODEL, "--gpu", "24"], ["24"], "24GiB"),
-        ([*MODEL, "--gpu", "auto"], ["auto"], "rtx-4090"),
+        ([*MODEL, "--gpu", "2xauto"], ["2xauto"], "--gpu auto"),
         ([*MODEL, "--gpu", "x" * 5000], ["x" * 40], "llmcalc gpus"),
         (["models", "--search", "zzzzzz"], ["zzzzzz"], "llmcalc models"),
         (["gpus", "--search", "zzzzzz"], ["zzzzzz"], "llmcalc gpus"),

@@ -122,7 +122,8 @@ def vram(
         ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold.
         Both plus an assumed runtime.
     gpu : str or sequence of str, optional
-        ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each.
+        ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
+        this machine with what they have free now.
     reserve : int or str
         Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llmcalc.catalog import Catalog
@@ -162,7 +162,7 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
         raise InputError(f"--gpu {text!r} names no GPU.", "Name one, such as rtx-4090, 8xh100-80gb or 24GiB.")
     if text.strip().lower() == "auto":
         raise InputError(
-            "--gpu auto can't read this machine's GPUs.", "Name the card, such as rtx-4090, or its size."
+            "--gpu auto stands for no single GPU.", "Name the card, such as rtx-4090, or its size."
         )
     entry = catalog.lookup("gpus", text)
     if entry is not None:
@@ -172,6 +172,11 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
         number, rest = counted
         if not rest:
             raise InputError(f"--gpu {text[:60]!r} names no GPU.", "Write it as in 8xh100-80gb.")
+        if rest.lower() == "auto":
+            raise InputError(
+                f"--gpu {text[:60]!r}: auto counts this machine's GPUs itself.",
+                f"Write --gpu auto, or name the card, as in {number}xrtx-4090.",
+            )
         if not 1 <= number <= MAX_GPUS:
             raise InputError(
                 f"--gpu {text[:60]!r} asks for {number:,} GPUs.",
@@ -194,8 +199,10 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
     return device_of(entry)
 
 
-def parse_gpus(text: Any, catalog: Catalog) -> list[Device]:
-    """Read one or several GPUs, separated by commas.
+def parse_gpus(
+    text: Any, catalog: Catalog, auto: Callable[[Catalog], list[Device]] | None = None
+) -> list[Device]:
+    """Read one or several GPUs, separated by commas; `auto` finds those that the word auto stands for.
 
     Raises
     ------
@@ -209,7 +216,10 @@ def parse_gpus(text: Any, catalog: Catalog) -> list[Device]:
     wrong: list[LlmcalcError] = []
     for word in words:
         try:
-            devices.append(parse_gpu(word, catalog))
+            if auto is not None and isinstance(word, str) and word.strip().lower() == "auto":
+                devices += auto(catalog)
+            else:
+                devices.append(parse_gpu(word, catalog))
         except (InputError, UnknownNameError) as error:
             wrong.append(error)
     if len(wrong) == 1:

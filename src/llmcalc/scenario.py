@@ -190,7 +190,8 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
             scenario.reserve = parse_bytes(given["reserve"], "--reserve")
     with problems:
         if given["gpu"] is not None:
-            scenario.devices = [d.less(scenario.reserve) for d in parse_gpus(given["gpu"], catalog)]
+            devices = parse_gpus(given["gpu"], catalog, _this_machine)
+            scenario.devices = [device.less(scenario.reserve) for device in devices]
     with problems:
         scenario.overhead = _overhead(inventory, given["overhead"])
     with problems:
@@ -211,6 +212,12 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
+
+
+def _this_machine(catalog: Catalog) -> list[Device]:
+    from llmcalc.machine import find_gpus
+
+    return find_gpus(catalog)
 
 
 def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
@@ -249,6 +256,11 @@ def _check_together(scenario: Scenario) -> None:
                 f"--context has {lengths[0]} values and --sequences {lengths[1]}.", "Give as many of each."
             )
     for device in scenario.devices:
+        if device.usable_bytes <= 0 and not scenario.reserve:
+            raise InputError(
+                f"{device.name} has no memory left: {device.basis}.",
+                "End what uses it, or name the card instead of --gpu auto: then all of it counts.",
+            )
         if device.usable_bytes <= 0:
             raise InputError(
                 f"--reserve {scenario.reserve / GIB:g} GiB leaves nothing of {device.name}.",

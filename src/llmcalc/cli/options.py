@@ -83,7 +83,9 @@ hardware_options = stack(
         help="none (the architecture's minimum) or transformers.  [none]",
     ),
     click.option(
-        "--gpu", metavar="GPU[,GPU]", help="rtx-4090, 8xh100-80gb, 24GiB; commas give one row each."
+        "--gpu",
+        metavar="GPU[,GPU]",
+        help="rtx-4090, 8xh100-80gb, 24GiB, or auto: this machine's; commas give one row each.",
     ),
     click.option(
         "--reserve",
