@@ -1,0 +1,1 @@
+"""llama.cpp: its graphs, the buffers they need, and where everything lies."""

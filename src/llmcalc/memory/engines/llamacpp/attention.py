@@ -1,0 +1,229 @@
+"""Attention as llama.cpp writes it: projections, the cache, flash or plain, latent."""
+
+from __future__ import annotations
+
+from llmcalc.memory.engines.llamacpp.batch import Batch, Streams
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.layer import Layer, norm
+
+
+def project(graph: Graph, layer: Layer, x: Node, role: str) -> Node:
+    """A linear layer, and its bias where it has one."""
+    made = graph.linear(layer.rows(role), x, role)
+    return graph.like("add", made, weight=role) if layer.has_bias(role) else made
+
+
+def query_key_value(
+    graph: Graph, layer: Layer, x: Node, heads: tuple[int, int, int], widths: tuple[int, int, int]
+) -> tuple[Node, Node, Node]:
+    """Queries, keys and values by head, of one fused matrix or of three."""
+    tokens = x.ne[1]
+    if layer.rows("qkv"):
+        fused = project(graph, layer, x, "qkv")
+        step = fused.strides
+        parts = [
+            graph.view(fused, (width, many, tokens), (4, 4 * width, step[1]))
+            for width, many in zip(widths, heads, strict=True)
+        ]
+    else:
+        parts = [
+            graph.reshape(project(graph, layer, x, role), width, many, tokens)
+            for role, width, many in zip(("query", "key", "value"), widths, heads, strict=True)
+        ]
+    return parts[0], parts[1], parts[2]
+
+
+def rotate(graph: Graph, batch: Batch, x: Node) -> Node:
+    """Rotary positions."""
+    return graph.like("rope", x, batch.positions)
+
+
+def hadamard(graph: Graph, x: Node, matrix: Node) -> Node:
+    """The rotation that precedes a quantized cache."""
+    side = matrix.ne[0]
+    many = x.ne[0] * x.ne[1] * x.ne[2] * x.ne[3] // side
+    flat = graph.reshape(x, side, many) if x.is_contiguous else graph.cont(x, side, many)
+    return graph.reshape(graph.mul_mat(matrix, flat), *x.ne)
+
+
+def attend(
+    graph: Graph, batch: Batch, streams: Streams, query: Node, key: Node | None, value: Node | None,
+    widths: tuple[int, int, int], latent_value: int = 0,
+) -> Node:  # fmt: skip
+    """Store keys and values, attend, and join the heads: up to the output projection.
+
+    Keys and values are None where the layer reads what an earlier one stored; `widths` are the number of
+    key heads and the widths of a key and of a value; `latent_value` is the width of a head after its
+    latent is expanded, 0 where there is none.
+    """
+    if streams.key_turn is not None and not latent_value:
+        query = hadamard(graph, query, streams.key_turn)
+        key = key and hadamard(graph, key, streams.key_turn)
+    if streams.value_turn is not None and value is not None and not latent_value:
+        value = hadamard(graph, value, streams.value_turn)
+    order = (query, key, value) if streams.mixed else (query, value, key)
+    for node in order:
+        if node is not None:
+            graph.expand(node)
+    kv_heads, key_width, value_width = widths
+    caches = _caches(graph, batch, streams, widths)
+    _store(graph, batch, streams, key, None if latent_value else value, widths, caches)
+    tokens = query.ne[2]
+    step = query.strides
+    many = batch.streams
+    query = graph.view(
+        query,
+        (query.ne[0], query.ne[1], tokens // many, many),
+        (step[0], step[1], step[2], step[2] * tokens // many),
+    )
+    query = graph.permute(query, 0, 2, 1, 3)
+    k = graph.view(caches[0], (key_width, kv_heads, streams.cells, many))
+    v = graph.view(k if latent_value else caches[1], (value_width, kv_heads, streams.cells, many))
+    k, v = graph.permute(k, 0, 2, 1, 3), graph.permute(v, 0, 2, 1, 3)
+    if batch.flash:
+        joined = _flash(graph, streams, query, k, v, latent_value)
+    else:
+        joined = _plain(graph, batch, streams, query, k, v, latent_value)
+    graph.expand(joined)
+    if streams.value_turn is not None and not latent_value:
+        joined = hadamard(graph, joined, streams.value_turn)
+    return joined
+
+
+def _caches(graph: Graph, batch: Batch, streams: Streams, widths: tuple[int, int, int]) -> tuple[Node, Node]:
+    """The stores of keys and of values of one layer."""
+    kv_heads, key_width, value_width = widths
+    cells = streams.cells, batch.streams
+    return (
+        graph.cache(streams.key.kind, streams.key.width, key_width * kv_heads, *cells),
+        graph.cache(streams.value.kind, streams.value.width, value_width * kv_heads, *cells),
+    )
+
+
+def _store(
+    graph: Graph, batch: Batch, streams: Streams, key: Node | None, value: Node | None,
+    widths: tuple[int, int, int], caches: tuple[Node, Node],
+) -> None:  # fmt: skip
+    kv_heads, key_width, value_width = widths
+    if key is not None:
+        flat = graph.view(key, (key_width * kv_heads, key.ne[2]), (4, key.strides[2]))
+        cache = _joined(graph, batch, caches[0])
+        graph.expand(graph.write("set_rows", cache, flat, streams.key_rows))
+    if value is None:
+        return
+    width = value_width * kv_heads
+    cache = caches[1]
+    if batch.flash:
+        cache = _joined(graph, batch, cache)
+        flat = graph.view(value, (width, value.ne[2]), (4, value.strides[2]))
+    else:
+        merged = value.strides[2] == 4 * width
+        flat = graph.reshape(value, width, value.ne[2]) if merged else graph.cont(value, width, value.ne[2])
+        if width < streams.widest:
+            flat = graph.result("pad", "f32", (streams.widest, value.ne[2]), flat)
+        flat = graph.reshape(flat, 1, flat.ne[0] * flat.ne[1])
+        cache = graph.reshape(cache, 1, cache.ne[0] * cache.ne[1] * cache.ne[2])
+    graph.expand(graph.write("set_rows", cache, flat, streams.value_rows))
+
+
+def _joined(graph: Graph, batch: Batch, cache: Node) -> Node:
+    """The cache of all streams as one."""
+    return graph.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2]) if batch.streams > 1 else cache
+
+
+def _flash(graph: Graph, streams: Streams, query: Node, k: Node, v: Node, latent_value: int) -> Node:
+    """Flash attention: no scores are kept; it reads 16-bit or quantized caches only."""
+    if k.kind == "f32":
+        k = graph.result("cpy", "f16", k.ne, k)
+    if v.kind == "f32":
+        v = graph.result("cpy", "f16", v.ne, v)
+    tokens, heads, many = query.ne[1], query.ne[2], query.ne[3]
+    out = graph.result("flash", "f32", (v.ne[0], heads, tokens, many), query, k, v, streams.mask)
+    if latent_value:
+        out = graph.permute(out, 0, 2, 1, 3)
+        out = graph.linear(latent_value, out, "value_b")
+        out = graph.cont(graph.permute(out, 0, 2, 1, 3))
+    return graph.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+
+
+def _plain(
+    graph: Graph, batch: Batch, streams: Streams, query: Node, k: Node, v: Node, latent_value: int
+) -> Node:
+    """Attention with its scores in memory."""
+    scores = graph.result("mul_mat", "f32", (k.ne[1], query.ne[1], query.ne[2], query.ne[3]), k, query)
+    if batch.traits.softcap:
+        scores = graph.like("scale", graph.like("unary", graph.like("scale", scores)))
+    scores = graph.like("soft_max", scores, streams.mask)
+    if latent_value:  # the latent is read as values, transposed
+        v = graph.cont(graph.transpose(v))
+    value_width = v.ne[1] if latent_value else v.ne[0]
+    out = graph.result("mul_mat", "f32", (value_width, *scores.ne[1:]), v, scores)
+    if latent_value:
+        out = graph.linear(latent_value, out, "value_b")
+    out = graph.permute(out, 0, 2, 1, 3)
+    return graph.cont(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
+
+
+def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Multi-head and grouped-query attention: norms, positions, the cache, a gate where there is one."""
+    heads, kv_heads, width, value_width = layer.heads, layer.kv_heads, layer.head_width, layer.value_width
+    streams, tokens = batch.streams_of(layer), x.ne[1]
+    gate = None
+    if layer.is_gated:
+        both = graph.linear(2 * heads * width, x, "query")
+        step = (4, 8 * width, 8 * width * heads)
+        query = graph.view(both, (width, heads, tokens), step)
+        gate = graph.cont(graph.view(both, (width, heads, tokens), step), width * heads, tokens)
+        key = graph.reshape(graph.linear(kv_heads * width, x, "key"), width, kv_heads, tokens)
+        value = graph.reshape(graph.linear(kv_heads * value_width, x, "value"), value_width, kv_heads, tokens)
+    else:
+        query, key, value = query_key_value(
+            graph, layer, x, (heads, kv_heads, kv_heads), (width, width, value_width)
+        )
+    if layer.has("query_norm"):
+        query = norm(graph, layer, query, "query_norm")
+    if layer.has("key_norm"):
+        key = norm(graph, layer, key, "key_norm")
+    if not batch.traits.unrotated:
+        query, key = rotate(graph, batch, query), rotate(graph, batch, key)
+    if batch.traits.scales_query:
+        query = graph.like("scale", query)
+    out = attend(graph, batch, streams, query, key, value, (kv_heads, width, value_width))
+    if gate is not None:
+        out = graph.like("mul", out, graph.like("unary", gate))
+    return project(graph, layer, out, "output")
+
+
+def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Latent attention over its compressed cache: keys are absorbed into queries, values expanded after."""
+    heads, nope = layer.shapes["key_b"][0], layer.shapes["key_b"][2]
+    value_width, rank = layer.shapes["value_b"][1], layer.shapes["value_b"][2]
+    rotary = layer.rows("kv_a") - rank
+    tokens, width = x.ne[1], nope + rotary
+    if layer.has("query_a"):
+        query = norm(graph, layer, graph.linear(layer.rows("query_a"), x, "query_a"), "query_a_norm")
+        query = graph.linear(heads * width, query, "query_b")
+    else:
+        query = graph.linear(heads * width, x, "query")
+    query = graph.reshape(query, width, heads, tokens)
+    both = graph.linear(rank + rotary, x, "kv_a")
+    step = both.strides[1]
+    compressed = graph.view(both, (rank, tokens), (4, step))
+    turned = rotate(graph, batch, graph.view(both, (rotary, 1, tokens), (4, step, step)))
+    compressed = graph.like("mul", graph.like("rms_norm", compressed), weight="kv_a_norm")
+    step_head, step_token = query.strides[1], query.strides[2]
+    plain = graph.view(query, (nope, heads, tokens), (4, step_head, step_token))
+    query_turned = rotate(
+        graph, batch, graph.view(query, (rotary, heads, tokens), (4, step_head, step_token))
+    )
+    plain = graph.permute(plain, 0, 2, 1, 3)
+    absorbed = graph.linear(rank, plain, "key_b")
+    absorbed = graph.permute(absorbed, 0, 2, 1, 3)
+    query = graph.result("concat", "f32", (rank + rotary, heads, tokens), absorbed, query_turned)
+    compressed = graph.reshape(compressed, rank, 1, tokens)
+    key = graph.result("concat", "f32", (rank + rotary, 1, tokens), compressed, turned)
+    out = attend(
+        graph, batch, batch.streams_of(layer), query, key, compressed, (1, rank + rotary, rank),
+        latent_value=value_width,
+    )  # fmt: skip
+    return project(graph, layer, out, "output")

@@ -1,0 +1,133 @@
+"""What runs: tokens of how many sequences, over caches of which length and type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.layer import Layer
+from llmcalc.memory.engines.llamacpp.traits import Traits
+
+
+class Kept:
+    """How a cache holds an element: its type, bytes of one (blocks shared out), whether in blocks."""
+
+    __slots__ = ("kind", "quantized", "width")
+
+    def __init__(self, kind: str, width: Any, quantized: bool) -> None:
+        self.kind, self.width, self.quantized = kind, width, quantized
+
+
+class Settings:
+    """What a graph is reserved for.
+
+    Attributes
+    ----------
+    tokens, seqs, outputs : int
+        Tokens of one physical batch, sequences among them, and positions whose logits are asked for.
+    flash : bool
+        Flash attention.
+    streams : int
+        Caches of the batch: one for each sequence, or one for all where the cache is unified. [-]
+    cells, window_cells : int
+        Positions of one stream, in full and in window layers. [tokens]
+    key, value : Kept
+        Types of the caches.
+    snapshots : int
+        Copies of a recurrent state that speculative decoding can roll back to. [-]
+    """
+
+    __slots__ = (
+        "cells", "flash", "key", "outputs", "seqs", "snapshots", "streams", "tokens", "value", "window_cells",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, tokens: int, seqs: int, outputs: int, flash: bool, streams: int, cells: int,
+        window_cells: int, key: Kept, value: Kept, snapshots: int = 0,
+    ) -> None:  # fmt: skip
+        self.tokens, self.seqs, self.outputs, self.flash = tokens, seqs, outputs, flash
+        self.streams, self.cells, self.window_cells = streams, cells, window_cells
+        self.key, self.value, self.snapshots = key, value, snapshots
+
+
+class Streams:
+    """The cache that a kind of layer reads, as the graph's inputs see it.
+
+    Attributes
+    ----------
+    cells : int
+        Positions of one stream. [tokens]
+    key, value : Kept
+        Types of keys and values.
+    key_rows, value_rows, mask : Node
+        Where to write, and who sees whom.
+    key_turn, value_turn : Node or None
+        The rotation before a quantized cache.
+    widest : int
+        Values of the widest layer. [elements]
+    mixed : bool
+        Whether the model has a cache of windows beside this one or before it.
+    """
+
+    __slots__ = (
+        "cells", "key", "key_rows", "key_turn", "mask", "mixed", "value", "value_rows", "value_turn",
+        "widest",
+    )  # fmt: skip
+
+    def __init__(self, graph: Graph, settings: Settings, cells: int, mixed: bool, widest: int) -> None:
+        tokens, many, flash = settings.tokens, settings.streams, settings.flash
+        self.cells, self.widest, self.mixed = cells, widest, mixed
+        self.key, self.value = settings.key, settings.value
+        self.key_rows = graph.input("i64", tokens)
+        self.value_rows = graph.input("i64", tokens if flash else tokens * widest)
+        self.mask = graph.input("f16" if flash else "f32", cells, tokens // many, 1, many)
+        self.key_turn: Node | None = None
+        self.value_turn: Node | None = None
+
+    def turn(self, graph: Graph, key_width: int, value_width: int) -> None:
+        """Rotate what a quantized cache keeps, where heads are multiples of 64."""
+        if self.key.quantized and key_width and key_width % 64 == 0:
+            side = 64
+            while key_width % (2 * side) == 0:
+                side *= 2
+            self.key_turn = graph.input("f32", side, side)
+        if self.value.quantized and value_width and value_width % 64 == 0:
+            self.value_turn = graph.input("f32", 64, 64)
+
+
+class Batch:
+    """The inputs of one graph.
+
+    Attributes
+    ----------
+    positions, out_rows, state_rows, other_rows : Node
+        Inputs that layers share.
+    """
+
+    __slots__ = (
+        "_full", "_window", "flash", "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings",
+        "state_rows", "streams", "traits",
+    )  # fmt: skip
+
+    def __init__(self, graph: Graph, settings: Settings, layers: list[Layer], traits: Traits) -> None:
+        self.traits = traits
+        self.settings, self.flash, self.streams = settings, settings.flash, settings.streams
+        self.seqs, self.seq_tokens = settings.seqs, settings.tokens // settings.seqs
+        self.positions = graph.input("i32", settings.tokens * traits.axes)
+        self.out_rows = graph.input("i32", settings.outputs)
+        rows = graph.input("i32", settings.seqs)
+        self.state_rows, self.other_rows = graph.view(rows, (settings.seqs,)), graph.view(rows, (0,))
+        windowed = traits.windows and any(layer.is_windowed for layer in layers)
+        widest = max((layer.kv_heads * layer.value_width for layer in layers), default=0)
+        self._full = Streams(graph, settings, settings.cells, windowed, widest)
+        self._window = Streams(graph, settings, settings.window_cells, windowed, widest) if windowed else None
+        heads = [layer for layer in layers if layer.kv_heads]
+        for streams in (self._full, self._window):
+            if streams is not None and heads:
+                streams.turn(graph, heads[0].head_width, heads[0].value_width)
+
+    def streams_of(self, layer: Layer) -> Streams:
+        """The cache that a layer reads."""
+        if self._window is not None and layer.is_windowed:
+            return self._window
+        return self._full

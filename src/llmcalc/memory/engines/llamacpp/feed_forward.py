@@ -1,0 +1,114 @@
+"""Feed-forward layers as llama.cpp writes them: dense, experts, and what is shared beside them."""
+
+from __future__ import annotations
+
+from llmcalc.memory.engines.llamacpp.attention import project
+from llmcalc.memory.engines.llamacpp.batch import Batch
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.layer import Layer
+
+
+def dense(graph: Graph, layer: Layer, x: Node, lead: str = "") -> Node:
+    """Up, then gate, the activation, down. A fused or a missing gate are activated alone."""
+    if layer.has(f"{lead}gate_up"):
+        both = project(graph, layer, x, f"{lead}gate_up")
+        middle = graph.result("glu", "f32", (both.ne[0] // 2, *both.ne[1:]), both)
+    elif layer.has(f"{lead}gate"):
+        up = project(graph, layer, x, f"{lead}up")
+        gate = project(graph, layer, x, f"{lead}gate")
+        middle = graph.like("glu", gate, up)
+    else:
+        middle = graph.like("unary", project(graph, layer, x, f"{lead}up"))
+    return project(graph, layer, middle, f"{lead}down")
+
+
+def experts(graph: Graph, batch: Batch, layer: Layer, x: Node, lead: str = "expert_") -> Node:
+    """Routed experts: scores, choice, their feed-forwards, and the weighted sum."""
+    traits = batch.traits
+    number, used = layer.rows("router"), layer.used
+    hidden, tokens = x.ne[0], x.ne[1]
+    scores = project(graph, layer, x, "router")
+    probabilities = scores if traits.late_softmax else graph.like("soft_max", scores)
+    chosen_by = probabilities
+    if layer.has("router_correction"):
+        chosen_by = graph.like("add", probabilities, weight="router_correction")
+    if traits.weigh_first:
+        chosen_by = scores
+    if traits.groups > 1:
+        chosen_by = _in_groups(graph, chosen_by, number, traits.groups)
+    ranked = graph.result("argsort", "i32", (number, tokens), chosen_by)
+    chosen = graph.view(ranked, (used, tokens), (4, ranked.strides[1]))
+    weights = graph.get_rows(graph.reshape(probabilities, 1, number, tokens), chosen)
+    if traits.late_softmax:
+        weights = graph.like("soft_max", graph.reshape(weights, used, tokens))
+        weights = graph.reshape(weights, 1, used, tokens)
+    if traits.normed:
+        weights = graph.reshape(weights, used, tokens)
+        total = graph.like("clamp", graph.result("sum_rows", "f32", (1, tokens), weights))
+        weights = graph.reshape(graph.like("div", weights, total), 1, used, tokens)
+    graph.expand(weights)
+    inner = graph.reshape(x, hidden, 1, tokens)
+    if traits.weigh_first:
+        inner = graph.like("mul", graph.result("repeat", "f32", (hidden, used, tokens), inner), weights)
+    out = _chosen(graph, layer, inner, chosen, lead)
+    if not traits.weigh_first:
+        out = graph.like("mul", out, weights)
+    graph.expand(out)
+    views = [graph.expand(graph.view(out, (out.ne[0], tokens), (4, out.strides[2]))) for _ in range(used)]
+    total = views[0]
+    for view in views[1:]:
+        total = graph.expand(graph.like("add", total, view))
+    return graph.cont(total) if used == 1 else total
+
+
+def _in_groups(graph: Graph, scores: Node, number: int, groups: int) -> Node:
+    """Scores of the experts of the best groups, the others masked out."""
+    tokens, each = scores.ne[1], number // groups
+    grouped = graph.reshape(scores, each, groups, tokens)
+    ranked = graph.result("argsort", "i32", (each, groups, tokens), grouped)
+    best = graph.view(ranked, (2, groups, tokens), (4, ranked.strides[1], ranked.strides[2]))
+    tops = graph.result(
+        "get_rows", "f32", (1, 2, groups, tokens), graph.reshape(grouped, 1, each, groups, tokens), best
+    )
+    sums = graph.result("sum_rows", "f32", (1, groups, tokens), graph.reshape(tops, 2, groups, tokens))
+    order = graph.result("argsort", "i32", (groups, tokens), graph.reshape(sums, groups, tokens))
+    half = max(groups // 2, 1)
+    kept = graph.view(order, (half, tokens), (4, order.strides[1]))
+    picked = graph.result("get_rows", "f32", (each, half, tokens), grouped, kept)
+    masked = graph.like("fill", grouped)
+    placed = graph.write("set_rows", masked, picked, kept)
+    return graph.reshape(placed, number, tokens)
+
+
+def _chosen(graph: Graph, layer: Layer, x: Node, chosen: Node, lead: str) -> Node:
+    """Up, gate, activation and down of the chosen experts."""
+    used, tokens = layer.used, x.ne[2]
+
+    def product(role: str, rows: int, source: Node) -> Node:
+        made = graph.result("mul_mat_id", "f32", (rows, used, tokens), source, chosen, weight=role)
+        return graph.like("add_id", made, chosen, weight=role) if layer.has_bias(role) else made
+
+    down = layer.shapes[f"{lead}down"]
+    width = down[2]
+    if layer.has(f"{lead}gate_up"):
+        both = product(f"{lead}gate_up", 2 * width, x)
+        halves = [
+            graph.view(both, (width, used, tokens), (4, both.strides[1], both.strides[2])) for _ in (0, 1)
+        ]
+        middle = graph.like("glu", *halves)
+    else:
+        up = product(f"{lead}up", width, x)
+        if layer.has(f"{lead}gate"):
+            middle = graph.like("glu", product(f"{lead}gate", width, x), up)
+        else:
+            middle = graph.like("unary", up)
+    return product(f"{lead}down", down[1], middle)
+
+
+def shared(graph: Graph, layer: Layer, x: Node) -> Node:
+    """The shared expert, and its gate where it has one."""
+    made = dense(graph, layer, x, "shared_")
+    if layer.has("shared_router"):
+        gate = graph.like("unary", graph.linear(1, x, "shared_router"))
+        made = graph.like("mul", made, gate)
+    return made

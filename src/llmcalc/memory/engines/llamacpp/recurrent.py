@@ -1,0 +1,192 @@
+"""Recurrent layers as llama.cpp writes them: Mamba, Mamba-2, gated delta nets."""
+
+from __future__ import annotations
+
+from llmcalc.memory.engines.llamacpp.batch import Batch
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.layer import Layer, norm, state_elements
+
+
+def states(graph: Graph, batch: Batch, home: Node) -> Node:
+    """The states of this batch's sequences, gathered from their home at once."""
+    elements = home.ne[0]
+    store = graph.reshape(home, elements, batch.seqs)
+    _clear(graph, store)
+    found = graph.expand(graph.result("get_rows", "f32", (elements, batch.seqs), store, batch.state_rows))
+    _keep_others(graph, batch, store)
+    return found
+
+
+def _clear(graph: Graph, store: Node) -> None:
+    """A new sequence's state is set to zero."""
+    graph.expand(graph.write("scale", graph.view(store, (0,))))
+
+
+def _keep_others(graph: Graph, batch: Batch, store: Node) -> None:
+    """States that others hold are moved along; there are none in the largest batch."""
+    others = graph.result("get_rows", "f32", (store.ne[0], 0), store, batch.other_rows)
+    graph.expand(graph.write("cpy", graph.view(store, (store.ne[0], 0)), others))
+
+
+def save(graph: Graph, home: Node, part: Node) -> None:
+    """Copy a part back home."""
+    graph.expand(graph.write("cpy", graph.view(home, part.ne), part))
+
+
+def convolved(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """A causal convolution over what is remembered and what is new; columns go back to the store."""
+    cache = layer.states["conv"]
+    columns = cache.positions or 1
+    channels = state_elements(cache) // columns
+    home = graph.cache("f32", 4, columns * channels, batch.seqs)
+    old = graph.reshape(states(graph, batch, home), columns, channels, batch.seqs)
+    joined = graph.result(
+        "concat", "f32", (columns + batch.seq_tokens, channels, batch.seqs), old, graph.transpose(x)
+    )
+    last = graph.view(joined, (columns, channels, batch.seqs), joined.strides[:3])
+    save(graph, home, last)
+    return graph.result("ssm_conv", "f32", (channels, batch.seq_tokens, batch.seqs), joined)
+
+
+def scanned(graph: Graph, batch: Batch, outputs: int, home: Node, *parts: Node) -> Node:
+    """A selective scan: outputs and final states in one tensor; it reads the states where they are."""
+    kept = home.ne[0]
+    store = graph.reshape(home, kept, batch.seqs)
+    _clear(graph, store)
+    heads = graph.reshape(store, kept, batch.seqs)
+    ran = graph.result("ssm_scan", "f32", (outputs + kept * batch.seqs,), heads, *parts, batch.state_rows)
+    graph.expand(ran)
+    _keep_others(graph, batch, store)
+    return ran
+
+
+def mamba2(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Mamba-2: one projection for gate, input, B, C and time step; one scan."""
+    tokens, seqs = batch.seq_tokens, batch.seqs
+    inner = layer.shapes["ssm_out"][-1]
+    heads = layer.rows("dt_bias")
+    channels = state_elements(layer.states["conv"]) // (layer.states["conv"].positions or 1)
+    width = inner // heads
+    kept = state_elements(layer.states["recurrent"])
+    shared = (channels - inner) // 2
+    width_state = kept // inner
+    groups = shared // width_state
+    # llama.cpp gathers the columns before it projects.
+    both = graph.linear(layer.rows("ssm_in"), x, "ssm_in")
+    both = graph.reshape(both, both.ne[0], tokens, seqs)
+    step = both.strides
+    z = graph.view(both, (width, heads, tokens, seqs), (4, 4 * width, step[1], step[2]))
+    mixed = graph.view(both, (channels, tokens, seqs), (4, step[1], step[2]))
+    dt = graph.view(both, (heads, tokens, seqs), (4, step[1], step[2]))
+    made = convolved(graph, batch, layer, mixed)
+    if layer.has_bias("conv"):
+        made = graph.like("add", made)
+    made = graph.like("unary", made)
+    step = made.strides
+    value = graph.view(made, (width, heads, tokens, seqs), (4, 4 * width, step[1], step[2]))
+    b = graph.view(made, (width_state, groups, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
+    c = graph.view(made, (width_state, groups, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
+    dt = graph.like("add", graph.cont(dt))
+    home = graph.cache("f32", 4, kept, seqs)
+    scan = scanned(graph, batch, inner * tokens * seqs, home, value, dt, b, c)
+    save(graph, home, graph.view(scan, (kept, seqs)))
+    y = graph.view(scan, (width, heads, tokens, seqs))
+    y = graph.like("add", y, graph.like("mul", value))
+    y = graph.like("glu", graph.cont(z), y)
+    if layer.has("ssm_norm"):
+        y = norm(graph, layer, graph.reshape(y, inner // groups, groups, tokens, seqs), "ssm_norm")
+    return graph.linear(layer.rows("ssm_out"), graph.reshape(y, inner, tokens * seqs), "ssm_out")
+
+
+def mamba(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Mamba-1: the scan has a decay for each channel and state."""
+    tokens, seqs = batch.seq_tokens, batch.seqs
+    inner = layer.shapes["ssm_out"][-1]
+    kept = state_elements(layer.states["recurrent"])
+    width_state = kept // inner
+    rank = layer.shapes["ssm_dt"][-1]
+    x = graph.reshape(x, x.ne[0], tokens, seqs)
+    both = graph.linear(layer.rows("ssm_in"), x, "ssm_in")
+    value = graph.view(both, (inner, tokens, seqs), both.strides[:3])
+    z = graph.view(both, (inner, tokens, seqs), both.strides[:3])
+    made = graph.like("unary", graph.like("add", convolved(graph, batch, layer, value)))
+    mixed = graph.linear(layer.rows("ssm_x"), made, "ssm_x")
+    step = mixed.strides
+    dt = graph.view(mixed, (rank, tokens, seqs), step[:3])
+    b = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
+    c = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
+    if layer.has("ssm_dt_norm"):
+        dt, b, c = (graph.like("mul", graph.like("rms_norm", part)) for part in (dt, b, c))
+    else:
+        dt = graph.cont(dt)
+    dt = graph.like("add", graph.linear(inner, dt, "ssm_dt"))
+    heads = graph.reshape(made, 1, inner, tokens, seqs)
+    home = graph.cache("f32", 4, kept, seqs)
+    scan = scanned(graph, batch, inner * tokens * seqs, home, heads, dt, b, c)
+    save(graph, home, graph.view(scan, (kept * seqs,)))
+    y = graph.view(scan, (inner, tokens, seqs))
+    y = graph.like("add", y, graph.like("mul", made))
+    y = graph.like("glu", graph.cont(z), y)
+    out = graph.linear(layer.rows("ssm_out"), y, "ssm_out")
+    return graph.reshape(out, out.ne[0], tokens * seqs)
+
+
+def delta_net(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Gated delta net: a convolution, then a fused kernel that carries the state."""
+    tokens, seqs = batch.seq_tokens, batch.seqs
+    heads = layer.rows("dt_bias")
+    kept = state_elements(layer.states["recurrent"])
+    inner = layer.shapes["delta_out"][-1]
+    width = inner // heads
+    channels = layer.rows("delta_qkv")
+    key_heads = (channels - inner) // (2 * width)
+    mixed = graph.reshape(graph.linear(channels, x, "delta_qkv"), channels, tokens, seqs)
+    z = graph.linear(layer.rows("delta_gate"), x, "delta_gate")
+    beta, gate = _beta_and_gate(graph, batch, layer, x)
+    made = convolved(graph, batch, layer, mixed)
+    home = graph.cache("f32", 4, kept, seqs)
+    state = graph.reshape(states(graph, batch, home), width, width, heads, seqs)
+    made = graph.like("unary", made)
+    step = made.strides
+    query, key = (
+        graph.view(made, (width, key_heads, tokens, seqs), (4, 4 * width, step[1], step[2])) for _ in (0, 1)
+    )
+    value = graph.view(made, (width, heads, tokens, seqs), (4, 4 * width, step[1], step[2]))
+    query, key = graph.like("l2_norm", query), graph.like("l2_norm", key)
+    if batch.traits.repeats and key_heads != heads:
+        query, key = (_repeated(graph, part, heads) for part in (query, key))
+    ran = graph.result(
+        "delta_net", "f32", (inner, tokens * seqs + width * seqs), query, key, value, gate, beta, state
+    )
+    save(graph, home, graph.view(ran, (width, width, heads, seqs)))
+    out = graph.view(ran, (width, heads, tokens, seqs))
+    normed = norm(graph, layer, out, "delta_norm")
+    gated = graph.like("unary", graph.reshape(z, width, heads, tokens, seqs))
+    out = graph.reshape(graph.like("mul", normed, gated), inner, tokens, seqs)
+    out = graph.linear(layer.rows("delta_out"), out, "delta_out")
+    return graph.reshape(out, out.ne[0], tokens * seqs)
+
+
+def _repeated(graph: Graph, part: Node, heads: int) -> Node:
+    width, own, tokens, seqs = part.ne
+    apart = graph.reshape(part, width, 1, own, tokens * seqs)
+    many = graph.result("repeat", "f32", (width, heads // own, own, tokens * seqs), apart)
+    return graph.reshape(many, width, heads, tokens, seqs)
+
+
+def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[Node, Node]:
+    """How strongly to write and how fast to forget, by head: of one matrix or of two."""
+    tokens, seqs, heads = batch.seq_tokens, batch.seqs, layer.rows("dt_bias")
+    if layer.has("delta_ba"):
+        both = graph.reshape(graph.linear(2 * heads, x, "delta_ba"), 2 * heads, tokens, seqs)
+        halves = [graph.view(both, (heads, tokens, seqs), both.strides[:3]) for _ in (0, 1)]
+        beta = graph.like("unary", graph.cont(halves[0]))
+        alpha = graph.cont(halves[1])
+    else:
+        beta = graph.like("unary", graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs))
+        alpha = graph.reshape(graph.linear(heads, x, "delta_a"), heads, tokens, seqs)
+    gate = graph.like("mul", graph.like("unary", graph.like("add", alpha)))
+    return (
+        graph.reshape(beta, 1, heads, tokens, seqs),
+        graph.reshape(gate, 1, heads, tokens, seqs),
+    )

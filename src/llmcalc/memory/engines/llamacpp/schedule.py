@@ -1,0 +1,198 @@
+"""Which backend runs what: ggml's scheduler, as far as memory goes.
+
+A node runs where its weight lies, one without a weight beside its neighbours, and what is read on
+another backend is copied there. Inputs start on the host. Large batches over weights of the host run on
+the first device all the same, with the weight copied there for the time being.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.vulkan import reordered
+
+VIEWS = frozenset(("view", "reshape", "permute", "transpose"))
+
+OFFLOADED_ROWS = 32
+"""Rows from which an operation over a weight of the host is worth a device."""
+
+COPIES = 4
+"""Copies of what crosses backends where several devices work as a pipeline."""
+
+
+class Plan:
+    """Where weights and caches lie.
+
+    Attributes
+    ----------
+    devices : int
+        Backends beside the host, which is the last. [-]
+    layers : dict
+        Backend of each layer; -1 is the embedding's, the number of layers the head's.
+    elsewhere : dict
+        Backend of single weights, by layer and role.
+    sizes : callable
+        Bytes of a weight by layer and role. [B]
+    offload : bool
+        Whether large batches over weights of the host run on the first device.
+    pipeline : bool
+        Whether devices work as a pipeline.
+    reorders : bool
+        Whether devices run in an order of their own (Vulkan).
+    """
+
+    __slots__ = ("devices", "elsewhere", "layers", "offload", "pipeline", "reorders", "sizes")
+
+    def __init__(
+        self,
+        devices: int,
+        layers: Mapping[int, int],
+        sizes: Callable[[int, str], int],
+        elsewhere: Mapping[tuple[int, str], int] | None = None,
+        offload: bool = True,
+        pipeline: bool = False,
+        reorders: bool = False,
+    ) -> None:
+        self.devices, self.layers, self.sizes = devices, dict(layers), sizes
+        self.elsewhere = dict(elsewhere or {})
+        self.offload, self.pipeline, self.reorders = offload, pipeline, reorders
+
+    @property
+    def host(self) -> int:
+        """The host's backend."""
+        return self.devices
+
+    def of_weight(self, node: Node) -> int:
+        """Where a node's weight lies."""
+        return self.elsewhere.get((node.layer, node.weight), self.layers[node.layer])
+
+
+def _rows(node: Node) -> int:
+    """Rows of a node that make it worth a device."""
+    if node.op == "get_rows":
+        return 0
+    if node.op == "mul_mat":
+        return node.ne[1]
+    if node.op in ("mul_mat_id", "rope"):
+        return node.ne[2]
+    return node.ne[1] * node.ne[2] * node.ne[3]
+
+
+def assign(graph: Graph, plan: Plan) -> None:
+    """Give every node its backend."""
+    host = plan.host
+    for node in graph.inputs:
+        node.backend = host if node.placed else plan.layers[node.layer]
+    for node in graph.nodes:
+        node.backend = _first(node, plan)
+    working = [node for node in graph.nodes if node.op not in VIEWS]
+    for order, spares_host in ((1, True), (-1, True), (1, False), (-1, False)):
+        current = -1
+        for node in working[::order]:
+            if node.backend < 0:
+                node.backend = current
+            else:
+                current = -1 if spares_host and node.backend == host else node.backend
+    for node in graph.nodes:
+        if node.root is not None and node.backend < 0:
+            node.backend = node.root.backend
+
+
+def _first(node: Node, plan: Plan) -> int:
+    """The backend that a node's memory or weight decides; -1 if neither does."""
+    if node.root is not None and not node.root.placed and not node.root.op:
+        return node.root.backend
+    if not node.weight:
+        return -1
+    lies = plan.of_weight(node)
+    if lies == plan.host and plan.devices and plan.offload and _rows(node) >= OFFLOADED_ROWS:
+        return 0
+    return lies
+
+
+def spread(graph: Graph, plan: Plan) -> Graph:
+    """The graph as it is allocated: cut where the backend changes, copies first in each piece."""
+    assign(graph, plan)
+    made = Graph()
+    made.inputs = list(graph.inputs)
+    copies: dict[tuple[int, int], Node] = {}
+    piece: list[Node] = []
+    incoming: list[tuple[Node, Node]] = []
+    current = next((node.backend for node in graph.nodes if node.op not in VIEWS), plan.host)
+
+    def close() -> None:
+        for original, copy in incoming:
+            reader = Node(
+                "dep", original.kind, original.ne, (original,), original.root or original, original.strides
+            )
+            reader.backend = original.backend
+            made.nodes.extend((reader, copy))
+        if plan.reorders and current != plan.host:
+            piece[:] = reordered(piece)
+        made.nodes.extend(piece)
+        piece.clear()
+        incoming.clear()
+
+    for node in graph.nodes:
+        if node.op in VIEWS:
+            piece.append(node)
+            continue
+        crosses = bool(node.weight) and plan.of_weight(node) not in (node.backend,)
+        if node.backend != current or (incoming and crosses):
+            close()
+            current = node.backend
+        sources = []
+        for source in node.sources:
+            if source.backend == current:
+                sources.append(source)
+                continue
+            sources.append(_copied(source, current, copies, incoming))
+        if crosses:
+            sources.append(_weight(node, plan, copies, incoming))
+        node.sources = tuple(sources)
+        piece.append(node)
+    close()
+    if plan.pipeline:
+        _multiply(made, copies)
+    return made
+
+
+def _copied(
+    source: Node, backend: int, copies: dict[tuple[int, int], Node], incoming: list[tuple[Node, Node]]
+) -> Node:
+    key = (id(source), backend)
+    if key not in copies:
+        copy = Node("copy", source.kind, source.ne, (), width=source.width)
+        copy.backend = backend
+        copies[key] = copy
+        incoming.append((source, copy))
+    return copies[key]
+
+
+def _weight(
+    node: Node, plan: Plan, copies: dict[tuple[int, int], Node], incoming: list[tuple[Node, Node]]
+) -> Node:
+    """The copy of a weight on the backend that uses it."""
+    lies = Node("", "f32", (1, 1, 1, 1), placed=False)
+    lies.backend = plan.of_weight(node)
+    copy = Node("copy", "f32", (1, 1, 1, 1))
+    copy.bytes, copy.backend = plan.sizes(node.layer, node.weight), node.backend
+    incoming.append((lies, copy))
+    return copy
+
+
+def _multiply(graph: Graph, copies: dict[tuple[int, int], Node]) -> None:
+    """A pipeline keeps several copies of inputs and of what crosses, all the time."""
+    kept = [node for node in graph.inputs if node.placed] + list(copies.values())
+    firsts = set(map(id, copies.values()))
+    graph.nodes = [node for node in graph.nodes if id(node) not in firsts]
+    extra = []
+    for node in kept:
+        node.kept = True
+        number = COPIES if id(node) in firsts else COPIES - 1
+        for _ in range(number - (id(node) in firsts)):
+            twin = Node("copy", node.kind, node.ne, (), width=node.width)
+            twin.backend, twin.kept = node.backend, True
+            extra.append(twin)
+    graph.inputs = [*graph.inputs, *copies.values(), *extra]
