@@ -17,6 +17,9 @@ VIEWS = frozenset(("view", "reshape", "permute", "transpose"))
 OFFLOADED_ROWS = 32
 """Rows from which an operation over a weight of the host is worth a device."""
 
+NORMS = frozenset(("norm", "rms_norm"))
+"""What llama.cpp itself puts on its layer's device where all layers are on devices."""
+
 COPIES = 4
 """Copies of what crosses backends where several devices work as a pipeline."""
 
@@ -40,9 +43,12 @@ class Plan:
         Whether devices work as a pipeline.
     reorders : bool
         Whether devices run in an order of their own (Vulkan).
+    pins : bool
+        Whether norms are kept on their layer's device: where no layer is on the host, and not in the
+        dry run by which llama.cpp estimates itself.
     """
 
-    __slots__ = ("devices", "elsewhere", "layers", "offload", "pipeline", "reorders", "sizes")
+    __slots__ = ("devices", "elsewhere", "layers", "offload", "pins", "pipeline", "reorders", "sizes")
 
     def __init__(
         self,
@@ -53,10 +59,12 @@ class Plan:
         offload: bool = True,
         pipeline: bool = False,
         reorders: bool = False,
+        pins: bool = True,
     ) -> None:
         self.devices, self.layers, self.sizes = devices, dict(layers), sizes
         self.elsewhere = dict(elsewhere or {})
         self.offload, self.pipeline, self.reorders = offload, pipeline, reorders
+        self.pins = pins and all(at != devices for layer, at in self.layers.items() if layer >= 0)
 
     @property
     def host(self) -> int:
@@ -103,6 +111,8 @@ def _first(node: Node, plan: Plan) -> int:
     """The backend that a node's memory or weight decides; -1 if neither does."""
     if node.root is not None and not node.root.placed and not node.root.op:
         return node.root.backend
+    if node.op in NORMS and plan.pins and 0 <= node.layer < len(plan.layers) - 2:
+        return plan.layers[node.layer]
     if not node.weight:
         return -1
     lies = plan.of_weight(node)
@@ -184,7 +194,8 @@ def _weight(
 
 def _multiply(graph: Graph, copies: dict[tuple[int, int], Node]) -> None:
     """A pipeline keeps several copies of inputs and of what crosses, all the time."""
-    kept = [node for node in graph.inputs if node.placed] + list(copies.values())
+    read = {id(source) for node in graph.nodes for source in node.sources}
+    kept = [node for node in graph.inputs if node.placed and id(node) in read] + list(copies.values())
     firsts = set(map(id, copies.values()))
     graph.nodes = [node for node in graph.nodes if id(node) not in firsts]
     extra = []
