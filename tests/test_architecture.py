@@ -12,8 +12,8 @@ import llmcalc
 PACKAGE = Path(llmcalc.__file__).parent
 ROOMS = [
     "_version", "errors", "units", "formula", "estimate", "catalog", "model", "precision", "hardware",
-    "machine", "scenario", "memory", "compute", "scaling", "text", "planning", "validation", "render",
-    "report", "answer", "api", "cli", "__main__",
+    "machine", "engine_options", "scenario", "memory", "compute", "scaling", "text", "planning", "validation",
+    "render", "report", "answer", "api", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up: a module imports only from rooms before its own."""
 

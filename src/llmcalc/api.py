@@ -89,6 +89,17 @@ def vram(
     tp: Any = None,
     pp: Any = None,
     dp: Any = None,
+    engine_version: Any = None,
+    n_ctx: Any = None,
+    parallel: Any = None,
+    gpu_layers: Any = None,
+    ubatch: Any = None,
+    n_cpu_moe: Any = None,
+    override_tensor: Any = None,
+    tensor_split: Any = None,
+    flash_attn: Any = None,
+    kv_unified: Any = None,
+    swa_full: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -119,8 +130,15 @@ def vram(
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
-        ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold.
-        Both plus an assumed runtime.
+        ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
+        plus an assumed runtime; ``llama.cpp``: every buffer that it prints.
+    engine_version : str, optional
+        The engine's build or release; the newest it was measured on.
+    n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
+        llama.cpp's own: its context over all slots, slots, layers on GPUs (the output first), physical
+        batch, layers whose experts stay on the CPU, ``pattern=buffer``, shares of the GPUs. [tokens], [-]
+    flash_attn, kv_unified, swa_full : bool, optional
+        llama.cpp's own: True, False, False.
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.

@@ -36,13 +36,19 @@ class Device:
         What a process can take, and its range. [B]
     basis : str
         Where the usable figure comes from.
+    vendor : str
+        ``NVIDIA``, ``AMD``, ``Apple`` ...; empty where only a size is known.
     """
 
-    __slots__ = ("basis", "count", "memory_bytes", "name", "usable_bytes", "usable_high", "usable_low")
+    __slots__ = (
+        "basis", "count", "memory_bytes", "name", "usable_bytes", "usable_high", "usable_low", "vendor",
+    )  # fmt: skip
 
     def __init__(
-        self, name: str, count: int | None, memory: int, usable: int, low: int, high: int, basis: str
-    ) -> None:
+        self, name: str, count: int | None, memory: int, usable: int, low: int, high: int, basis: str,
+        vendor: str = "",
+    ) -> None:  # fmt: skip
+        self.vendor = vendor
         self.name, self.count, self.memory_bytes, self.basis = name, count, memory, basis
         self.usable_bytes, self.usable_low, self.usable_high = usable, low, high
 
@@ -54,7 +60,7 @@ class Device:
             max(0, value - reserve) for value in (self.usable_bytes, self.usable_low, self.usable_high)
         )
         basis = f"{self.basis}, less the reserve"
-        return Device(self.name, self.count, self.memory_bytes, usable, low, high, basis)
+        return Device(self.name, self.count, self.memory_bytes, usable, low, high, basis, self.vendor)
 
 
 def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
@@ -119,7 +125,8 @@ def device_of(entry: dict[str, Any], count: int | None = None) -> Device:
     143771
     """
     memory, usable, low, high, basis = usable_memory(entry)
-    return Device(str(entry["name"]), count, memory, usable, low, high, basis)
+    vendor = str(entry.get("vendor", ""))
+    return Device(str(entry["name"]), count, memory, usable, low, high, basis, vendor)
 
 
 def _sized(text: str) -> Device | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
+from llmcalc.engine_options import OWNERS, check_owners, llama_options
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
@@ -22,7 +23,7 @@ from llmcalc.units import (
     shown,
 )
 
-ENGINES = ("none", "transformers")
+ENGINES = ("none", "transformers", "llama.cpp")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
@@ -34,7 +35,8 @@ KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
     "kv_dtype_v", "max_model_len", "output", "overhead", "pp", "prompt", "quant", "reserve",
-    "sequences", "tp",
+    "sequences", "tp", "engine_version",
+    *OWNERS,
 )  # fmt: skip
 
 
@@ -67,14 +69,16 @@ class Scenario:
         Memory that others use on each GPU. [B]
     streams : dict
         Tokens of the encoder and of images. [tokens]
+    options : LlamaOptions or None
+        The engine's own options, where it has any.
     stated : set of str
         Keywords that the user gave; all others are defaults.
     """
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "encoder_assumed",
-        "engine", "key", "output", "overhead", "pp", "prompt", "reserve", "scheme", "sequences", "stated",
-        "streams", "tp", "value",
+        "engine", "key", "options", "output", "overhead", "pp", "prompt", "reserve", "scheme", "sequences",
+        "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -90,6 +94,7 @@ class Scenario:
         self.dp: int | None = None
         self.reserve = 0
         self.engine = "none"
+        self.options: Any = None
         self.stated: set[str] = set()
         self.streams: dict[str, int] = {}
         self.allow_overlong = False
@@ -206,12 +211,40 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
                 f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
             )
         scenario.engine = engine or "none"
+        check_owners(scenario.engine, given)
+        scenario.options = _engine_options(scenario, given)
     with problems:
         scenario.streams = _streams(inventory, given)
     problems.check()
     _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
+
+
+def _engine_options(scenario: Scenario, given: dict[str, Any]) -> Any:
+    """The engine's own options; llama.cpp's slots and total context settle sequences and context."""
+    if scenario.engine != "llama.cpp":
+        if given["engine_version"] is not None:
+            raise InputError(
+                f"--engine {scenario.engine} has no versions.",
+                "Leave --engine-version out, or name an engine.",
+            )
+        return None
+    options = llama_options(given)
+    many = scenario.sequences
+    if options.parallel is not None and not is_array(many):
+        if "sequences" in scenario.stated and many > options.parallel:
+            raise InputError(
+                f"--sequences {many} is more than the {options.parallel} slots of --parallel.",
+                f"Use --parallel {many}.",
+            )
+        scenario.sequences = options.parallel
+    if options.n_ctx is not None:
+        if scenario.stated & {"context", "max_model_len", "prompt", "output"}:
+            raise InputError("--n-ctx and --context are given together.", "Keep one of them.")
+        slots = options.parallel or scenario.sequences
+        scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
+    return options
 
 
 def _this_machine(catalog: Catalog) -> list[Device]:
@@ -335,7 +368,8 @@ def _precision(
     with problems:
         scenario.dtype = _weights_format(inventory, catalog, scenario, given["dtype"])
     with problems:
-        common = given["kv_dtype"] if given["kv_dtype"] is not None else "bf16"
+        usual = "fp16" if given["engine"] == "llama.cpp" else "bf16"
+        common = given["kv_dtype"] if given["kv_dtype"] is not None else usual
         scenario.key = scenario.value = find_format(common, catalog, "kv", "--kv-dtype")
     with problems:
         if given["kv_dtype_k"] is not None:

@@ -17,7 +17,7 @@ from llmcalc.answer.common import (
     workload_of,
 )
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError
+from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
@@ -34,7 +34,11 @@ SUGGESTED = "h200"
 def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
-    """The architecture's minimum of a known model plus an assumed runtime."""
+    """The architecture's minimum of a known model plus an assumed runtime, or what its engine reserves."""
+    if scenario.engine == "llama.cpp":
+        from llmcalc.answer.llamacpp import llama_report
+
+        return llama_report(inventory, scenario, device, book)
     if inventory.family == "header":
         raise ConfigError(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
@@ -81,6 +85,11 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
+    if scenario.engine == "llama.cpp":
+        raise InputError(
+            "--engine llama.cpp needs a model with layers, not a bare count.",
+            "Name a model or its config.json, or leave --engine out.",
+        )
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits

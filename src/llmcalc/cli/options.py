@@ -80,8 +80,9 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum) or transformers.  [none]",
+        help="none (the architecture's minimum), transformers or llama.cpp.  [none]",
     ),
+    click.option("--engine-version", metavar="V", help="Its build or release: b6000.  [newest]"),
     click.option(
         "--gpu",
         metavar="GPU[,GPU]",
@@ -96,6 +97,27 @@ hardware_options = stack(
     click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Pipeline stages.  [1]"),
     click.option("--dp", "--data-parallel-size", "dp", metavar="N", help="Replicas.  [1]"),
 )
+
+llama_options = stack(
+    click.option("--n-ctx", "-c", "n_ctx", metavar="TOKENS", help="llama.cpp: context over all slots."),
+    click.option("--parallel", "-np", "parallel", metavar="N", help="llama.cpp: slots.  [sequences]"),
+    click.option(
+        "--gpu-layers", "-ngl", "gpu_layers", metavar="N",
+        help="llama.cpp: layers on GPUs, the output first.  [all]",
+    ),
+    click.option("--ubatch", "-ub", "ubatch", metavar="N", help="llama.cpp: physical batch.  [512]"),
+    click.option("--n-cpu-moe", metavar="N", help="llama.cpp: layers whose experts stay on the CPU.  [0]"),
+    click.option(
+        "--override-tensor", "-ot", "override_tensor", metavar="PATTERN=BUFFER",
+        help="llama.cpp: put tensors elsewhere: '\\.ffn_.*_exps\\.=CPU'.",
+    ),
+    click.option("--tensor-split", "-ts", "tensor_split", metavar="A,B", help="llama.cpp: GPUs' shares."),
+    click.option(
+        "--flash-attn", "-fa", "flash_attn", metavar="on|off", help="llama.cpp: flash attention.  [on]"
+    ),
+    click.option("--kv-unified", is_flag=True, help="llama.cpp: one cache for all slots."),
+    click.option("--swa-full", is_flag=True, help="llama.cpp: window caches of full length."),
+)  # fmt: skip
 
 _format = click.option(
     "--format", "format_", metavar="FORMAT", default="text", show_default=True, help=f"{', '.join(FORMATS)}."

@@ -8,6 +8,7 @@ import click
 
 from llmcalc.cli.options import (
     hardware_options,
+    llama_options,
     model_options,
     output_options,
     respond,
@@ -22,6 +23,7 @@ from llmcalc.cli.options import (
 @click.option("--overhead", metavar="X", help="Factor of the rule of thumb, for bare counts.  [1.2]")
 @workload_options
 @hardware_options
+@llama_options
 @output_options
 def command(**options: Any) -> int:
     """Memory of a model at inference: weights, KV cache, state and runtime.
@@ -34,6 +36,7 @@ def command(**options: Any) -> int:
     llmcalc vram llama-3.1-8b --ctx 32k --gpu rtx-4090
     llmcalc vram ./config.json --ctx 128k --json
     llmcalc vram llama-3.1-70b --ctx 32k --gpu 4xh100,8xa100-40gb
+    llmcalc vram llama-3.1-8b --quant q4_k_m --ctx 32k --gpu rtx-4090 --engine llama.cpp
     """
     from llmcalc.api import vram
 

@@ -39,6 +39,41 @@ def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Q
     return smaller(low, most) if is_array(low) else low
 
 
+def most_that_fits(room: Callable[[int], int], most: int) -> int:
+    """The largest whole number up to `most` that leaves room; 0 if none.
+
+    Parameters
+    ----------
+    room : callable
+        What is left for a number: falls as it grows, almost along a line. Asked some ten times.
+    most : int
+        The largest number to try. [-]
+
+    Examples
+    --------
+    >>> most_that_fits(lambda n: 1000 - n * n, 100)
+    31
+    """
+    if room(most) >= 0:
+        return most
+    low, high = 1, most
+    left, right = room(low), room(high)
+    if left < 0:
+        return 0
+    halve = False
+    while high - low > 1:
+        # Along the line first, for it is almost one; then by halves, which always ends.
+        guess = low + (high - low) // 2 if halve else low + (high - low) * left // (left - right)
+        guess = min(max(guess, low + 1), high - 1)
+        found = room(guess)
+        if found >= 0:
+            low, left = guess, found
+        else:
+            high, right = guess, found
+        halve = not halve
+    return low
+
+
 def _or_any(found: Quantity) -> Quantity:
     """None where any length fits, because the caches stop growing."""
     return None if not is_array(found) and found >= LONGEST else found

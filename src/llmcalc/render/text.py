@@ -65,14 +65,22 @@ def _wrap(text: str, width: int) -> list[str]:
     return [*lines, line]
 
 
-def _items(report: Any, units: str) -> list[str]:
+def _shown(report: Any) -> tuple[list[Any], Any]:
+    """Items of the device and their total; those of the host where nothing is on a device."""
     shown = visible(report)
+    if not is_array(report.total_bytes) and not report.total_bytes and report.host_bytes:
+        return [item for item in shown if item.where == "host"], report.host_bytes
+    return [item for item in shown if item.where != "host"], report.total_bytes
+
+
+def _items(report: Any, units: str) -> list[str]:
+    shown, whole = _shown(report)
     unit = DISPLAY[units][0]
     names = [label(report, item) for item in shown]
     values = [bare(item.bytes_at_peak, units) for item in shown]
     name_width = max(14, *map(len, names))
     value_width = max(6, *map(len, values))
-    total = report.total_bytes
+    total = whole
     bars = not is_array(total)
     unit_width = len(unit) + 1
     note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - 8
@@ -95,6 +103,9 @@ def _items(report: Any, units: str) -> list[str]:
 
 def _total(report: Any, units: str) -> list[str]:
     total, (low, high) = report.total_bytes, report.range_bytes
+    if not is_array(total) and not total and report.host_bytes:
+        host = report.host_bytes
+        return [f"  {'host':<14} {amount(host, units)}   ({format_bytes(host, 'gb')})   nothing on a GPU"]
     text = f"  {'total':<14} {amount(total, units)}"
     if not is_array(total):
         if units != "gb":
@@ -104,13 +115,26 @@ def _total(report: Any, units: str) -> list[str]:
     else:
         lines = [text]
     runtime = [item for item in report.items if item.name == "runtime"]
-    if runtime:
+    if is_array(report.host_bytes) or report.host_bytes:
+        lines += _host(report, units)
+    elif runtime:
         lines.append(
             f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   the architecture's need, no runtime"
         )
     if report.gpus > 1:
         lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
     return lines
+
+
+def _host(report: Any, units: str) -> list[str]:
+    """What lies in the machine's own memory, and what of."""
+    parts = [
+        f"{label(report, item).removesuffix(' (host)')} {bare(item.bytes, units)}"
+        for item in report.items
+        if item.where == "host" and (is_array(item.bytes) or item.bytes >= MIB)
+    ]
+    lines = _wrap(f"{amount(report.host_bytes, units)}   {', '.join(parts)}", WIDTH - 17)
+    return [f"  {'host':<14} {lines[0]}", *[f"{'':<17}{line}" for line in lines[1:]]]
 
 
 def _where(rank: Any) -> str:

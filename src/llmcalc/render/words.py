@@ -21,7 +21,8 @@ VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CL
 
 def label(report: Any, item: Any) -> str:
     """How an item is called in a table."""
-    text = LABELS.get(item.name, str(item.name))
+    plain = item.name.removeprefix("host_")
+    text = LABELS.get(plain, str(plain)) + (" (host)" if plain != item.name else "")
     if item.name == "kv_cache":
         key, value = report.scenario.get("kv_dtype_k"), report.scenario.get("kv_dtype_v")
         if key:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.model.inventory import Cache, Group, size
+from llmcalc.model.inventory import Cache, Group, Tensor, size
 
 WINDOWED = ("window", "chunk")
 
@@ -16,18 +16,18 @@ class Layer:
     Attributes
     ----------
     group : Group
-        Whose layer it is.
+        Whose layer it is; `tensors` are its own unless others are given.
     heads, kv_heads, head_width, value_width : int
         Of its attention; 0 without. [-], [-], [elements], [elements]
     """
 
     __slots__ = ("biased", "group", "head_width", "heads", "kv_heads", "shapes", "used", "value_width")
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, tensors: Sequence[Tensor] = ()) -> None:
         self.group = group
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.biased: set[str] = set()
-        for tensor in group.tensors:
+        for tensor in tensors or group.tensors:
             if tensor.part == "bias":
                 self.biased.add(tensor.role)
             else:
@@ -40,7 +40,7 @@ class Layer:
             self.kv_heads = dict(key[0]).get("kv_heads", 1)
             self.head_width, self.value_width = size(key) // self.kv_heads, size(value) // self.kv_heads
         elif "query" in self.shapes:
-            query = next(t for t in group.tensors if t.role == "query").dims[0][0]
+            query = next(t for t in tensors or group.tensors if t.role == "query").dims[0][0]
             self.head_width = self.value_width = dict(query).get("head_dim", 0)
         if self.value_width and "output" in self.shapes:
             self.heads = self.shapes["output"][-1] // self.value_width

@@ -1,0 +1,223 @@
+"""Memory of llama.cpp: what it prints at start-up, what fits, and how to make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llmcalc.answer.common import precision_of, priced, report_of, size_of, workload_of
+from llmcalc.catalog import Catalog
+from llmcalc.engine_options import MAX_PARALLEL
+from llmcalc.errors import ConfigError, InputError
+from llmcalc.estimate import INFERENCE_PHASES, find_peak, worst_grade
+from llmcalc.formula import is_array
+from llmcalc.hardware import Device, Placement
+from llmcalc.memory.engines.llamacpp.deployment import Deployment
+from llmcalc.memory.engines.llamacpp.items import Held, llama_items, rank_names
+from llmcalc.model.inventory import Inventory
+from llmcalc.planning.solve import Capacity, most_that_fits
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+
+BACKENDS = {"AMD": "cuda", "Apple": "metal", "Intel": "vulkan"}
+"""ggml's backend for each vendor's cards; ROCm is CUDA's code."""
+
+STEP = 256
+"""Contexts are searched in whole steps of llama.cpp's cells. [tokens]"""
+
+LONGEST = 1 << 24
+"""Where a search for a longest context ends, for models without a limit. [tokens]"""
+
+
+def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
+    """What llama.cpp reserves for a model, on each GPU and on the host."""
+    deployment, stored = deploy(inventory, scenario, device, book)
+    grade = worst_grade([deployment.precision.grade, stored.grade])
+    items = llama_items(
+        deployment, scenario.context, scenario.sequences, device.vendor if device else "", grade,
+        _notes(deployment, scenario),
+    )  # fmt: skip
+    placement = Placement(1, max(deployment.devices, 1), 1, max(len(deployment.layers), 1))
+    report = report_of("vram", stored, scenario, placement, items, device)
+    report.peak = find_peak(items, rank_names(deployment), INFERENCE_PHASES)
+    report.scenario |= scenario.options.to_dict()
+    report.gpus = max(deployment.devices, 1)
+    report.header = [
+        stored.title, f"{size_of(stored)} params", priced(stored, scenario, deployment.precision),
+        "llama.cpp", workload_of(scenario),
+    ]  # fmt: skip
+    report.placement = [_placed(deployment)]
+    report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
+    if device is not None and deployment.devices and not _arrays(scenario):
+        _attach_capacity(report, deployment, scenario, device, stored)
+    return report
+
+
+def deploy(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
+) -> tuple[Deployment, Inventory]:
+    """The model as a GGUF file on so many GPUs.
+
+    Raises
+    ------
+    InputError, ConfigError
+        For what llama.cpp can't do.
+    """
+    if inventory.is_opaque:
+        raise InputError(
+            "--engine llama.cpp needs a model with layers, not a bare count.",
+            "Name a model or its config.json, or leave --engine out.",
+        )
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            "Put the model's config.json beside it.",
+        )
+    if scenario.tp not in (None, 1) or scenario.dp not in (None, 1):
+        raise InputError(
+            "llama.cpp splits layers over GPUs, not tensors.", "Leave --tp and --dp out: --gpu 2xrtx-3090."
+        )
+    count = (device.count or 1) if device is not None else scenario.pp or 1
+    if device is None and scenario.options.gpu_layers == 0:
+        count = 0
+    if scenario.pp not in (None, count):
+        raise InputError(f"--pp {scenario.pp} is not the {count} GPUs of --gpu.", "Leave --pp out.")
+    stored = as_file(inventory, scenario, book)
+    precision = precision_of(stored, scenario, book)
+    backend = BACKENDS.get(device.vendor, "cuda") if device is not None else "cuda"
+    return Deployment(stored, precision, scenario.options, count, backend), stored
+
+
+def as_file(inventory: Inventory, scenario: Scenario, book: Catalog) -> Inventory:
+    """The inventory as a GGUF file holds it: as asked, else in the checkpoint's 16 bit."""
+    from llmcalc.precision.gguf import File
+
+    if inventory.source == "gguf" and "quant" not in scenario.stated:
+        return inventory
+    if scenario.bits is not None:
+        return scenario.stored(inventory)
+    scheme = scenario.scheme
+    foreign = "quant" in scenario.stated and scheme is not None and not isinstance(scheme, File)
+    if foreign and scheme.name not in ("bf16", "fp16", "f16", "none"):
+        raise InputError(
+            f"llama.cpp reads GGUF files; {scheme.name} is not one of its types.",
+            "Use --quant q4_k_m, q8_0, bf16 ...; llmcalc formats lists them.",
+        )
+    if not isinstance(scheme, File):
+        scheme = _default_file(scheme, scenario)
+        scenario.scheme = scheme
+    made: Inventory = scheme.apply(inventory, scenario.dtype.name)
+    made.published = None
+    return made
+
+
+def _default_file(scheme: Any, scenario: Scenario) -> Any:
+    """The file that the converter writes by default."""
+    from llmcalc.precision.gguf import File
+
+    name = str(getattr(scheme, "name", "")) if scheme is not None else ""
+    if "mxfp4" in name:
+        return File("mxfp4_moe")
+    return File({"fp16": "f16", "fp32": "f32"}.get(scenario.dtype.name, "bf16"))
+
+
+def _arrays(scenario: Scenario) -> bool:
+    return is_array(scenario.context) or is_array(scenario.sequences)
+
+
+def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
+    """A few words for the line of each item."""
+    options, layers = deployment.options, len(deployment.layers)
+    on, moe = deployment.offloaded, min(options.n_cpu_moe, layers)
+    notes = {"weights": "all layers" if on > layers else f"{on} of {layers + 1} layers"}
+    left = ["embeddings", *([f"{layers + 1 - on} layers"] if on <= layers else [])]
+    if moe:
+        notes["weights"] += f", without the experts of {moe}"
+        left.append(f"experts of {moe} layers")
+    notes["host_weights"] = ", ".join(left)
+    if deployment.devices > 1:
+        notes["weights"] += ", split over GPUs"
+    notes["activations"] = f"{'flash' if options.flash_attn else 'plain'} attention, {options.ubatch} tokens"
+    notes["host_activations"] = "inputs, and what runs on the CPU"
+    if not _arrays(scenario):
+        settings = deployment.settings(int(scenario.context), int(scenario.sequences))
+        notes["kv_cache"] = f"{settings.streams} x {settings.cells:,} cells"
+        if settings.window_cells != settings.cells:
+            notes["kv_cache"] += f", {settings.window_cells:,} for windows"
+        notes["host_kv_cache"] = notes["kv_cache"]
+    return notes
+
+
+def _placed(deployment: Deployment) -> str:
+    if not deployment.devices:
+        return "on the CPU"
+    return f"{deployment.offloaded} of {len(deployment.layers) + 1} layers on GPU"
+
+
+def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) -> list[str]:
+    found = []
+    asked, most = scenario.options.gpu_layers, len(deployment.layers) + 1
+    if asked is not None and asked > most:
+        found.append(f"-ngl {asked} is above the {most} layers there are (the output is one): all of them.")
+    if scenario.options.all_outputs:
+        found.append(
+            "Builds before mid-2026 reserve logits for every position of a batch; their graphs are taken "
+            "to be those of today otherwise."
+        )
+    return found
+
+
+def settled(room: Callable[[int, bool], int], most: int) -> int:
+    """The largest number that leaves room: searched quickly, then settled exactly."""
+    found = most_that_fits(lambda n: room(n, False), most)
+    while found and room(found, True) < 0:
+        found -= 1
+    while found < most and room(found + 1, True) >= 0:
+        found += 1
+    return found
+
+
+def _attach_capacity(
+    report: Report, deployment: Deployment, scenario: Scenario, device: Device, inventory: Inventory
+) -> None:
+    """The longest context and the most slots that fit, by llama.cpp's own steps."""
+    many, context = int(scenario.sequences), int(scenario.context)
+    runtime = report["runtime"]
+
+    def room(tokens: int, slots: int, safe: bool = False, exact: bool = False) -> int:
+        """Bytes left on the device with least. [B]"""
+        amounts = deployment.amounts(tokens, slots, exact)
+        usable = device.usable_low if safe else device.usable_bytes
+        over = int(runtime.high[0] if safe else runtime.amounts[0])
+        return min(
+            usable - amounts.weights[i] - amounts.kv[i] - amounts.state[i] - amounts.compute[i] - over
+            for i in range(deployment.devices)
+        )
+
+    limit = None if scenario.allow_overlong else inventory.context
+    most = -(-limit // STEP) if limit else LONGEST // STEP
+
+    def longest(slots: int, safe: bool = False, upto: int = most) -> int | None:
+        steps = settled(lambda n, exact: room(n * STEP, slots, safe, exact), upto)
+        if steps == upto:
+            return limit if limit and upto == most else None
+        return steps * STEP
+
+    held = Held(deployment, context, many)
+    kv = [int(row) + int(own) for row, own in zip(held.rows[0].kv, held.rows[0].state, strict=True)]
+    more = deployment.amounts(context + STEP, many)
+    fixed = [
+        held.rows[0].weights[i] + held.rows[0].compute[i] + runtime.amounts[0]
+        for i in range(deployment.devices)
+    ]
+    report.capacity = Capacity(
+        kv_budget_bytes=min(device.usable_bytes - own for own in fixed),
+        kv_tokens=longest(1, upto=LONGEST // STEP) if limit else longest(1),
+        kv_bytes_per_token=max(
+            (more.kv[i] + more.state[i] - kv[i]) // STEP // max(many, 1) for i in range(deployment.devices)
+        ),
+        max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MAX_PARALLEL),
+        max_context=longest(many),
+        safe_context=longest(many, safe=True),
+    )
+    report.context_limit = inventory.context

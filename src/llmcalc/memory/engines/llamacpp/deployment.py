@@ -1,0 +1,317 @@
+"""Where llama.cpp puts a model: layers on devices and host, weights, caches, compute buffers.
+
+Offloading starts at the output: ``-ngl N`` puts the head and the last N - 1 layers on devices. Token
+embeddings stay on the host; a head tied to them is a second copy on its device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.errors import InputError
+from llmcalc.formula import ceil_div
+from llmcalc.memory.engines.llamacpp import caches
+from llmcalc.memory.engines.llamacpp.allocator import buffers
+from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
+from llmcalc.memory.engines.llamacpp.decoder import write
+from llmcalc.memory.engines.llamacpp.layer import Layer
+from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
+from llmcalc.memory.engines.llamacpp.traits import traits_of
+from llmcalc.memory.inference import weight_bytes
+from llmcalc.memory.workload import Precision
+from llmcalc.model.dialects import gguf_name
+from llmcalc.model.inventory import Group, Inventory, Tensor
+from llmcalc.precision.gguf import converted
+
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""What ``--cpu-moe`` and ``--n-cpu-moe`` leave on the host."""
+
+ALIGN = {"cpu": 32, "cuda": 128, "metal": 32, "vulkan": 64}
+"""Alignment of a tensor in a buffer, by backend. [B]"""
+
+ROW = 512
+"""CUDA reads rows of quantized weights in steps of this. [elements]"""
+
+
+class Amounts:
+    """Bytes on each device, and on the host last. [B]"""
+
+    __slots__ = ("compute", "kv", "output", "state", "weights")
+
+    def __init__(self, places: int) -> None:
+        self.weights = [0] * places
+        self.kv = [0] * places
+        self.state = [0] * places
+        self.compute = [0] * places
+        self.output = 0
+
+
+class Deployment:
+    """One model on so many devices.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        As it is priced: a GGUF file's tensors.
+    precision : Precision
+        Formats of its weights and caches.
+    options : LlamaOptions
+        What llama.cpp is told.
+    devices : int
+        Devices; 0 runs on the host alone. [-]
+    backend : str
+        ``cuda``, ``metal`` or ``vulkan``.
+    """
+
+    def __init__(
+        self, inventory: Inventory, precision: Precision, options: Any, devices: int, backend: str = "cuda"
+    ) -> None:
+        self.inventory, self.precision, self.options = inventory, precision, options
+        self.devices, self.backend = devices, backend
+        self.traits = traits_of(inventory.family)
+        self.layers = _layers(inventory)
+        self.places = devices + 1
+        self.where = self._places()
+        self._sizes: dict[tuple[int, str], int] = {}
+        self._elsewhere: dict[tuple[int, str], int] = {}
+        self._weights = [0] * self.places
+        self.hidden = self.vocabulary = 0
+        self._weigh()
+        heads = [layer for layer in self.layers if layer.kv_heads]
+        caches.check_types(heads, options, precision, inventory)
+
+    # -- placement -----------------------------------------------------------------------------
+
+    def _places(self) -> dict[int, int]:
+        """Backend of each layer: devices from 0, the host last; -1 the embedding, the last the head."""
+        count, host = len(self.layers), self.devices
+        asked = self.options.gpu_layers
+        offloaded = min(count + 1 if asked is None else asked, count + 1) if self.devices else 0
+        start = max(count + 1 - offloaded, 0)
+        found = {-1: host}
+        bounds = self._bounds()
+        for layer in range(count + 1):
+            if layer < start:
+                found[layer] = host
+            else:
+                share = (layer - start) / offloaded
+                found[layer] = next((i for i, bound in enumerate(bounds) if bound > share), self.devices - 1)
+        return found
+
+    def _bounds(self) -> list[float]:
+        shares = self.options.split or [1.0] * self.devices
+        if len(shares) != self.devices and self.devices:
+            raise InputError(
+                f"--tensor-split gives {len(shares)} shares for {self.devices} device"
+                f"{'s' if self.devices != 1 else ''}.",
+                "Give one share for each GPU of --gpu.",
+            )
+        total, upto, bounds = sum(shares), 0.0, []
+        for share in shares[: self.devices]:
+            upto += share
+            bounds.append(upto / total)
+        return bounds
+
+    @property
+    def offloaded(self) -> int:
+        """Layers on devices, the head among them. [-]"""
+        return sum(1 for layer, place in self.where.items() if layer >= 0 and place != self.devices)
+
+    # -- weights -------------------------------------------------------------------------------
+
+    def _weigh(self) -> None:
+        patterns = _patterns(self.options)
+        used: set[int] = set()
+        for group in self.inventory.groups:
+            for tensor in group.tensors:
+                if tensor.tag not in self.inventory.loaded:
+                    continue
+                for layer in _indices(group, len(self.layers)):
+                    self._add(group, tensor, layer, patterns, used)
+        self._tie()
+        for place, (pattern, _) in enumerate(self.options.overrides):
+            if place not in used:
+                raise InputError(
+                    f"-ot {pattern!r} matches no tensor of {self.inventory.name}.",
+                    "llmcalc params MODEL --tensors lists the names; experts are 'ffn_.*_exps'.",
+                )
+
+    def _add(
+        self, group: Group, tensor: Tensor, layer: int, patterns: Sequence[tuple[re.Pattern[str], str]],
+        used: set[int],
+    ) -> None:  # fmt: skip
+        if tensor.role == "embedding" and tensor.part == "weight":
+            self.vocabulary, self.hidden = tensor.shape
+        size = self._bytes(tensor)
+        place = self.where[layer]
+        if patterns:
+            own = layer if group.place == "layer" else None
+            name = gguf_name(group, tensor, own) or ""
+            for number, (pattern, target) in enumerate(patterns):
+                if pattern.search(name):
+                    used.add(number)
+                    moved = self.devices if target == "host" else min(int(target), self.devices)
+                    if moved != place:
+                        self._elsewhere[layer, tensor.role] = place = moved
+                    break
+        if tensor.part in ("weight", ""):
+            self._sizes[layer, tensor.role] = self._sizes.get((layer, tensor.role), 0) + size
+        self._weights[place] += self._aligned(tensor, size, place)
+
+    def _bytes(self, tensor: Tensor) -> int:
+        """Bytes of a tensor in the file. [B]"""
+        return sum(
+            int(weight_bytes(part.numel, self.precision.bits(part.dtype or "")))
+            for part in tensor.stored or (tensor,)
+        )
+
+    def _aligned(self, tensor: Tensor, size: int, place: int) -> int:
+        """Bytes of a tensor in a device's buffer; on the host it is a piece of the file. [B]"""
+        if place == self.devices:
+            return size
+        row = tensor.shape[-1] if tensor.shape else 1
+        if self.backend == "cuda" and row % ROW and len(tensor.shape) > 1 and size * 8 < 16 * tensor.numel:
+            size += size // tensor.numel * (ROW - row % ROW) if size >= tensor.numel else 0
+        align = ALIGN[self.backend]
+        return int(ceil_div(size, align)) * align
+
+    def _tie(self) -> None:
+        """A tied head is a copy where it runs, if that is a device."""
+        head = len(self.layers)
+        tied = any(op.role == "embedding" for g in self.inventory.groups if g.place == "head" for op in g.ops)
+        if not tied:
+            return
+        size = self._sizes.get((-1, "embedding"), 0)
+        self._sizes[head, "unembedding"] = size
+        if self.where[head] != self.devices:
+            self._weights[self.where[head]] += size
+
+    def size_of(self, layer: int, role: str) -> int:
+        """Bytes of a weight. [B]"""
+        return self._sizes.get((layer, role), 0)
+
+    # -- what a context takes ------------------------------------------------------------------
+
+    def settings(self, context: int, slots: int) -> Settings:
+        """The batch that llama.cpp reserves its graphs for."""
+        options = self.options
+        cells = caches.cells_of(context, slots, options)
+        total = cells if options.kv_unified else cells * slots
+        tokens = min(total, options.ubatch)
+        outputs = tokens if options.all_outputs else min(tokens, slots)
+        tokens = ceil_div(tokens, slots) * slots
+        key, value = (
+            Kept(kept.name, kept.bytes_per_element, kept.elements > 1)
+            for kept in (self.precision.key, self.precision.value)
+        )
+        return Settings(
+            tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
+            streams=1 if options.kv_unified else slots, cells=cells,
+            window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
+            value=_named(value),
+        )  # fmt: skip
+
+    def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:
+        """Bytes everywhere for slots of a context. [B]
+
+        Without `exact` equal layers are written out a few times only: faster, and off by a tensor at most.
+        """
+        found = Amounts(self.places)
+        settings = self.settings(context, slots)
+        found.weights = list(self._weights)
+        for place, layer in enumerate(self.layers):
+            found.kv[self.where[place]] += caches.layer_bytes(
+                layer, self.layers, settings, self.precision, self.traits
+            )
+            found.state[self.where[place]] += caches.state_bytes(layer, slots)
+        found.output = 4 * self.vocabulary * max(slots, 1)
+        found.compute = self.compute(settings, exact)
+        return found
+
+    def compute(self, settings: Settings, exact: bool = True) -> list[int]:
+        """Compute buffers on each device and the host. [B]"""
+        places = list(range(len(self.layers)))
+        if not exact:
+            places = _sample(self.layers, self.where, self._elsewhere)
+        chosen = [self.layers[place] for place in places]
+        head = len(self.layers)
+        where = {index: self.where[place] for index, place in enumerate(places)}
+        where |= {-1: self.devices, len(places): self.where[head]}
+        names = dict(enumerate(places)) | {-1: -1, len(places): head}
+        elsewhere = {
+            (index, role): place
+            for index, real in names.items()
+            for (layer, role), place in self._elsewhere.items()
+            if layer == real
+        }
+        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits)
+        plan = Plan(
+            self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
+            pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
+            reorders=self.backend == "vulkan",
+        )  # fmt: skip
+        align = ALIGN[self.backend]
+        return buffers(spread(graph, plan), (*[align] * self.devices, 64 if self.devices else 32))
+
+
+def _named(kept: Kept) -> Kept:
+    """Types of caches as ggml calls them."""
+    kept.kind = {"fp16": "f16", "fp32": "f32"}.get(kept.kind, kept.kind)
+    return kept
+
+
+def _layers(inventory: Inventory) -> list[Layer]:
+    """The layers of the main model in order, as llama.cpp reads them."""
+    found: dict[int, Layer] = {}
+    for group in inventory.groups:
+        if group.place == "layer" and group.component == "text":
+            layer = Layer(group, tuple(converted(group)))
+            for index in group.layers:
+                found[index] = layer
+    return [found[index] for index in sorted(found)]
+
+
+def _indices(group: Group, layers: int) -> Sequence[int]:
+    if group.place == "embedding":
+        return (-1,)
+    if group.place == "head":
+        return (layers,)
+    if group.component != "text":
+        return (-1,) * len(group.layers)
+    return group.layers[: group.stored]
+
+
+def _patterns(options: Any) -> list[tuple[re.Pattern[str], str]]:
+    """What ``-ot`` and ``--n-cpu-moe`` move, compiled."""
+    found = []
+    for pattern, target in options.overrides:
+        try:
+            found.append((re.compile(pattern), target))
+        except re.error as error:
+            raise InputError(f"-ot {pattern!r} is no pattern: {error}.", "Escape dots: '\\.'.") from None
+    for layer in range(options.n_cpu_moe):
+        found.append((re.compile(rf"blk\.{layer}{EXPERTS}"), "host"))
+    return found
+
+
+def _sample(
+    layers: Sequence[Layer], where: dict[int, int], elsewhere: dict[tuple[int, str], int]
+) -> list[int]:
+    """Layers that decide the buffers: equal ones in equal surroundings are written out three times."""
+    moved: dict[int, tuple[tuple[str, int], ...]] = {}
+    for (layer, role), place in elsewhere.items():
+        moved[layer] = (*moved.get(layer, ()), (role, place))
+    keys = [
+        (id(layer), layer.is_windowed, where[place], moved.get(place, ()))
+        for place, layer in enumerate(layers)
+    ]
+    seen: dict[Any, int] = {}
+    chosen = []
+    for place, key in enumerate(keys):
+        around = (keys[place - 1] if place else None, key, keys[place + 1] if place + 1 < len(keys) else None)
+        seen[around] = seen.get(around, 0) + 1
+        if seen[around] <= 3 or place == len(keys) - 1:
+            chosen.append(place)
+    return chosen

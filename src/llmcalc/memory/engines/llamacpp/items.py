@@ -1,0 +1,152 @@
+"""The items of an estimate for llama.cpp: what its log prints, device by device, and the host's share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmcalc.estimate import INFERENCE_PHASES, Item
+from llmcalc.formula import Quantity, is_array
+from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
+from llmcalc.units import MIB
+
+SERVING = ("prefill", "decode")
+
+SOURCE = "llama.cpp v0.5.0, sources and start-up log"
+
+RUNTIME = {
+    "NVIDIA": (100 * MIB, 250 * MIB, 600 * MIB),
+    "AMD": (200 * MIB, 500 * MIB, 1800 * MIB),
+    "Apple": (0, 50 * MIB, 300 * MIB),
+    "": (100 * MIB, 250 * MIB, 600 * MIB),
+}
+"""What a process takes beside its printed buffers, low, expected, high: context, workspaces, pools.
+
+An RTX log that adds up to the last MiB leaves 153 MiB; a 375 MiB embedder on an MI300 grew its memory by
+1.7 GiB. Assumed: nobody has published more.
+"""
+
+
+class Held:
+    """Amounts of every moment asked about: numbers, or arrays of them."""
+
+    def __init__(self, deployment: Deployment, context: Quantity, slots: Quantity) -> None:
+        self.places = deployment.places
+        if not is_array(context) and not is_array(slots):
+            self.rows = [deployment.amounts(int(context), int(slots))]
+            self.shape: Any = None
+            return
+        import numpy as np
+
+        pairs = np.broadcast_arrays(context, slots)
+        self.rows = [
+            deployment.amounts(int(tokens), int(many))
+            for tokens, many in zip(pairs[0].ravel(), pairs[1].ravel(), strict=True)
+        ]
+        self.shape = pairs[0].shape
+
+    def at(self, pick: Callable[[Amounts], int]) -> Quantity:
+        """One figure of every moment. [B]"""
+        if self.shape is None:
+            return pick(self.rows[0])
+        import numpy as np
+
+        return np.array([pick(row) for row in self.rows], dtype=np.int64).reshape(self.shape)
+
+    def spread(self, name: str) -> tuple[list[Quantity], Quantity]:
+        """A figure on each device, and on the host. [B]"""
+        values = [self.at(lambda row, i=i: getattr(row, name)[i]) for i in range(self.places)]  # type: ignore[misc]
+        return values[:-1] or [0], values[-1]
+
+
+def llama_items(
+    deployment: Deployment, context: Quantity, slots: Quantity, vendor: str, grade: str, notes: dict[str, str]
+) -> list[Item]:
+    """Weights, caches, buffers and runtime, in the contract's order; the host's share after them.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The model where it lies.
+    context, slots : int or ndarray
+        Tokens of one slot, and slots. [tokens], [-]
+    vendor : str
+        Of the GPU, for its runtime.
+    grade : str
+        How sure the model's shape and formats are.
+    notes : dict
+        A few words for each item's table line.
+    """
+    held = Held(deployment, context, slots)
+    many = max(deployment.devices, 1)
+    inputs = _inputs(deployment, context, slots)
+    items, hosts = [], []
+    for name, field, phases in (
+        ("weights", "weights", INFERENCE_PHASES),
+        ("kv_cache", "kv", SERVING),
+        ("state", "state", SERVING),
+        ("activations", "compute", SERVING),
+    ):
+        amounts, host = held.spread(field)
+        sure = _derived(grade) if name == "activations" else grade
+        items.append(_item(name, amounts, "device", phases, inputs, sure, notes))
+        if is_array(host) or host:
+            hosts.append(_item(f"host_{name}", [host] * many, "host", phases, inputs, sure, notes))
+    output = held.at(lambda row: row.output)
+    hosts.append(
+        Item("host_logits", [output] * many, where="host", phases=SERVING, grade=grade,
+             formula="llama.cpp output", inputs={"vocabulary": deployment.vocabulary, "slots": slots},
+             source=SOURCE, note="logits of each slot")
+    )  # fmt: skip
+    return [*items, Item("cuda_graphs", [0] * many, formula="none"), _runtime(deployment, vendor), *hosts]
+
+
+def _item(
+    title: str, values: list[Quantity], where: str, phases: tuple[str, ...], inputs: dict[str, Any],
+    grade: str, notes: dict[str, str],
+) -> Item:  # fmt: skip
+    return Item(
+        title, values, where=where, phases=phases, grade=grade, formula=f"llama.cpp {title}", inputs=inputs,
+        source=SOURCE, note=notes.get(title, ""),
+    )  # fmt: skip
+
+
+def _derived(grade: str) -> str:
+    return "derived" if grade == "exact" else grade
+
+
+def _inputs(deployment: Deployment, context: Quantity, slots: Quantity) -> dict[str, Any]:
+    options = deployment.options
+    return {
+        "context": context,
+        "slots": slots,
+        "ubatch": options.ubatch,
+        "flash_attn": options.flash_attn,
+        "layers on GPUs": f"{deployment.offloaded} of {len(deployment.layers) + 1}",
+    }
+
+
+def _runtime(deployment: Deployment, vendor: str) -> Item:
+    """The driver's context and the backend's pools on each device."""
+    many = max(deployment.devices, 1)
+    if not deployment.devices:
+        return Item("runtime", [0], formula="none", note="no GPU")
+    low, expected, high = RUNTIME.get(vendor, RUNTIME[""])
+    return Item(
+        "runtime",
+        [expected] * many,
+        low=[low] * many,
+        high=[high] * many,
+        grade="assumed",
+        formula="constant",
+        inputs={"bytes": expected},
+        source="one reconciled RTX log (153 MiB), one of an MI300 (1.7 GiB); the rest assumed",
+        note="context, workspaces",
+    )
+
+
+def rank_names(deployment: Deployment) -> Sequence[str]:
+    """Names of the devices."""
+    if deployment.devices < 2:
+        return ["all"]
+    return [f"GPU {place + 1} of {deployment.devices}" for place in range(deployment.devices)]
