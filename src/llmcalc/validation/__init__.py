@@ -1,0 +1,1 @@
+"""Predictions beside what programs printed."""
