@@ -9,7 +9,7 @@ from llmcalc.units import parse_integer, parse_length, shown
 
 LLAMA_CPP = (
     "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
-    "swa_full", "tensor_split",
+    "swa_full", "tensor_split", "mla",
 )  # fmt: skip
 """Keywords that are llama.cpp's own."""
 
@@ -22,6 +22,12 @@ MAX_BATCH = 1 << 20
 MAX_PATTERN = 500
 NEWEST = 11_258
 """The newest llama.cpp build that real logs were compared with (October 2026)."""
+
+IK_BUILD = 5_400
+"""What ik_llama.cpp's graphs resemble most: it left llama.cpp in 2024 and took over much since."""
+
+LATENT_FROM = 5_130
+"""The build that began to cache latents of latent attention (April 2025)."""
 
 ALL_OUTPUTS_UNTIL = 9_500
 """Builds up to about mid-2026 reserve logits of every position of a batch."""
@@ -48,15 +54,31 @@ class LlamaOptions:
         First layers whose experts stay on the host. [-]
     overrides : list of (str, str)
         Patterns of tensor names, and ``host`` or the number of a device.
+    mla : bool
+        Whether latent attention caches its latent; files of before April 2025 cache full heads.
     split : list of float
         Shares of the devices; empty for equal ones. [-]
     build : int
         llama.cpp's build number. [-]
+    fork : str
+        ``ik`` for ik_llama.cpp, whose caches are llama.cpp's and whose compute buffers are not.
     """
 
     __slots__ = (
-        "batch", "build", "flash_attn", "gpu_layers", "kv_unified", "n_cpu_moe", "n_ctx", "overrides",
-        "parallel", "split", "swa_full", "ubatch",
+        "batch",
+        "build",
+        "flash_attn",
+        "fork",
+        "gpu_layers",
+        "kv_unified",
+        "mla",
+        "n_cpu_moe",
+        "n_ctx",
+        "overrides",
+        "parallel",
+        "split",
+        "swa_full",
+        "ubatch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -69,6 +91,8 @@ class LlamaOptions:
         self.overrides: list[tuple[str, str]] = []
         self.split: list[float] = []
         self.build = NEWEST
+        self.fork = ""
+        self.mla = True
 
     @property
     def all_outputs(self) -> bool:
@@ -88,7 +112,8 @@ class LlamaOptions:
             "kv_unified": self.kv_unified,
             "swa_full": self.swa_full,
             "tensor_split": self.split or None,
-            "engine_version": f"b{self.build}",
+            "mla": self.mla,
+            "engine_version": self.fork or f"b{self.build}",
         }
 
 
@@ -188,7 +213,7 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
         if ask("n_cpu_moe") is not None:
             number = str(ask("n_cpu_moe")).strip()
             options.n_cpu_moe = 0 if number == "0" else parse_integer(number, "--n-cpu-moe", 100_000)
-    for keyword in ("flash_attn", "kv_unified", "swa_full"):
+    for keyword in ("flash_attn", "kv_unified", "swa_full", "mla"):
         with problems:
             if ask(keyword) is not None:
                 setattr(options, keyword, flag(ask(keyword), f"--{keyword.replace('_', '-')}"))
@@ -199,8 +224,12 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
         if ask("tensor_split") is not None:
             options.split = _split(ask("tensor_split"))
     with problems:
-        if ask("engine_version") is not None:
+        if str(ask("engine_version")).strip().lower() in ("ik", "ik_llama.cpp"):
+            options.fork, options.build = "ik", IK_BUILD
+        elif ask("engine_version") is not None:
             options.build = _build(ask("engine_version"))
+            if ask("mla") is None:
+                options.mla = options.build >= LATENT_FROM
     problems.check()
     return options
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
     "compare": "Several models side by side.",
+    "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
     "formats": "Number formats and quantization schemes.",

@@ -117,6 +117,7 @@ llama_options = stack(
     ),
     click.option("--kv-unified", is_flag=True, help="llama.cpp: one cache for all slots."),
     click.option("--swa-full", is_flag=True, help="llama.cpp: window caches of full length."),
+    click.option("--mla", metavar="on|off", help="llama.cpp: cache latents, not full heads.  [on]"),
 )  # fmt: skip
 
 _format = click.option(
