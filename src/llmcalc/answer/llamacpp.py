@@ -48,7 +48,7 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
     ]  # fmt: skip
     report.placement = [_placed(deployment)]
     report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
-    if device is not None and deployment.devices and not _arrays(scenario):
+    if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
         _attach_capacity(report, deployment, scenario, device, stored)
     return report
 

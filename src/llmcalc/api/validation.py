@@ -46,9 +46,9 @@ def validate(
 
     Examples
     --------
-    KV caches of the logs of 2024 are predicted to the last byte:
+    KV caches of the logs of 2023 are predicted to the last byte:
 
-    >>> [summary.worst for summary in validate(era="2024").summaries if summary.quantity == "kv_cache"]
+    >>> [summary.worst for summary in validate(era="2023").summaries if summary.quantity == "kv_cache"]
     [0.0]
     """
     book = _catalog(catalog)

@@ -21,6 +21,7 @@ from llmcalc.errors import LlmcalcError  # noqa: E402
 
 COMMANDS = {
     "vram": "Memory at inference: weights, KV cache, state, runtime.",
+    "fit": "Does it fit, and what would make it.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
     "compare": "Several models side by side.",

@@ -216,6 +216,9 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
     if kind != "json":
         for note in notes:
             click.echo(f"Note: {note}", err=True)
+    if rows[0].command == "fit":  # one card that holds it is enough
+        codes = [exit_code([row]) for row in rows]
+        return 0 if 0 in codes else 3 if 3 in codes else 1
     return exit_code(rows) if options.get("check") else 0
 
 
