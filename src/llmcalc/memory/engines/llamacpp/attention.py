@@ -166,9 +166,32 @@ def _plain(
 
 def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     """Multi-head and grouped-query attention: norms, positions, the cache, a gate where there is one."""
+    traits, lender = batch.traits, batch.lender(layer)
+    widths = lender.kv_heads, lender.head_width, lender.value_width
+    query, key, value, gate = _projected(graph, batch, layer, x)
+    rotates = batch.rotates(layer, graph.layer)
+    query = _placed(graph, batch, layer, query, "query_norm", rotates)
+    if traits.tempers and not rotates:
+        query = graph.like("mul", query, batch.temper)
+    if traits.scales_query:
+        query = graph.like("scale", query)
+    if key is not None:
+        key = _placed(graph, batch, layer, key, "key_norm", rotates)
+    if value is not None and traits.norms_value:
+        value = graph.like("rms_norm", value)
+    out = attend(graph, batch, batch.streams_of(layer), query, key, value, widths)
+    if gate is not None:
+        out = graph.like("mul", out, graph.like("unary", gate))
+    return project(graph, layer, out, "output")
+
+
+Projected = tuple[Node, "Node | None", "Node | None", "Node | None"]
+
+
+def _projected(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Projected:
+    """Query, key, value and gate; keys serve as values where there is no matrix for these."""
     heads, kv_heads, width, value_width = layer.heads, layer.kv_heads, layer.head_width, layer.value_width
-    streams, tokens = batch.streams_of(layer), x.ne[1]
-    gate = None
+    tokens = x.ne[1]
     if layer.is_gated:
         both = graph.linear(2 * heads * width, x, "query")
         step = (4, 8 * width, 8 * width * heads)
@@ -176,22 +199,34 @@ def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         gate = graph.cont(graph.view(both, (width, heads, tokens), step), width * heads, tokens)
         key = graph.reshape(graph.linear(kv_heads * width, x, "key"), width, kv_heads, tokens)
         value = graph.reshape(graph.linear(kv_heads * value_width, x, "value"), value_width, kv_heads, tokens)
-    else:
-        query, key, value = query_key_value(
-            graph, layer, x, (heads, kv_heads, kv_heads), (width, width, value_width)
-        )
-    if layer.has("query_norm"):
+        return query, key, value, gate
+    if layer.rows("qkv") or (layer.has("value") and not batch.traits.norms_whole):
+        counts, widths = (heads, kv_heads, kv_heads), (width, width, value_width)
+        return (*query_key_value(graph, layer, x, counts, widths), None)
+    query = project(graph, layer, x, "query")
+    made_key = project(graph, layer, x, "key") if layer.has("key") else None
+    made_value = project(graph, layer, x, "value") if layer.has("value") else made_key
+    if batch.traits.norms_whole:
         query = norm(graph, layer, query, "query_norm")
-    if layer.has("key_norm"):
-        key = norm(graph, layer, key, "key_norm")
-    if not batch.traits.unrotated:
-        query, key = rotate(graph, batch, query), rotate(graph, batch, key)
-    if batch.traits.scales_query:
-        query = graph.like("scale", query)
-    out = attend(graph, batch, streams, query, key, value, (kv_heads, width, value_width))
-    if gate is not None:
-        out = graph.like("mul", out, graph.like("unary", gate))
-    return project(graph, layer, out, "output")
+        made_key = made_key and norm(graph, layer, made_key, "key_norm")
+    return (
+        graph.reshape(query, width, heads, tokens),
+        made_key and graph.reshape(made_key, width, kv_heads, tokens),
+        made_value and graph.reshape(made_value, value_width, kv_heads, tokens),
+        None,
+    )
+
+
+def _placed(graph: Graph, batch: Batch, layer: Layer, x: Node, role: str, rotates: bool) -> Node:
+    """Queries or keys normed, and rotated to their positions."""
+    traits = batch.traits
+    if layer.has(role) and not traits.norms_whole:
+        x = norm(graph, layer, x, role, traits.centred)
+    if rotates:
+        x = rotate(graph, batch, x)
+        if batch.norms_rotated:
+            x = graph.like("rms_norm", x)
+    return x
 
 
 def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
@@ -209,13 +244,16 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     both = graph.linear(rank + rotary, x, "kv_a")
     step = both.strides[1]
     compressed = graph.view(both, (rank, tokens), (4, step))
-    turned = rotate(graph, batch, graph.view(both, (rotary, 1, tokens), (4, step, step)))
+    turned = graph.view(both, (rotary, 1, tokens), (4, step, step))
+    rotates = batch.rotates(layer, graph.layer)
+    turned = rotate(graph, batch, turned) if rotates else turned
     compressed = graph.like("mul", graph.like("rms_norm", compressed), weight="kv_a_norm")
+    if not batch.settings.latent:
+        return _expanded(graph, batch, layer, query, compressed, turned)
     step_head, step_token = query.strides[1], query.strides[2]
     plain = graph.view(query, (nope, heads, tokens), (4, step_head, step_token))
-    query_turned = rotate(
-        graph, batch, graph.view(query, (rotary, heads, tokens), (4, step_head, step_token))
-    )
+    query_turned = graph.view(query, (rotary, heads, tokens), (4, step_head, step_token))
+    query_turned = rotate(graph, batch, query_turned) if rotates else query_turned
     plain = graph.permute(plain, 0, 2, 1, 3)
     absorbed = graph.linear(rank, plain, "key_b")
     absorbed = graph.permute(absorbed, 0, 2, 1, 3)
@@ -226,4 +264,21 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         graph, batch, batch.streams_of(layer), query, key, compressed, (1, rank + rotary, rank),
         latent_value=value_width,
     )  # fmt: skip
+    return project(graph, layer, out, "output")
+
+
+def _expanded(graph: Graph, batch: Batch, layer: Layer, query: Node, compressed: Node, turned: Node) -> Node:
+    """Latent attention whose cache holds the keys and values of all heads."""
+    heads, nope, value_width = layer.shapes["key_b"][0], layer.shapes["key_b"][2], layer.shapes["value_b"][1]
+    width, tokens, rotary = nope + value_width, query.ne[2], turned.ne[0]
+    both = graph.linear(width * heads, compressed, "kv_b")
+    step = (4, 4 * width, 4 * width * heads)
+    plain = graph.view(both, (nope, heads, tokens), step)
+    value = graph.cont(graph.view(both, (value_width, heads, tokens), step))
+    spread = graph.result("repeat", "f32", (rotary, heads, tokens), turned)
+    key = graph.result("concat", "f32", (nope + rotary, heads, tokens), plain, spread)
+    query = rotate(graph, batch, query) if batch.rotates(layer, graph.layer) else query
+    out = attend(
+        graph, batch, batch.streams_of(layer), query, key, value, (heads, nope + rotary, value_width)
+    )
     return project(graph, layer, out, "output")

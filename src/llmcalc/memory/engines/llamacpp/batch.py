@@ -35,19 +35,22 @@ class Settings:
         Types of the caches.
     snapshots : int
         Copies of a recurrent state that speculative decoding can roll back to. [-]
+    latent : bool
+        Whether latent attention keeps its latent; files of older converters keep full heads.
     """
 
     __slots__ = (
-        "cells", "flash", "key", "outputs", "seqs", "snapshots", "streams", "tokens", "value", "window_cells",
+        "cells", "flash", "key", "latent", "outputs", "seqs", "snapshots", "streams", "tokens", "value",
+        "window_cells",
     )  # fmt: skip
 
     def __init__(
         self, *, tokens: int, seqs: int, outputs: int, flash: bool, streams: int, cells: int,
-        window_cells: int, key: Kept, value: Kept, snapshots: int = 0,
+        window_cells: int, key: Kept, value: Kept, snapshots: int = 0, latent: bool = True,
     ) -> None:  # fmt: skip
         self.tokens, self.seqs, self.outputs, self.flash = tokens, seqs, outputs, flash
         self.streams, self.cells, self.window_cells = streams, cells, window_cells
-        self.key, self.value, self.snapshots = key, value, snapshots
+        self.key, self.value, self.snapshots, self.latent = key, value, snapshots, latent
 
 
 class Streams:
@@ -100,13 +103,13 @@ class Batch:
 
     Attributes
     ----------
-    positions, out_rows, state_rows, other_rows : Node
+    positions, out_rows, state_rows, other_rows, temper : Node
         Inputs that layers share.
     """
 
     __slots__ = (
-        "_full", "_window", "flash", "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings",
-        "state_rows", "streams", "traits",
+        "_full", "_lenders", "_window", "flash", "norms_rotated", "other_rows", "out_rows", "positions", "seq_tokens", "seqs",
+        "settings", "state_rows", "streams", "temper", "traits",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, settings: Settings, layers: list[Layer], traits: Traits) -> None:
@@ -114,20 +117,45 @@ class Batch:
         self.settings, self.flash, self.streams = settings, settings.flash, settings.streams
         self.seqs, self.seq_tokens = settings.seqs, settings.tokens // settings.seqs
         self.positions = graph.input("i32", settings.tokens * traits.axes)
+        # Of the two sizes of Llama 4, the one with 128 experts has no such norms.
+        self.norms_rotated = traits.norms_rotated and all(layer.rows("router") != 128 for layer in layers)
+        self.temper = graph.input("f32", 1, 1, settings.tokens)
         self.out_rows = graph.input("i32", settings.outputs)
         rows = graph.input("i32", settings.seqs)
         self.state_rows, self.other_rows = graph.view(rows, (settings.seqs,)), graph.view(rows, (0,))
         windowed = traits.windows and any(layer.is_windowed for layer in layers)
-        widest = max((layer.kv_heads * layer.value_width for layer in layers), default=0)
+        widest = max((_value_width(layer, settings) for layer in layers), default=0)
         self._full = Streams(graph, settings, settings.cells, windowed, widest)
         self._window = Streams(graph, settings, settings.window_cells, windowed, widest) if windowed else None
         heads = [layer for layer in layers if layer.kv_heads]
+        self._lenders = {layer.is_windowed: layer for layer in heads}
         for streams in (self._full, self._window):
-            if streams is not None and heads:
-                streams.turn(graph, heads[0].head_width, heads[0].value_width)
+            own = [layer for layer in heads if self.streams_of(layer) is streams]
+            if streams is not None and own:
+                streams.turn(graph, own[0].head_width, own[0].value_width)
 
     def streams_of(self, layer: Layer) -> Streams:
         """The cache that a layer reads."""
         if self._window is not None and layer.is_windowed:
             return self._window
         return self._full
+
+    def lender(self, layer: Layer) -> Layer:
+        """The layer whose keys and values a layer reads: the last of its kind that keeps any."""
+        return layer if layer.kv_heads else self._lenders[layer.is_windowed]
+
+    def rotates(self, layer: Layer, place: int) -> bool:
+        """Whether a layer has rotary positions."""
+        traits = self.traits
+        if traits.nope_every and (place + 1) % traits.nope_every == 0:
+            return False
+        return not traits.unrotated and not (
+            traits.nope_full and self._window is not None and not layer.is_windowed
+        )
+
+
+def _value_width(layer: Layer, settings: Settings) -> int:
+    """Values of one position. [elements]"""
+    if layer.has("value_b") and not settings.latent:
+        return layer.shapes["value_b"][0] * layer.shapes["value_b"][1]
+    return layer.kv_heads * layer.value_width

@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.model.inventory import Cache, Group, size
+from llmcalc.model.inventory import Cache, Group, Tensor, size
 
 WINDOWED = ("window", "chunk")
 
 
-class Layer:
+class Weights:
+    """Shapes of tensors by role, and which roles have a bias."""
+
+    __slots__ = ("biased", "shapes")
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.biased: set[str] = set()
+        for tensor in tensors:
+            if tensor.part == "bias":
+                self.biased.add(tensor.role)
+            else:
+                self.shapes[tensor.role] = tensor.shape
+
+    def has(self, role: str) -> bool:
+        """Whether there is such a tensor."""
+        return role in self.shapes
+
+    def has_bias(self, role: str) -> bool:
+        """Whether that tensor has a bias."""
+        return role in self.biased
+
+    def rows(self, role: str) -> int:
+        """Outputs of a matrix, elements of a vector; 0 if there is none. [elements]"""
+        found = self.shapes.get(role)
+        return found[0] if found else 0
+
+
+class Outside(Weights):
+    """What a model has outside its layers: embeddings, the head."""
+
+    __slots__ = ()
+
+    def __init__(self, groups: Iterable[Group] = ()) -> None:
+        super().__init__(tensor for group in groups if group.place != "layer" for tensor in group.tensors)
+
+
+class Layer(Weights):
     """One layer of a converted model: shapes of its tensors by role, and what it remembers.
 
     Attributes
@@ -19,19 +56,15 @@ class Layer:
         Whose layer it is.
     heads, kv_heads, head_width, value_width : int
         Of its attention; 0 without. [-], [-], [elements], [elements]
+    used : int
+        Experts that a token uses; 0 without. [-]
     """
 
-    __slots__ = ("biased", "group", "head_width", "heads", "kv_heads", "shapes", "used", "value_width")
+    __slots__ = ("group", "head_width", "heads", "kv_heads", "used", "value_width")
 
     def __init__(self, group: Group) -> None:
+        super().__init__(group.tensors)
         self.group = group
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.biased: set[str] = set()
-        for tensor in group.tensors:
-            if tensor.part == "bias":
-                self.biased.add(tensor.role)
-            else:
-                self.shapes[tensor.role] = tensor.shape
         self.used = max((op.active for op in group.ops if op.stored > 1), default=0)
         self.heads = self.kv_heads = self.head_width = self.value_width = 0
         cache = self.cache
@@ -55,9 +88,11 @@ class Layer:
 
     @property
     def is_windowed(self) -> bool:
-        """Whether its attention sees a window only."""
+        """Whether its attention sees a window only, of its own cache or of one that it borrows."""
         cache = self.cache
-        return cache is not None and cache.kind in WINDOWED
+        if cache is None:
+            return any(op.kind == "attention" and op.window for op in self.group.ops)
+        return cache.kind in WINDOWED
 
     @property
     def is_gated(self) -> bool:
@@ -69,26 +104,13 @@ class Layer:
         """Recurrent and convolution states by kind."""
         return {cache.kind: cache for cache in self.group.caches if cache.is_state}
 
-    def has(self, role: str) -> bool:
-        """Whether there is such a tensor."""
-        return role in self.shapes
 
-    def has_bias(self, role: str) -> bool:
-        """Whether that tensor has a bias."""
-        return role in self.biased
-
-    def rows(self, role: str) -> int:
-        """Outputs of a matrix, elements of a vector; 0 if there is none. [elements]"""
-        found = self.shapes.get(role)
-        return found[0] if found else 0
-
-
-def norm(graph: Graph, layer: Layer, x: Node, role: str) -> Node:
+def norm(graph: Graph, weights: Weights, x: Node, role: str, centred: bool = False) -> Node:
     """A norm and its weight: root-mean-square may be done in place, a layer norm not."""
-    made = graph.like("norm" if layer.has_bias(role) else "rms_norm", x)
-    if layer.has(role):
+    made = graph.like("norm" if centred or weights.has_bias(role) else "rms_norm", x)
+    if weights.has(role):
         made = graph.like("mul", made, weight=role)
-    return graph.like("add", made, weight=role) if layer.has_bias(role) else made
+    return graph.like("add", made, weight=role) if weights.has_bias(role) else made
 
 
 def state_elements(cache: Cache) -> int:

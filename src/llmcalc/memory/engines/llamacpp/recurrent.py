@@ -115,7 +115,7 @@ def mamba(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     dt = graph.view(mixed, (rank, tokens, seqs), step[:3])
     b = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     c = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
-    if layer.has("ssm_dt_norm"):
+    if layer.has("dt_norm"):
         dt, b, c = (graph.like("mul", graph.like("rms_norm", part)) for part in (dt, b, c))
     else:
         dt = graph.cont(dt)
@@ -190,3 +190,14 @@ def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[N
         graph.reshape(beta, 1, heads, tokens, seqs),
         graph.reshape(gate, 1, heads, tokens, seqs),
     )
+
+
+def short_convolution(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """A gated convolution over a few positions (LFM2)."""
+    tokens, seqs, width = batch.seq_tokens, batch.seqs, layer.shapes["short_out"][-1]
+    x = graph.reshape(x, x.ne[0], tokens, seqs)
+    parts = graph.linear(layer.rows("short_in"), x, "short_in")
+    before, after, value = (graph.view(parts, (width, tokens, seqs), parts.strides[:3]) for _ in range(3))
+    made = convolved(graph, batch, layer, graph.like("mul", before, value))
+    out = graph.linear(layer.rows("short_out"), graph.like("mul", after, made), "short_out")
+    return graph.reshape(out, out.ne[0], tokens * seqs)
