@@ -124,25 +124,29 @@ class Batch:
         rows = graph.input("i32", settings.seqs)
         self.state_rows, self.other_rows = graph.view(rows, (settings.seqs,)), graph.view(rows, (0,))
         windowed = traits.windows and any(layer.is_windowed for layer in layers)
-        widest = max((_value_width(layer, settings) for layer in layers), default=0)
+        widths = [kept_widths(layer, settings) for layer in layers]
+        widest = max((many * value for many, _, value in widths), default=0)
         self._full = Streams(graph, settings, settings.cells, windowed, widest)
         self._window = Streams(graph, settings, settings.window_cells, windowed, widest) if windowed else None
-        heads = [layer for layer in layers if layer.kv_heads]
-        self._lenders = {layer.is_windowed: layer for layer in heads}
+        self._lenders = {layer.is_windowed: layer for layer in layers if layer.kv_heads}
         for streams in (self._full, self._window):
-            own = [layer for layer in heads if self.streams_of(layer) is streams]
-            if streams is not None and own:
-                streams.turn(graph, own[0].head_width, own[0].value_width)
+            own = {
+                (key, value)
+                for layer, (many, key, value) in zip(layers, widths, strict=True)
+                if many and self.streams_of(layer) is streams
+            }
+            if streams is not None and len(own) == 1:
+                streams.turn(graph, *own.pop())
 
     def streams_of(self, layer: Layer) -> Streams:
         """The cache that a layer reads."""
-        if self._window is not None and layer.is_windowed:
+        if self._window is not None and layer.sees_window:
             return self._window
         return self._full
 
     def lender(self, layer: Layer) -> Layer:
         """The layer whose keys and values a layer reads: the last of its kind that keeps any."""
-        return layer if layer.kv_heads else self._lenders[layer.is_windowed]
+        return layer if layer.kv_heads else self._lenders[layer.sees_window]
 
     def rotates(self, layer: Layer, place: int) -> bool:
         """Whether a layer has rotary positions."""
@@ -154,8 +158,10 @@ class Batch:
         )
 
 
-def _value_width(layer: Layer, settings: Settings) -> int:
-    """Values of one position. [elements]"""
+def kept_widths(layer: Layer, settings: Settings) -> tuple[int, int, int]:
+    """Heads that a layer keeps, and the widths of a key and of a value; none where it keeps a latent."""
     if layer.has("value_b") and not settings.latent:
-        return layer.shapes["value_b"][0] * layer.shapes["value_b"][1]
-    return layer.kv_heads * layer.value_width
+        heads, width, _ = layer.shapes["value_b"]
+        rotary = layer.rows("kv_a") - layer.shapes["value_b"][2]
+        return heads, layer.shapes["key_b"][2] + rotary, width
+    return layer.kv_heads, layer.head_width, layer.value_width

@@ -88,11 +88,17 @@ class Layer(Weights):
 
     @property
     def is_windowed(self) -> bool:
-        """Whether its attention sees a window only, of its own cache or of one that it borrows."""
+        """Whether its attention keeps a window only."""
         cache = self.cache
-        if cache is None:
-            return any(op.kind == "attention" and op.window for op in self.group.ops)
-        return cache.kind in WINDOWED
+        return cache is not None and cache.kind in WINDOWED
+
+    @property
+    def sees_window(self) -> bool:
+        """Whether its attention sees a window only, of its own cache or of one that it borrows."""
+        borrows = self.cache is None
+        return self.is_windowed or (
+            borrows and any(op.kind == "attention" and op.window for op in self.group.ops)
+        )
 
     @property
     def is_gated(self) -> bool:
