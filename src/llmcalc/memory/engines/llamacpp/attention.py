@@ -195,6 +195,8 @@ def _projected(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Projected:
     if layer.is_gated:
         both = graph.linear(2 * heads * width, x, "query")
         step = (4, 8 * width, 8 * width * heads)
+        if batch.traits.repeats:
+            both = graph.reshape(both, 2 * width, heads, tokens)
         query = graph.view(both, (width, heads, tokens), step)
         gate = graph.cont(graph.view(both, (width, heads, tokens), step), width * heads, tokens)
         key = graph.reshape(graph.linear(kv_heads * width, x, "key"), width, kv_heads, tokens)
@@ -240,7 +242,8 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         query = graph.linear(heads * width, query, "query_b")
     else:
         query = graph.linear(heads * width, x, "query")
-    query = graph.reshape(query, width, heads, tokens)
+    if not batch.traits.unrotated:
+        query = graph.reshape(query, width, heads, tokens)
     both = graph.linear(rank + rotary, x, "kv_a")
     step = both.strides[1]
     compressed = graph.view(both, (rank, tokens), (4, step))
@@ -250,7 +253,7 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     compressed = graph.like("mul", graph.like("rms_norm", compressed), weight="kv_a_norm")
     if not batch.settings.latent:
         return _expanded(graph, batch, layer, query, compressed, turned)
-    step_head, step_token = query.strides[1], query.strides[2]
+    step_head, step_token = 4 * width, 4 * width * heads
     plain = graph.view(query, (nope, heads, tokens), (4, step_head, step_token))
     query_turned = graph.view(query, (rotary, heads, tokens), (4, step_head, step_token))
     query_turned = rotate(graph, batch, query_turned) if rotates else query_turned

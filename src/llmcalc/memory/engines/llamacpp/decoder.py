@@ -92,8 +92,10 @@ def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> No
     for role in ("attn_norm", "mixer_norm"):
         if layer.has(role):
             inner = norm(graph, layer, x, role, traits.centred)
-    if layer.has("delta_gate"):
+    if layer.has("delta_out"):
         graph.expand(inner)
+    if layer.has("ssm_in") and layer.has("query"):
+        return _double(graph, batch, layer, x, inner, picks)
     out = _mixer(graph, batch, layer, inner)
     if picks:
         out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
@@ -105,6 +107,8 @@ def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> No
         parts = {"mixer": out, "residual": residual, "ffn": _feed_forward(graph, batch, layer, inner)}
         first, second, third = (parts[word] for word in traits.parallel)
         return graph.like("add", graph.like("add", first, second), third)
+    if traits.scales_residual:
+        out = graph.like("scale", out)
     if layer.has("post_attn_norm"):
         out = norm(graph, layer, out, "post_attn_norm", traits.centred)
     x = _sum(graph, out, residual, "mixer" in traits.ahead)
@@ -115,9 +119,22 @@ def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> No
     else:
         inner = norm(graph, layer, x, "ffn_norm", traits.centred) if layer.has("ffn_norm") else x
         out = _feed_forward(graph, batch, layer, inner)
+    if traits.scales_residual:
+        out = graph.like("scale", out)
     if layer.has("post_ffn_norm"):
         out = norm(graph, layer, out, "post_ffn_norm", traits.centred)
     return _sum(graph, out, x, "ffn" in traits.ahead)
+
+
+def _double(graph: Graph, batch: Batch, layer: Layer, x: Node, inner: Node, picks: bool) -> Node:
+    """A layer with attention and a state space side by side (Falcon-H1), each after its own norm."""
+    out = attention.grouped(graph, batch, layer, inner)
+    other = recurrent.mamba2(graph, batch, layer, norm(graph, layer, x, "attn_norm"))
+    x = graph.like("add", graph.like("add", out, other), x)
+    if picks:
+        x = graph.get_rows(x, batch.out_rows)
+    out = _feed_forward(graph, batch, layer, norm(graph, layer, x, "ffn_norm"))
+    return graph.like("add", out, x)
 
 
 def _sum(graph: Graph, out: Node, residual: Node, ahead: bool) -> Node:
@@ -135,6 +152,8 @@ def _mixes(layer: Layer) -> bool:
 
 def _mixer(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     """Whatever mixes positions, or the feed-forward where that is all that a layer is."""
+    if layer.has("delta_query"):
+        return recurrent.kimi_delta(graph, batch, layer, x)
     if layer.has("delta_out"):
         return recurrent.delta_net(graph, batch, layer, x)
     if layer.has("short_in"):

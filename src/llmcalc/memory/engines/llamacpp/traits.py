@@ -19,8 +19,8 @@ class Traits(NamedTuple):
         Where the positions that are asked for are picked.
     keeps_hidden : bool
         Whether the hidden states before that are a result of their own, for a prediction module.
-    softcap, caps_logits, scales_logits : bool
-        Whether scores and logits are capped by a tanh, and whether logits are scaled.
+    softcap, caps_logits, scales_logits, scales_residual : bool
+        Whether scores and logits are capped by a tanh, logits scaled, and what a layer adds scaled.
     scaled, scales_query : bool
         Whether embeddings are scaled on the way in, and queries after their positions.
     unrotated, nope_full : bool
@@ -46,9 +46,8 @@ class Traits(NamedTuple):
     axes : int
         Positions of a token: 4 with multimodal rotary embeddings. [-]
     repeats : bool
-        Whether a delta net copies its keys to as many heads as values have.
-    sole : bool
-        Whether the largest batch is also reserved for one sequence alone.
+        Whether a delta net copies its keys to as many heads as values have, and gated queries are
+        brought into shape before they are split.
     """
 
     windows: bool = False
@@ -57,6 +56,7 @@ class Traits(NamedTuple):
     softcap: bool = False
     caps_logits: bool = False
     scales_logits: bool = False
+    scales_residual: bool = False
     scaled: bool = False
     scales_query: bool = False
     unrotated: bool = False
@@ -77,7 +77,6 @@ class Traits(NamedTuple):
     squares: bool = False
     axes: int = 1
     repeats: bool = False
-    sole: bool = False
 
 
 USUAL = Traits()
@@ -87,6 +86,7 @@ GEMMA3N = Traits(windows=True, picks=BEFORE_NORM, scaled=True, norms_value=True,
 GEMMA4 = Traits(
     windows=True, picks=AFTER_NORM, keeps_hidden=True, scaled=True, norms_value=True, caps_logits=True
 )
+GRANITE = Traits(scaled=True, scales_logits=True, scales_residual=True)
 LLAMA4 = Traits(
     windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False
 )
@@ -111,9 +111,11 @@ TRAITS = {
     "glm4_moe": Traits(keeps_hidden=True),
     "gpt2": Traits(unrotated=True),
     "gpt_oss": Traits(windows=True, picks=BEFORE_NORM, keeps_hidden=True, late_softmax=True, normed=False),
-    "granitemoehybrid": Traits(unrotated=True),
+    "granite": GRANITE,
+    "granitemoe": GRANITE,
+    "granitemoehybrid": GRANITE._replace(unrotated=True),
     "jamba": Traits(unrotated=True, normed=False, ahead=("mixer", "ffn")),
-    "kimi_linear": Traits(unrotated=True, scales_weights=True, sole=True),
+    "kimi_linear": Traits(unrotated=True, scales_weights=True),
     "lfm2": Traits(ahead=("mixer", "ffn")),
     "lfm2_moe": Traits(ahead=("mixer", "ffn")),
     "llama4": LLAMA4,
