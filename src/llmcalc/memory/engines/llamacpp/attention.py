@@ -81,9 +81,11 @@ def attend(
     v = graph.view(k if latent_value else caches[1], (value_width, kv_heads, streams.cells, many))
     k, v = graph.permute(k, 0, 2, 1, 3), graph.permute(v, 0, 2, 1, 3)
     if batch.flash:
-        joined = _flash(graph, streams, query, k, v, latent_value)
+        joined = flash(graph, streams.mask, query, k, v, latent_value)
     else:
-        joined = _plain(graph, batch, streams, query, k, v, latent_value)
+        if latent_value:  # the latent is read as values, transposed
+            v = graph.cont(graph.transpose(v))
+        joined = plain(graph, batch, streams.mask, query, k, v, value_width, latent_value)
     graph.expand(joined)
     if streams.value_turn is not None and not latent_value:
         joined = hadamard(graph, joined, streams.value_turn)
@@ -131,14 +133,14 @@ def _joined(graph: Graph, batch: Batch, cache: Node) -> Node:
     return graph.reshape(cache, cache.ne[0], cache.ne[1] * cache.ne[2]) if batch.streams > 1 else cache
 
 
-def _flash(graph: Graph, streams: Streams, query: Node, k: Node, v: Node, latent_value: int) -> Node:
+def flash(graph: Graph, mask: Node, query: Node, k: Node, v: Node, latent_value: int = 0) -> Node:
     """Flash attention: no scores are kept; it reads 16-bit or quantized caches only."""
     if k.kind == "f32":
         k = graph.result("cpy", "f16", k.ne, k)
     if v.kind == "f32":
         v = graph.result("cpy", "f16", v.ne, v)
     tokens, heads, many = query.ne[1], query.ne[2], query.ne[3]
-    out = graph.result("flash", "f32", (v.ne[0], heads, tokens, many), query, k, v, streams.mask)
+    out = graph.result("flash", "f32", (v.ne[0], heads, tokens, many), query, k, v, mask)
     if latent_value:
         out = graph.permute(out, 0, 2, 1, 3)
         out = graph.linear(latent_value, out, "value_b")
@@ -146,17 +148,15 @@ def _flash(graph: Graph, streams: Streams, query: Node, k: Node, v: Node, latent
     return graph.reshape(out, out.ne[0] * out.ne[1], out.ne[2] * out.ne[3])
 
 
-def _plain(
-    graph: Graph, batch: Batch, streams: Streams, query: Node, k: Node, v: Node, latent_value: int
-) -> Node:
+def plain(
+    graph: Graph, batch: Batch, mask: Node, query: Node, k: Node, v: Node, value_width: int,
+    latent_value: int = 0,
+) -> Node:  # fmt: skip
     """Attention with its scores in memory."""
     scores = graph.result("mul_mat", "f32", (k.ne[1], query.ne[1], query.ne[2], query.ne[3]), k, query)
     if batch.traits.softcap:
         scores = graph.like("scale", graph.like("unary", graph.like("scale", scores)))
-    scores = graph.like("soft_max", scores, streams.mask)
-    if latent_value:  # the latent is read as values, transposed
-        v = graph.cont(graph.transpose(v))
-    value_width = v.ne[1] if latent_value else v.ne[0]
+    scores = graph.like("soft_max", scores, mask)
     out = graph.result("mul_mat", "f32", (value_width, *scores.ne[1:]), v, scores)
     if latent_value:
         out = graph.linear(latent_value, out, "value_b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmcalc.memory.engines.llamacpp import attention, feed_forward, per_layer, recurrent
+from llmcalc.memory.engines.llamacpp import altup, attention, encoder, feed_forward, per_layer, recurrent
 from llmcalc.memory.engines.llamacpp.batch import Batch, Settings
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
@@ -33,16 +33,27 @@ def write(
     graph = Graph()
     outside = outside or Outside()
     batch = Batch(graph, settings, list(layers), traits)
+    if traits.encodes:
+        encoder.write(graph, batch, layers, outside, hidden)
+        return graph
     x = embed(graph, batch, outside, hidden)
-    extra = per_layer.inputs(graph, batch, outside, x, len(layers)) if outside.has("layer_embedding") else None
+    own = per_layer.inputs(graph, batch, outside, x, len(layers)) if outside.has("layer_embedding") else None
+    has_streams = outside.has("altup_in_0")
+    if has_streams:
+        x = altup.spread(graph, outside, x)
     for place, layer in enumerate(layers):
         graph.layer = place
+        if has_streams and own is not None:
+            x = altup.run(graph, batch, layer, x, per_layer.part(graph, own))
+            continue
         picks = place == len(layers) - 1 and traits.picks == LAST_LAYER
         x = _layer(graph, batch, layer, x, picks)
-        if extra is not None:
-            x = per_layer.add(graph, layer, x, per_layer.part(graph, extra))
+        if own is not None:
+            x = per_layer.add(graph, layer, x, per_layer.part(graph, own))
         if layer.has("layer_scalar"):
             x = graph.like("mul", x, weight="layer_scalar")
+    if has_streams:
+        x = altup.joined(graph, x)
     graph.layer = len(layers)
     graph.expand(_head(graph, batch, outside, x, vocabulary))
     return graph

@@ -43,6 +43,8 @@ class Traits(NamedTuple):
         Groups of experts of which some are chosen first; 0 without. [-]
     squares : bool
         Whether an activation without a gate is squared.
+    encodes : bool
+        Whether it is an encoder, which keeps nothing.
     axes : int
         Positions of a token: 4 with multimodal rotary embeddings. [-]
     repeats : bool
@@ -75,6 +77,7 @@ class Traits(NamedTuple):
     scales_weights: bool = False
     groups: int = 0
     squares: bool = False
+    encodes: bool = False
     axes: int = 1
     repeats: bool = False
 
@@ -87,13 +90,16 @@ GEMMA4 = Traits(
     windows=True, picks=AFTER_NORM, keeps_hidden=True, scaled=True, norms_value=True, caps_logits=True
 )
 GRANITE = Traits(scaled=True, scales_logits=True, scales_residual=True)
-LLAMA4 = Traits(
-    windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False
-)
+LLAMA4 = Traits(windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False)
 QWEN3_5 = Traits(picks=AFTER_NORM, keeps_hidden=True, axes=4)
 EXAONE4 = Traits(windows=True, nope_full=True)
 
+ENCODER = Traits(encodes=True, unrotated=True)
+
 TRAITS = {
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "xlm_roberta": ENCODER,
     "cohere2": Traits(
         windows=True, nope_full=True, centred=True, parallel=("ffn", "residual", "mixer"), scales_logits=True
     ),

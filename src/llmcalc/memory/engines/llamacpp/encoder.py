@@ -1,0 +1,61 @@
+"""Encoders (BERT and what is built like it): no cache, every token sees every other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmcalc.memory.engines.llamacpp import attention, feed_forward
+from llmcalc.memory.engines.llamacpp.batch import Batch
+from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
+from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
+
+
+def write(graph: Graph, batch: Batch, layers: Sequence[Layer], outside: Outside, hidden: int) -> None:
+    """The graph from tokens to one embedding for each sequence, that of its first token."""
+    tokens = batch.settings.tokens
+    x = _embed(graph, batch, outside, hidden)
+    mask = graph.input("f16" if batch.flash else "f32", tokens, tokens)
+    for place, layer in enumerate(layers):
+        graph.layer = place
+        residual = x
+        out = _attention(graph, batch, layer, x, mask)
+        if place == len(layers) - 1:
+            out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
+        x = norm(graph, layer, graph.like("add", out, residual), "post_attn_norm")
+        out = feed_forward.dense(graph, batch, layer, x)
+        x = norm(graph, layer, graph.like("add", out, x), "post_ffn_norm")
+    graph.layer = len(layers)
+    x.kept = True
+    graph.expand(x)
+    pooled = graph.get_rows(x, graph.input("i32", batch.seqs))
+    pooled.kept = True
+    graph.expand(pooled)
+
+
+def _embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
+    """Embeddings of tokens, segments and places, and their norm."""
+    tokens = graph.input("i32", batch.settings.tokens)
+    x = graph.expand(graph.result("get_rows", "f32", (hidden, tokens.ne[0]), tokens, weight="embedding"))
+    graph.expand(graph.input("f32", hidden, tokens.ne[0]))
+    if outside.has("segment"):
+        x = graph.like("add", x, graph.view(graph.cache("f32", 4, hidden, 2), (hidden,)))
+    if outside.has("position"):
+        places = graph.result("get_rows", "f32", x.ne, batch.positions, weight="position")
+        x = graph.like("add", places, x)
+    return norm(graph, outside, x, "embedding_norm")
+
+
+def _attention(graph: Graph, batch: Batch, layer: Layer, x: Node, mask: Node) -> Node:
+    """Attention over the tokens of the batch itself."""
+    heads, width = layer.heads, layer.head_width
+    parts = attention.query_key_value(graph, layer, x, (heads, heads, heads), (width, width, width))
+    for part in parts:
+        graph.expand(part)
+    query = graph.view(parts[0], parts[0].ne, parts[0].strides)
+    query, key, value = (graph.permute(part, 0, 2, 1, 3) for part in (query, *parts[1:]))
+    if batch.flash:
+        out = attention.flash(graph, mask, query, key, value)
+    else:
+        value = graph.cont(graph.transpose(value))
+        out = attention.plain(graph, batch, mask, query, key, value, width)
+    return attention.project(graph, layer, graph.expand(out), "output")
