@@ -6,20 +6,24 @@ from llmcalc.memory.engines.llamacpp.batch import Batch, Streams
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, norm
 
+GATES = "output_gate", "attn_gate", "head_gate"
 
-def project(graph: Graph, layer: Layer, x: Node, role: str) -> Node:
-    """A linear layer, and its bias where it has one."""
+
+def project(graph: Graph, layer: Layer, x: Node, role: str, clamps: bool = False) -> Node:
+    """A linear layer, and its bias where it has one; it may be clamped."""
     made = graph.linear(layer.rows(role), x, role)
-    return graph.like("add", made, weight=role) if layer.has_bias(role) else made
+    made = graph.like("add", made, weight=role) if layer.has_bias(role) else made
+    return graph.like("clamp", made) if clamps else made
 
 
 def query_key_value(
-    graph: Graph, layer: Layer, x: Node, heads: tuple[int, int, int], widths: tuple[int, int, int]
-) -> tuple[Node, Node, Node]:
+    graph: Graph, layer: Layer, x: Node, heads: tuple[int, int, int], widths: tuple[int, int, int],
+    clamps: bool = False,
+) -> tuple[Node, Node, Node]:  # fmt: skip
     """Queries, keys and values by head, of one fused matrix or of three."""
     tokens = x.ne[1]
     if layer.rows("qkv"):
-        fused = project(graph, layer, x, "qkv")
+        fused = project(graph, layer, x, "qkv", clamps)
         step = fused.strides
         parts = [
             graph.view(fused, (width, many, tokens), (4, 4 * width, step[1]))
@@ -27,7 +31,7 @@ def query_key_value(
         ]
     else:
         parts = [
-            graph.reshape(project(graph, layer, x, role), width, many, tokens)
+            graph.reshape(project(graph, layer, x, role, clamps), width, many, tokens)
             for role, width, many in zip(("query", "key", "value"), widths, heads, strict=True)
         ]
     return parts[0], parts[1], parts[2]
@@ -182,7 +186,22 @@ def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     out = attend(graph, batch, batch.streams_of(layer), query, key, value, widths)
     if gate is not None:
         out = graph.like("mul", out, graph.like("unary", gate))
-    return project(graph, layer, out, "output")
+    for role in GATES:
+        if layer.has(role):
+            out = _weighed(graph, layer, out, x, role)
+    out = project(graph, layer, out, "output")
+    return graph.like("scale", out) if traits.scales_output else out
+
+
+def _weighed(graph: Graph, layer: Layer, out: Node, x: Node, role: str) -> Node:
+    """Attention's output weighed by a gate: a number for each element, or for each head."""
+    heads, tokens, rows = layer.heads, x.ne[1], layer.rows(role)
+    gate = graph.like("unary", graph.linear(rows, x, role))
+    if rows != heads:
+        return graph.like("mul", out, gate)
+    out = graph.reshape(out, layer.value_width, heads, tokens)
+    out = graph.like("mul", out, graph.reshape(gate, 1, heads, tokens))
+    return graph.reshape(out, layer.value_width * heads, tokens)
 
 
 Projected = tuple[Node, "Node | None", "Node | None", "Node | None"]
@@ -204,7 +223,7 @@ def _projected(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Projected:
         return query, key, value, gate
     if layer.rows("qkv") or (layer.has("value") and not batch.traits.norms_whole):
         counts, widths = (heads, kv_heads, kv_heads), (width, width, value_width)
-        return (*query_key_value(graph, layer, x, counts, widths), None)
+        return (*query_key_value(graph, layer, x, counts, widths, batch.traits.clamps), None)
     query = project(graph, layer, x, "query")
     made_key = project(graph, layer, x, "key") if layer.has("key") else None
     made_value = project(graph, layer, x, "value") if layer.has("value") else made_key
@@ -223,7 +242,7 @@ def _placed(graph: Graph, batch: Batch, layer: Layer, x: Node, role: str, rotate
     """Queries or keys normed, and rotated to their positions."""
     traits = batch.traits
     if layer.has(role) and not traits.norms_whole:
-        x = norm(graph, layer, x, role, traits.centred)
+        x = norm(graph, layer, x, role, traits.norm)
     if rotates:
         x = rotate(graph, batch, x)
         if batch.norms_rotated:
@@ -251,7 +270,7 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     rotates = batch.rotates(layer, graph.layer)
     turned = rotate(graph, batch, turned) if rotates else turned
     compressed = graph.like("mul", graph.like("rms_norm", compressed), weight="kv_a_norm")
-    if not batch.settings.latent:
+    if not batch.latent:
         return _expanded(graph, batch, layer, query, compressed, turned)
     step_head, step_token = 4 * width, 4 * width * heads
     plain = graph.view(query, (nope, heads, tokens), (4, step_head, step_token))

@@ -108,8 +108,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_full", "_lenders", "_window", "flash", "norms_rotated", "other_rows", "out_rows", "positions", "seq_tokens", "seqs",
-        "settings", "state_rows", "streams", "temper", "traits",
+        "_full", "_lenders", "_window", "depth", "flash", "latent", "norms_rotated", "other_rows", "out_rows", "positions",
+        "seq_tokens", "seqs", "settings", "state_rows", "streams", "temper", "traits",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, settings: Settings, layers: list[Layer], traits: Traits) -> None:
@@ -124,7 +124,9 @@ class Batch:
         rows = graph.input("i32", settings.seqs)
         self.state_rows, self.other_rows = graph.view(rows, (settings.seqs,)), graph.view(rows, (0,))
         windowed = traits.windows and any(layer.is_windowed for layer in layers)
-        widths = [kept_widths(layer, settings) for layer in layers]
+        self.latent = settings.latent and not traits.full_heads
+        self.depth = len(layers)
+        widths = [kept_widths(layer, self.latent) for layer in layers]
         widest = max((many * value for many, _, value in widths), default=0)
         self._full = Streams(graph, settings, settings.cells, windowed, widest)
         self._window = Streams(graph, settings, settings.window_cells, windowed, widest) if windowed else None
@@ -153,14 +155,14 @@ class Batch:
         traits = self.traits
         if traits.nope_every and (place + 1) % traits.nope_every == 0:
             return False
-        return not traits.unrotated and not (
-            traits.nope_full and self._window is not None and not layer.is_windowed
-        )
+        if traits.unrotated or traits.unrotated_at == self.depth:
+            return False
+        return not (traits.nope_full and self._window is not None and not layer.is_windowed)
 
 
-def kept_widths(layer: Layer, settings: Settings) -> tuple[int, int, int]:
+def kept_widths(layer: Layer, latent: bool) -> tuple[int, int, int]:
     """Heads that a layer keeps, and the widths of a key and of a value; none where it keeps a latent."""
-    if layer.has("value_b") and not settings.latent:
+    if layer.has("value_b") and not latent:
         heads, width, _ = layer.shapes["value_b"]
         rotary = layer.rows("kv_a") - layer.shapes["value_b"][2]
         return heads, layer.shapes["key_b"][2] + rotary, width

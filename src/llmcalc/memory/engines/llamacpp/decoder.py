@@ -8,7 +8,13 @@ from llmcalc.memory.engines.llamacpp import altup, attention, encoder, feed_forw
 from llmcalc.memory.engines.llamacpp.batch import Batch, Settings
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
-from llmcalc.memory.engines.llamacpp.traits import AFTER_NORM, BEFORE_NORM, LAST_LAYER, Traits
+from llmcalc.memory.engines.llamacpp.traits import (
+    AFTER_NORM,
+    AFTER_POST_NORM,
+    BEFORE_NORM,
+    LAST_LAYER,
+    Traits,
+)
 
 
 def write(
@@ -37,6 +43,7 @@ def write(
         encoder.write(graph, batch, layers, outside, hidden)
         return graph
     x = embed(graph, batch, outside, hidden)
+    first = x
     own = per_layer.inputs(graph, batch, outside, x, len(layers)) if outside.has("layer_embedding") else None
     has_streams = outside.has("altup_in_0")
     if has_streams:
@@ -46,10 +53,12 @@ def write(
         if has_streams and own is not None:
             x = altup.run(graph, batch, layer, x, per_layer.part(graph, own))
             continue
-        picks = place == len(layers) - 1 and traits.picks == LAST_LAYER
+        picks = place == len(layers) - 1 and traits.picks in (LAST_LAYER, AFTER_POST_NORM)
         x = _layer(graph, batch, layer, x, picks)
         if own is not None:
             x = per_layer.add(graph, layer, x, per_layer.part(graph, own))
+        if place < traits.deepstack:
+            x = graph.like("add", x, graph.view(first, first.ne, first.strides))
         if layer.has("layer_scalar"):
             x = graph.like("mul", x, weight="layer_scalar")
     if has_streams:
@@ -63,15 +72,21 @@ def embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
     """Embeddings of tokens, and of their places where these are learned."""
     tokens = graph.input("i32", batch.settings.tokens)
     x = graph.result("get_rows", "f32", (hidden, tokens.ne[0]), tokens, weight="embedding")
-    x = graph.expand(x)
+    whole = hidden * (1 + batch.traits.deepstack)
+    if whole > hidden:
+        x = graph.result("pad", "f32", (whole, tokens.ne[0]), x)
+    graph.expand(x)
     # Embeddings of images would come in here; the room is reserved for text too.
-    graph.expand(graph.input("f32", hidden, tokens.ne[0]))
+    graph.expand(graph.input("f32", whole, tokens.ne[0]))
+    if whole > hidden:
+        x = graph.expand(graph.view(x, (hidden, tokens.ne[0]), x.strides[:2]))
     if batch.traits.scaled:
         x = graph.like("scale", x)
     if outside.has("position"):
         x = graph.like("add", x, graph.result("get_rows", "f32", x.ne, batch.positions, weight="position"))
-    if outside.has("embedding_norm"):
-        x = norm(graph, outside, x, "embedding_norm")
+    for role in ("embedding_norm", "embed_norm"):
+        if outside.has(role):
+            x = norm(graph, outside, x, role)
     return x
 
 
@@ -81,11 +96,13 @@ def _head(graph: Graph, batch: Batch, outside: Outside, x: Node, vocabulary: int
     if traits.picks == BEFORE_NORM:
         x.kept = traits.keeps_hidden
         x = graph.get_rows(x, batch.out_rows)
-    x = norm(graph, outside, x, "final_norm", traits.centred)
+    x = norm(graph, outside, x, "final_norm", traits.norm)
     if traits.picks == AFTER_NORM:
         x.kept = traits.keeps_hidden
         x = graph.get_rows(x, batch.out_rows)
     x.kept = True
+    if traits.scales_normed:
+        x = graph.like("scale", x)
     logits = graph.linear(vocabulary, x, "unembedding")
     if outside.has_bias("unembedding"):
         logits = graph.like("add", logits, weight="unembedding")
@@ -99,42 +116,61 @@ def _head(graph: Graph, batch: Batch, outside: Outside, x: Node, vocabulary: int
 
 def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> Node:
     traits, residual = batch.traits, x
-    inner = x
-    for role in ("attn_norm", "mixer_norm"):
-        if layer.has(role):
-            inner = norm(graph, layer, x, role, traits.centred)
+    inner = _before_mixer(graph, layer, x, traits)
     if layer.has("delta_out"):
         graph.expand(inner)
     if layer.has("ssm_in") and layer.has("query"):
         return _double(graph, batch, layer, x, inner, picks)
     out = _mixer(graph, batch, layer, inner)
-    if picks:
+    late = traits.picks == AFTER_POST_NORM
+    if picks and not late:
         out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
     if traits.parallel:
-        if layer.has("ffn_norm"):
-            inner = norm(graph, layer, residual, "ffn_norm", traits.centred)
-        elif picks:
-            inner = graph.get_rows(inner, batch.out_rows)
-        parts = {"mixer": out, "residual": residual, "ffn": _feed_forward(graph, batch, layer, inner)}
-        first, second, third = (parts[word] for word in traits.parallel)
-        return graph.like("add", graph.like("add", first, second), third)
+        return _parallel(graph, batch, layer, x, (out, residual, inner), picks)
     if traits.scales_residual:
         out = graph.like("scale", out)
     if layer.has("post_attn_norm"):
-        out = norm(graph, layer, out, "post_attn_norm", traits.centred)
+        out = norm(graph, layer, out, "post_attn_norm", traits.norm)
+    if picks and late:
+        out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
     x = _sum(graph, out, residual, "mixer" in traits.ahead)
     if not _mixes(layer) or not (layer.has("down") or layer.has("router")):
         return x
     if layer.has("before_experts_norm"):
         out = feed_forward.beside(graph, batch, layer, x)
     else:
-        inner = norm(graph, layer, x, "ffn_norm", traits.centred) if layer.has("ffn_norm") else x
+        normed = layer.has("ffn_norm") or traits.bare
+        inner = norm(graph, layer, x, "ffn_norm", traits.norm) if normed else x
         out = _feed_forward(graph, batch, layer, inner)
     if traits.scales_residual:
         out = graph.like("scale", out)
     if layer.has("post_ffn_norm"):
-        out = norm(graph, layer, out, "post_ffn_norm", traits.centred)
+        out = norm(graph, layer, out, "post_ffn_norm", traits.norm)
     return _sum(graph, out, x, "ffn" in traits.ahead)
+
+
+def _before_mixer(graph: Graph, layer: Layer, x: Node, traits: Traits) -> Node:
+    """The norm before whatever mixes positions, where there is one."""
+    role = next((role for role in FIRST_NORMS if layer.has(role)), "")
+    return norm(graph, layer, x, role, traits.norm) if role or traits.bare else x
+
+
+def _parallel(
+    graph: Graph, batch: Batch, layer: Layer, x: Node, parts: tuple[Node, Node, Node], picks: bool
+) -> Node:
+    """Attention and feed-forward of the same state, summed in the family's order."""
+    out, residual, inner = parts
+    op = batch.traits.norm
+    if layer.has("ffn_norm"):
+        inner = norm(graph, layer, residual, "ffn_norm", op)
+    else:
+        if layer.has("ln_mlp"):
+            inner = norm(graph, layer, x, "ln_mlp", op)
+        if picks:
+            inner = graph.get_rows(inner, batch.out_rows)
+    words = {"mixer": out, "residual": residual, "ffn": _feed_forward(graph, batch, layer, inner)}
+    first, second, third = (words[word] for word in batch.traits.parallel)
+    return graph.like("add", graph.like("add", first, second), third)
 
 
 def _double(graph: Graph, batch: Batch, layer: Layer, x: Node, inner: Node, picks: bool) -> Node:
@@ -153,6 +189,7 @@ def _sum(graph: Graph, out: Node, residual: Node, ahead: bool) -> Node:
     return graph.like("add", residual, out) if ahead else graph.like("add", out, residual)
 
 
+FIRST_NORMS = "attn_norm", "mixer_norm", "ln_attn"
 MIXERS = "delta_out", "short_in", "ssm_in", "key_b", "query", "qkv"
 
 
@@ -183,7 +220,13 @@ def _mixer(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
 def _feed_forward(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     if not layer.has("router"):
         return feed_forward.dense(graph, batch, layer, x)
-    out = feed_forward.experts(graph, batch, layer, x)
+    if layer.has("latent_down"):
+        scores = graph.linear(layer.rows("router"), x, "router")
+        inner = graph.linear(layer.rows("latent_down"), x, "latent_down")
+        out = feed_forward.experts(graph, batch, layer, inner, scores=scores)
+        out = graph.linear(layer.rows("latent_up"), out, "latent_up")
+    else:
+        out = feed_forward.experts(graph, batch, layer, x)
     if layer.has("shared_down"):
         return graph.like("add", out, feed_forward.shared(graph, batch, layer, x))
     return out

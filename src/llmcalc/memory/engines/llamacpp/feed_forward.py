@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from llmcalc.memory.engines.llamacpp.attention import project
 from llmcalc.memory.engines.llamacpp.batch import Batch
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
@@ -105,8 +107,8 @@ def _chosen(graph: Graph, batch: Batch, layer: Layer, x: Node, chosen: Node, lea
         made = graph.result("mul_mat_id", "f32", (rows, used, tokens), source, chosen, weight=role)
         return graph.like("add_id", made, chosen, weight=role) if layer.has_bias(role) else made
 
-    down = layer.shapes[f"{lead}down"]
-    width = down[2]
+    hidden = x.ne[0]
+    width = prod(layer.shapes[f"{lead}down"]) // (layer.rows("router") * hidden)
     if layer.has(f"{lead}gate_up"):
         both = product(f"{lead}gate_up", 2 * width, x)
         halves = [
@@ -119,7 +121,7 @@ def _chosen(graph: Graph, batch: Batch, layer: Layer, x: Node, chosen: Node, lea
             middle = graph.like("glu", product(f"{lead}gate", width, x), up)
         else:
             middle = _activated(graph, batch, up)
-    out = product(f"{lead}down", down[1], middle)
+    out = product(f"{lead}down", hidden, middle)
     if layer.has("router_output_scale"):
         number = layer.rows("router")
         scales = graph.reshape(graph.cache("f32", 4, number), 1, number, 1)
@@ -132,7 +134,10 @@ def shared(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     """The shared expert, and its gate where it has one."""
     made = dense(graph, batch, layer, x, "shared_")
     if layer.has("shared_router"):
-        gate = graph.like("unary", graph.linear(1, x, "shared_router"))
+        scores = graph.linear(1, x, "shared_router")
+        gate = graph.like("unary", scores)
+        if batch.traits.divides_gate:
+            gate = graph.like("div", gate, scores)
         made = graph.like("mul", made, gate)
     return made
 

@@ -111,9 +111,9 @@ class Layer(Weights):
         return {cache.kind: cache for cache in self.group.caches if cache.is_state}
 
 
-def norm(graph: Graph, weights: Weights, x: Node, role: str, centred: bool = False) -> Node:
+def norm(graph: Graph, weights: Weights, x: Node, role: str, op: str = "") -> Node:
     """A norm and its weight: root-mean-square may be done in place, a layer norm not."""
-    made = graph.like("norm" if centred or weights.has_bias(role) else "rms_norm", x)
+    made = graph.like(op or ("norm" if weights.has_bias(role) else "rms_norm"), x)
     if weights.has(role):
         made = graph.like("mul", made, weight=role)
     return graph.like("add", made, weight=role) if weights.has_bias(role) else made

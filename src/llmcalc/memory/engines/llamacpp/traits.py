@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LAST_LAYER, BEFORE_NORM, AFTER_NORM = "in the last layer", "before the final norm", "after the final norm"
+AFTER_POST_NORM = "in the last layer, after the norm that follows attention"
 """Where the positions whose logits are asked for are picked."""
 
 
@@ -19,19 +20,32 @@ class Traits(NamedTuple):
         Where the positions that are asked for are picked.
     keeps_hidden : bool
         Whether the hidden states before that are a result of their own, for a prediction module.
-    softcap, caps_logits, scales_logits, scales_residual : bool
-        Whether scores and logits are capped by a tanh, logits scaled, and what a layer adds scaled.
+    softcap, caps_logits, scales_logits, scales_residual, scales_normed, scales_output : bool
+        Whether scores and logits are capped by a tanh, and logits, what a layer adds, the final norm's
+        result, and attention's output scaled.
     scaled, scales_query : bool
         Whether embeddings are scaled on the way in, and queries after their positions.
     unrotated, nope_full : bool
         Whether there are no rotary positions at all, or none in full layers beside windowed ones.
+    unrotated_at : int
+        The number of layers with which there are none; 0 for no such size. [layers]
     nope_every : int
         Each how manieth layer has no rotary positions; 0 for none. [layers]
     tempers, norms_rotated, norms_value, norms_whole : bool
         Whether queries without positions are scaled by their place, queries and keys normed after their
         positions, values normed, and the norms of queries and keys done before they are split by head.
-    centred : bool
-        Whether norms subtract the mean though they have no bias.
+    norm : str
+        What all norms are (``norm``, ``rms_norm``), where it does not follow from their having a bias.
+    bare : bool
+        Whether the norms before each half have no weights.
+    clamps : bool
+        Whether queries, keys and values are clamped.
+    full_heads : bool
+        Whether latent attention keeps full heads whatever the file.
+    deepstack : int
+        First layers to which embeddings of images are added. [layers]
+    divides_gate : bool
+        Whether the shared expert's gate is a silu divided by its argument.
     parallel : tuple of str
         Where attention and feed-forward read the same state: the order in which the results are summed.
     ahead : tuple of str
@@ -59,16 +73,24 @@ class Traits(NamedTuple):
     caps_logits: bool = False
     scales_logits: bool = False
     scales_residual: bool = False
+    scales_normed: bool = False
+    scales_output: bool = False
     scaled: bool = False
     scales_query: bool = False
     unrotated: bool = False
     nope_full: bool = False
     nope_every: int = 0
+    unrotated_at: int = 0
     tempers: bool = False
     norms_rotated: bool = False
     norms_value: bool = False
     norms_whole: bool = False
-    centred: bool = False
+    norm: str = ""
+    bare: bool = False
+    clamps: bool = False
+    full_heads: bool = False
+    deepstack: int = 0
+    divides_gate: bool = False
     parallel: tuple[str, ...] = ()
     ahead: tuple[str, ...] = ()
     normed: bool = True
@@ -91,22 +113,36 @@ GEMMA4 = Traits(
 )
 GRANITE = Traits(scaled=True, scales_logits=True, scales_residual=True)
 LLAMA4 = Traits(windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False)
+COHERE = Traits(norm="norm", parallel=("ffn", "residual", "mixer"), scales_logits=True)
 QWEN3_5 = Traits(picks=AFTER_NORM, keeps_hidden=True, axes=4)
 EXAONE4 = Traits(windows=True, nope_full=True)
-
 ENCODER = Traits(encodes=True, unrotated=True)
+DEEPSEEK3 = Traits(keeps_hidden=True, groups=8, scales_weights=True)
+KIMI_K2 = DEEPSEEK3._replace(groups=0)
+STEP3 = Traits(windows=True, picks=BEFORE_NORM, keeps_hidden=True, scales_weights=True)
+MUSE = Traits(
+    windows=True, nope_full=True, picks=AFTER_POST_NORM, scaled=True, scales_logits=True, caps_logits=True
+)
+ROPE_3D = Traits(axes=4)
+QWEN3_VL = Traits(axes=4, deepstack=3)
 
 TRAITS = {
+    "afmoe": Traits(windows=True, nope_every=4, picks=AFTER_POST_NORM, scaled=True, scales_weights=True),
+    "arcee": Traits(squares=True),
+    "baichuan": Traits(unrotated_at=40),
     "bert": ENCODER,
-    "roberta": ENCODER,
-    "xlm_roberta": ENCODER,
-    "cohere2": Traits(
-        windows=True, nope_full=True, centred=True, parallel=("ffn", "residual", "mixer"), scales_logits=True
-    ),
+    "bloom": Traits(unrotated=True),
+    "cohere": COHERE,
+    "cohere2": COHERE._replace(windows=True, nope_full=True),
+    "dbrx": Traits(norm="norm", clamps=True),
+    "deepseek": Traits(normed=False),
     "deepseek_v2": Traits(normed=False, keeps_hidden=True),
-    "deepseek_v3": Traits(keeps_hidden=True, groups=8),
+    "deepseek_v3": DEEPSEEK3,
+    "dots1": Traits(scales_weights=True),
     "exaone4": EXAONE4,
     "exaone4_5_text": EXAONE4,
+    "exaone_moe": EXAONE4._replace(scales_weights=True),
+    "falcon": Traits(parallel=("ffn", "mixer", "residual")),
     "gemma": Traits(scaled=True, scales_query=True),
     "gemma2": Traits(windows=True, softcap=True, caps_logits=True, scaled=True, scales_query=True),
     "gemma3": GEMMA3,
@@ -115,31 +151,78 @@ TRAITS = {
     "gemma4": GEMMA4,
     "gemma4_text": GEMMA4,
     "glm4_moe": Traits(keeps_hidden=True),
+    "glm4_moe_lite": KIMI_K2,
     "gpt2": Traits(unrotated=True),
+    "gpt3": Traits(unrotated=True),
+    "gpt_bigcode": Traits(unrotated=True),
+    "gpt_neox": Traits(parallel=("ffn", "residual", "mixer")),
     "gpt_oss": Traits(windows=True, picks=BEFORE_NORM, keeps_hidden=True, late_softmax=True, normed=False),
     "granite": GRANITE,
+    "granite_swa": GRANITE._replace(windows=True),
     "granitemoe": GRANITE,
     "granitemoehybrid": GRANITE._replace(unrotated=True),
+    "jais2": Traits(squares=True),
     "jamba": Traits(unrotated=True, normed=False, ahead=("mixer", "ffn")),
+    "kimi_k2": KIMI_K2,
+    "kimi_k25": KIMI_K2,
     "kimi_linear": Traits(unrotated=True, scales_weights=True),
+    "laguna": Traits(windows=True, scales_weights=True),
     "lfm2": Traits(ahead=("mixer", "ffn")),
     "lfm2_moe": Traits(ahead=("mixer", "ffn")),
     "llama4": LLAMA4,
     "llama4_text": LLAMA4,
+    "mellum": Traits(windows=True),
+    "mimo_v2_flash": Traits(windows=True, scales_output=True),
+    "minicpm": GRANITE,
+    "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
+    "mpt": Traits(norm="norm", unrotated=True),
+    "muse_glimmer": MUSE,
+    "muse_glimmer_text": MUSE,
+    "nemotron": Traits(squares=True),
     "nemotron_h": Traits(
         picks=AFTER_NORM, keeps_hidden=True, unrotated=True, squares=True, scales_weights=True
     ),
+    "olmo": Traits(norm="norm", bare=True),
     "olmo2": Traits(norms_whole=True),
     "olmo3": Traits(windows=True, norms_whole=True),
+    "olmoe": Traits(norms_whole=True, normed=False),
     "phi": Traits(scales_query=True, parallel=("mixer", "ffn", "residual")),
     "phi3": Traits(scales_query=True, ahead=("ffn",)),
+    "phimoe": Traits(scales_query=True, ahead=("ffn",), norm="rms_norm"),
+    "qwen2_5_vl": ROPE_3D,
+    "qwen2_5_vl_text": ROPE_3D,
+    "qwen2_moe": Traits(normed=False, divides_gate=True),
+    "qwen2_vl": ROPE_3D,
+    "qwen2_vl_text": ROPE_3D,
     "qwen3_5": QWEN3_5,
     "qwen3_5_moe": QWEN3_5,
     "qwen3_5_moe_text": QWEN3_5,
     "qwen3_5_text": QWEN3_5,
     "qwen3_next": Traits(picks=AFTER_NORM, keeps_hidden=True, repeats=True),
+    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_moe": QWEN3_VL,
+    "qwen3_vl_moe_text": QWEN3_VL,
+    "qwen3_vl_text": QWEN3_VL,
+    "roberta": ENCODER,
     "smollm3": Traits(nope_every=4),
+    "solar_open": Traits(keeps_hidden=True),
+    "step3p5": STEP3,
+    "step3p7": STEP3,
+    "xlm-roberta": ENCODER,
+    "xlm_roberta": ENCODER,
 }
+
+UNREAD = frozenset(
+    (
+        "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2", "deepseek_ref",
+        "deepseek_v32", "deepseek_v4", "dia", "distilbert", "flex_olmo", "glm_moe_dsa", "gpt_neo", "gptj",
+        "helium", "internlm", "kimi_k3", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax",
+        "minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text", "mistral4", "mllama", "mllama_text_model",
+        "modernbert", "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
+        "siglip_text_model", "t5", "vaultgemma", "voxtral", "whisper", "youtu", "zamba", "zamba2",
+    )
+)  # fmt: skip
+"""Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
 
 
 def traits_of(family: str) -> Traits:
