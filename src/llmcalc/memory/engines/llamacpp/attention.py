@@ -241,7 +241,9 @@ def _projected(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Projected:
 def _placed(graph: Graph, batch: Batch, layer: Layer, x: Node, role: str, rotates: bool) -> Node:
     """Queries or keys normed, and rotated to their positions."""
     traits = batch.traits
-    if layer.has(role) and not traits.norms_whole:
+    if traits.norms_added:
+        x = graph.like("mul", graph.like("rms_norm", x), weight=role)
+    elif layer.has(role) and not traits.norms_whole:
         x = norm(graph, layer, x, role, traits.norm)
     if rotates:
         x = rotate(graph, batch, x)

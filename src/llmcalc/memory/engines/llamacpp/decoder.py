@@ -82,6 +82,8 @@ def embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
         x = graph.expand(graph.view(x, (hidden, tokens.ne[0]), x.strides[:2]))
     if batch.traits.scaled:
         x = graph.like("scale", x)
+    if batch.traits.norms_embedding:
+        x = graph.like("rms_norm", x)
     if outside.has("position"):
         x = graph.like("add", x, graph.result("get_rows", "f32", x.ne, batch.positions, weight="position"))
     for role in ("embedding_norm", "embed_norm"):

@@ -31,9 +31,10 @@ class Traits(NamedTuple):
         The number of layers with which there are none; 0 for no such size. [layers]
     nope_every : int
         Each how manieth layer has no rotary positions; 0 for none. [layers]
-    tempers, norms_rotated, norms_value, norms_whole : bool
+    tempers, norms_rotated, norms_value, norms_whole, norms_added, norms_embedding : bool
         Whether queries without positions are scaled by their place, queries and keys normed after their
-        positions, values normed, and the norms of queries and keys done before they are split by head.
+        positions, values normed, the norms of queries and keys done before they are split by head, or
+        done with weights that the converter adds, and embeddings normed without a weight.
     norm : str
         What all norms are (``norm``, ``rms_norm``), where it does not follow from their having a bias.
     bare : bool
@@ -85,6 +86,8 @@ class Traits(NamedTuple):
     norms_rotated: bool = False
     norms_value: bool = False
     norms_whole: bool = False
+    norms_added: bool = False
+    norms_embedding: bool = False
     norm: str = ""
     bare: bool = False
     clamps: bool = False
@@ -121,8 +124,9 @@ DEEPSEEK3 = Traits(keeps_hidden=True, groups=8, scales_weights=True)
 KIMI_K2 = DEEPSEEK3._replace(groups=0)
 STEP3 = Traits(windows=True, picks=BEFORE_NORM, keeps_hidden=True, scales_weights=True)
 MUSE = Traits(
-    windows=True, nope_full=True, picks=AFTER_POST_NORM, scaled=True, scales_logits=True, caps_logits=True
-)
+    windows=True, nope_full=True, picks=AFTER_POST_NORM, norms_embedding=True, norms_added=True,
+    scales_logits=True, caps_logits=True,
+)  # fmt: skip
 ROPE_3D = Traits(axes=4)
 QWEN3_VL = Traits(axes=4, deepstack=3)
 
