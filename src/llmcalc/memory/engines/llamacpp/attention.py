@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmcalc.memory.engines.llamacpp import indexer
 from llmcalc.memory.engines.llamacpp.batch import Batch, Streams
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, norm
@@ -84,12 +85,15 @@ def attend(
     k = graph.view(caches[0], (key_width, kv_heads, streams.cells, many))
     v = graph.view(k if latent_value else caches[1], (value_width, kv_heads, streams.cells, many))
     k, v = graph.permute(k, 0, 2, 1, 3), graph.permute(v, 0, 2, 1, 3)
+    mask = streams.mask
+    if latent_value and batch.best is not None:
+        mask = indexer.opened(graph, mask, batch.best)
     if batch.flash:
-        joined = flash(graph, streams.mask, query, k, v, latent_value)
+        joined = flash(graph, mask, query, k, v, latent_value)
     else:
         if latent_value:  # the latent is read as values, transposed
             v = graph.cont(graph.transpose(v))
-        joined = plain(graph, batch, streams.mask, query, k, v, value_width, latent_value)
+        joined = plain(graph, batch, mask, query, k, v, value_width, latent_value)
     graph.expand(joined)
     if streams.value_turn is not None and not latent_value:
         joined = hadamard(graph, joined, streams.value_turn)
@@ -258,12 +262,8 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     value_width, rank = layer.shapes["value_b"][1], layer.shapes["value_b"][2]
     rotary = layer.rows("kv_a") - rank
     tokens, width = x.ne[1], nope + rotary
-    if layer.has("query_a"):
-        query = norm(graph, layer, graph.linear(layer.rows("query_a"), x, "query_a"), "query_a_norm")
-        query = graph.linear(heads * width, query, "query_b")
-    else:
-        query = graph.linear(heads * width, x, "query")
-    if not batch.traits.unrotated:
+    query = _wide_query(graph, batch, layer, x, width * heads)
+    if not batch.traits.unrotated and not batch.traits.sparse:
         query = graph.reshape(query, width, heads, tokens)
     both = graph.linear(rank + rotary, x, "kv_a")
     step = both.strides[1]
@@ -282,6 +282,8 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     absorbed = graph.linear(rank, plain, "key_b")
     absorbed = graph.permute(absorbed, 0, 2, 1, 3)
     query = graph.result("concat", "f32", (rank + rotary, heads, tokens), absorbed, query_turned)
+    if batch.traits.tempers:
+        query = graph.like("mul", query, batch.temper)
     compressed = graph.reshape(compressed, rank, 1, tokens)
     key = graph.result("concat", "f32", (rank + rotary, 1, tokens), compressed, turned)
     out = attend(
@@ -289,6 +291,16 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         latent_value=value_width,
     )  # fmt: skip
     return project(graph, layer, out, "output")
+
+
+def _wide_query(graph: Graph, batch: Batch, layer: Layer, x: Node, rows: int) -> Node:
+    """Queries of all heads, of a narrow one where there is one; that one also feeds an indexer."""
+    if not layer.has("query_a"):
+        return graph.linear(rows, x, "query")
+    narrow = norm(graph, layer, graph.linear(layer.rows("query_a"), x, "query_a"), "query_a_norm")
+    if layer.has("index_query") and batch.traits.sparse:
+        batch.best = indexer.choose(graph, batch, layer, x, narrow)
+    return graph.linear(rows, narrow, "query_b")
 
 
 def _expanded(graph: Graph, batch: Batch, layer: Layer, query: Node, compressed: Node, turned: Node) -> Node:

@@ -98,6 +98,19 @@ class Streams:
             self.value_turn = graph.input("f32", 64, 64)
 
 
+class Indexed:
+    """The inputs of an indexer: where to write, who sees whom, and the rotation before its cache."""
+
+    __slots__ = ("cells", "key", "mask", "rows", "turn")
+
+    def __init__(self, graph: Graph, settings: Settings, width: int) -> None:
+        tokens, many = settings.tokens, settings.streams
+        self.cells, self.key = settings.cells, settings.key
+        self.rows = graph.input("i64", tokens)
+        self.mask = graph.input("f16", self.cells, tokens // many, 1, many)
+        self.turn = graph.input("f32", width, width)
+
+
 class Batch:
     """The inputs of one graph.
 
@@ -105,10 +118,14 @@ class Batch:
     ----------
     positions, out_rows, state_rows, other_rows, temper : Node
         Inputs that layers share.
+    indexed : Indexed
+        Those of its indexers.
+    best : Node or None
+        What the last indexer chose.
     """
 
     __slots__ = (
-        "_full", "_lenders", "_window", "depth", "flash", "latent", "norms_rotated", "other_rows", "out_rows",
+        "_full", "_lenders", "_window", "best", "depth", "flash", "indexed", "latent", "norms_rotated", "other_rows", "out_rows",
         "positions", "seq_tokens", "seqs", "settings", "state_rows", "streams", "temper", "traits",
     )  # fmt: skip
 
@@ -121,6 +138,8 @@ class Batch:
         self.norms_rotated = traits.norms_rotated and all(layer.rows("router") != 128 for layer in layers)
         self.temper = graph.input("f32", 1, 1, settings.tokens)
         self.out_rows = graph.input("i32", settings.outputs)
+        self.indexed = Indexed(graph, settings, max((layer.rows("index_key") for layer in layers), default=0))
+        self.best: Node | None = None
         rows = graph.input("i32", settings.seqs)
         self.state_rows, self.other_rows = graph.view(rows, (settings.seqs,)), graph.view(rows, (0,))
         windowed = traits.windows and any(layer.is_windowed for layer in layers)

@@ -118,6 +118,9 @@ def _head(graph: Graph, batch: Batch, outside: Outside, x: Node, vocabulary: int
 
 def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> Node:
     traits, residual = batch.traits, x
+    if not _mixes(layer) and layer.has("ffn_norm"):
+        x = graph.get_rows(x, batch.out_rows) if picks else x
+        return graph.like("add", _feed_forward(graph, batch, layer, norm(graph, layer, x, "ffn_norm")), x)
     inner = _before_mixer(graph, layer, x, traits)
     if layer.has("delta_out"):
         graph.expand(inner)
@@ -135,8 +138,11 @@ def _layer(graph: Graph, batch: Batch, layer: Layer, x: Node, picks: bool) -> No
         out = norm(graph, layer, out, "post_attn_norm", traits.norm)
     if picks and late:
         out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
+    has_more = layer.has("down") or layer.has("router")
+    if traits.skips and not has_more:
+        return x
     x = _sum(graph, out, residual, "mixer" in traits.ahead)
-    if not _mixes(layer) or not (layer.has("down") or layer.has("router")):
+    if not _mixes(layer) or not has_more:
         return x
     if layer.has("before_experts_norm"):
         out = feed_forward.beside(graph, batch, layer, x)

@@ -12,19 +12,26 @@ from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
 
 def write(graph: Graph, batch: Batch, layers: Sequence[Layer], outside: Outside, hidden: int) -> None:
     """The graph from tokens to one embedding for each sequence, that of its first token."""
-    tokens = batch.settings.tokens
+    tokens, op = batch.settings.tokens, batch.traits.norm
     x = _embed(graph, batch, outside, hidden)
-    mask = graph.input("f16" if batch.flash else "f32", tokens, tokens)
+    masks = [graph.input("f16" if batch.flash else "f32", tokens, tokens) for _ in (False, True)]
     for place, layer in enumerate(layers):
         graph.layer = place
         residual = x
-        out = _attention(graph, batch, layer, x, mask)
+        inner = norm(graph, layer, x, "attn_norm", op) if layer.has("attn_norm") else x
+        out = _attention(graph, batch, layer, inner, masks[layer.sees_window])
         if place == len(layers) - 1:
             out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
-        x = norm(graph, layer, graph.like("add", out, residual), "post_attn_norm")
-        out = feed_forward.dense(graph, batch, layer, x)
-        x = norm(graph, layer, graph.like("add", out, x), "post_ffn_norm")
+        x = graph.like("add", out, residual)
+        if layer.has("post_attn_norm"):
+            x = norm(graph, layer, x, "post_attn_norm", op)
+        inner = norm(graph, layer, x, "ffn_norm", op) if layer.has("ffn_norm") else x
+        x = graph.like("add", feed_forward.dense(graph, batch, layer, inner), x)
+        if layer.has("post_ffn_norm"):
+            x = norm(graph, layer, x, "post_ffn_norm", op)
     graph.layer = len(layers)
+    if outside.has("final_norm"):
+        x = norm(graph, outside, x, "final_norm", op)
     x.kept = True
     graph.expand(x)
     pooled = graph.get_rows(x, graph.input("i32", batch.seqs))
@@ -42,13 +49,16 @@ def _embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
     if outside.has("position"):
         places = graph.result("get_rows", "f32", x.ne, batch.positions, weight="position")
         x = graph.like("add", places, x)
-    return norm(graph, outside, x, "embedding_norm")
+    return norm(graph, outside, x, "embedding_norm", batch.traits.norm)
 
 
 def _attention(graph: Graph, batch: Batch, layer: Layer, x: Node, mask: Node) -> Node:
     """Attention over the tokens of the batch itself."""
     heads, width = layer.heads, layer.head_width
     parts = attention.query_key_value(graph, layer, x, (heads, heads, heads), (width, width, width))
+    if not batch.traits.unrotated:
+        turned = (attention.rotate(graph, batch, part) for part in parts[:2])
+        parts = (*turned, parts[2])
     for part in parts:
         graph.expand(part)
     query = graph.view(parts[0], parts[0].ne, parts[0].strides)

@@ -117,6 +117,8 @@ def mamba(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     c = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     if layer.has("dt_norm"):
         dt, b, c = (graph.like("mul", graph.like("rms_norm", part)) for part in (dt, b, c))
+    elif batch.traits.norms_scan:
+        dt, b, c = (graph.like("rms_norm", part) for part in (dt, b, c))
     else:
         dt = graph.cont(dt)
     dt = graph.like("add", graph.linear(inner, dt, "ssm_dt"))

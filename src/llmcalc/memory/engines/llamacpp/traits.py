@@ -43,6 +43,12 @@ class Traits(NamedTuple):
         Whether queries, keys and values are clamped.
     full_heads : bool
         Whether latent attention keeps full heads whatever the file.
+    sparse : bool
+        Whether an indexer chooses what latent attention reads.
+    norms_scan : bool
+        Whether time step, B and C of a scan are normed without weights.
+    skips : bool
+        Whether what a layer without a feed-forward computes is dropped.
     deepstack : int
         First layers to which embeddings of images are added. [layers]
     divides_gate : bool
@@ -92,6 +98,9 @@ class Traits(NamedTuple):
     bare: bool = False
     clamps: bool = False
     full_heads: bool = False
+    sparse: bool = False
+    norms_scan: bool = False
+    skips: bool = False
     deepstack: int = 0
     divides_gate: bool = False
     parallel: tuple[str, ...] = ()
@@ -142,6 +151,11 @@ TRAITS = {
     "deepseek": Traits(normed=False),
     "deepseek_v2": Traits(normed=False, keeps_hidden=True),
     "deepseek_v3": DEEPSEEK3,
+    "deepseek_v32": KIMI_K2._replace(sparse=True, groups=8),
+    "glm_moe_dsa": KIMI_K2._replace(sparse=True),
+    "falcon_mamba": Traits(norms_scan=True),
+    "nemotron-nas": Traits(skips=True),
+    "nemotron_nas": Traits(skips=True),
     "dots1": Traits(scales_weights=True),
     "exaone4": EXAONE4,
     "exaone4_5_text": EXAONE4,
@@ -179,6 +193,8 @@ TRAITS = {
     "mimo_v2_flash": Traits(windows=True, scales_output=True),
     "minicpm": GRANITE,
     "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
+    "mistral4": KIMI_K2._replace(tempers=True),
+    "modernbert": Traits(encodes=True, norm="norm"),
     "mpt": Traits(norm="norm", unrotated=True),
     "muse_glimmer": MUSE,
     "muse_glimmer_text": MUSE,
@@ -207,11 +223,13 @@ TRAITS = {
     "qwen3_vl_moe": QWEN3_VL,
     "qwen3_vl_moe_text": QWEN3_VL,
     "qwen3_vl_text": QWEN3_VL,
+    "distilbert": ENCODER,
     "roberta": ENCODER,
     "smollm3": Traits(nope_every=4),
     "solar_open": Traits(keeps_hidden=True),
     "step3p5": STEP3,
     "step3p7": STEP3,
+    "youtu": KIMI_K2,
     "xlm-roberta": ENCODER,
     "xlm_roberta": ENCODER,
 }
@@ -219,11 +237,11 @@ TRAITS = {
 UNREAD = frozenset(
     (
         "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2", "deepseek_ref",
-        "deepseek_v32", "deepseek_v4", "dia", "distilbert", "flex_olmo", "glm_moe_dsa", "gpt_neo", "gptj",
+        "deepseek_v4", "dia", "flex_olmo", "gpt_neo", "gptj",
         "helium", "internlm", "kimi_k3", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax",
-        "minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text", "mistral4", "mllama", "mllama_text_model",
-        "modernbert", "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
-        "siglip_text_model", "t5", "vaultgemma", "voxtral", "whisper", "youtu", "zamba", "zamba2",
+        "minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text", "mllama", "mllama_text_model",
+        "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
+        "siglip_text_model", "t5", "vaultgemma", "voxtral", "whisper", "zamba", "zamba2",
     )
 )  # fmt: skip
 """Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
