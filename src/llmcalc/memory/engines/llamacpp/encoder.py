@@ -19,7 +19,7 @@ def write(graph: Graph, batch: Batch, layers: Sequence[Layer], outside: Outside,
         graph.layer = place
         residual = x
         inner = norm(graph, layer, x, "attn_norm", op) if layer.has("attn_norm") else x
-        out = _attention(graph, batch, layer, inner, masks[layer.sees_window])
+        out = _attention(graph, batch, layer, inner, masks[place % batch.traits.full_every > 0])
         if place == len(layers) - 1:
             out, residual = graph.get_rows(out, batch.out_rows), graph.get_rows(residual, batch.out_rows)
         x = graph.like("add", out, residual)
@@ -55,14 +55,15 @@ def _embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
 def _attention(graph: Graph, batch: Batch, layer: Layer, x: Node, mask: Node) -> Node:
     """Attention over the tokens of the batch itself."""
     heads, width = layer.heads, layer.head_width
-    parts = attention.query_key_value(graph, layer, x, (heads, heads, heads), (width, width, width))
+    query, key, value = attention.query_key_value(
+        graph, layer, x, (heads, heads, heads), (width, width, width)
+    )
     if not batch.traits.unrotated:
-        turned = (attention.rotate(graph, batch, part) for part in parts[:2])
-        parts = (*turned, parts[2])
-    for part in parts:
+        query, key = attention.rotate(graph, batch, query), attention.rotate(graph, batch, key)
+    for part in (query, key, value):
         graph.expand(part)
-    query = graph.view(parts[0], parts[0].ne, parts[0].strides)
-    query, key, value = (graph.permute(part, 0, 2, 1, 3) for part in (query, *parts[1:]))
+    query = graph.view(query, query.ne, query.strides)
+    query, key, value = (graph.permute(part, 0, 2, 1, 3) for part in (query, key, value))
     if batch.flash:
         out = attention.flash(graph, mask, query, key, value)
     else:

@@ -72,9 +72,10 @@ class Layer(Weights):
             (_, key), (_, value) = cache.parts[:2] if len(cache.parts) > 1 else cache.parts * 2
             self.kv_heads = dict(key[0]).get("kv_heads", 1)
             self.head_width, self.value_width = size(key) // self.kv_heads, size(value) // self.kv_heads
-        elif "query" in self.shapes:
-            query = next(t for t in group.tensors if t.role == "query").dims[0][0]
-            self.head_width = self.value_width = dict(query).get("head_dim", 0)
+        else:
+            for tensor in group.tensors:
+                if tensor.role in ("query", "qkv") and tensor.part == "weight":
+                    self.head_width = self.value_width = dict(tensor.dims[0][0]).get("head_dim", 0)
         if self.value_width and "output" in self.shapes:
             self.heads = self.shapes["output"][-1] // self.value_width
 

@@ -66,6 +66,8 @@ class Traits(NamedTuple):
         Whether an activation without a gate is squared.
     encodes : bool
         Whether it is an encoder, which keeps nothing.
+    full_every : int
+        Each how manieth layer of an encoder sees all, from the first; 1 for every one. [layers]
     axes : int
         Positions of a token: 4 with multimodal rotary embeddings. [-]
     repeats : bool
@@ -112,6 +114,7 @@ class Traits(NamedTuple):
     groups: int = 0
     squares: bool = False
     encodes: bool = False
+    full_every: int = 1
     axes: int = 1
     repeats: bool = False
 
@@ -194,7 +197,7 @@ TRAITS = {
     "minicpm": GRANITE,
     "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
     "mistral4": KIMI_K2._replace(tempers=True),
-    "modernbert": Traits(encodes=True, norm="norm"),
+    "modernbert": Traits(encodes=True, full_every=3, norm="norm"),
     "mpt": Traits(norm="norm", unrotated=True),
     "muse_glimmer": MUSE,
     "muse_glimmer_text": MUSE,
