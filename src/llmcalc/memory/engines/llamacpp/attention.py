@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.memory.engines.llamacpp import indexer
+from llmcalc.memory.engines.llamacpp import blocks, indexer
 from llmcalc.memory.engines.llamacpp.batch import Batch, Streams
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, norm
@@ -53,26 +53,32 @@ def hadamard(graph: Graph, x: Node, matrix: Node) -> Node:
 
 def attend(
     graph: Graph, batch: Batch, streams: Streams, query: Node, key: Node | None, value: Node | None,
-    widths: tuple[int, int, int], latent_value: int = 0,
+    widths: tuple[int, int, int], latent_value: int = 0, index: tuple[Node, Node] | None = None,
 ) -> Node:  # fmt: skip
     """Store keys and values, attend, and join the heads: up to the output projection.
 
     Keys and values are None where the layer reads what an earlier one stored; `widths` are the number of
     key heads and the widths of a key and of a value; `latent_value` is the width of a head after its
-    latent is expanded, 0 where there is none.
+    latent is expanded, 0 where there is none; `index` are queries and keys that choose blocks.
     """
     if streams.key_turn is not None and not latent_value:
         query = hadamard(graph, query, streams.key_turn)
         key = key and hadamard(graph, key, streams.key_turn)
     if streams.value_turn is not None and value is not None and not latent_value:
         value = hadamard(graph, value, streams.value_turn)
-    order = (query, key, value) if streams.mixed else (query, value, key)
+    order = (query, key, value) if streams.mixed or index is not None else (query, value, key)
     for node in order:
         if node is not None:
             graph.expand(node)
     kv_heads, key_width, value_width = widths
     caches = _caches(graph, batch, streams, widths)
     _store(graph, batch, streams, key, None if latent_value else value, widths, caches)
+    if index is not None:
+        shape = kv_heads, streams.cells, batch.streams
+        k = graph.view(caches[0], (key_width, *shape))
+        v = graph.view(caches[1], (value_width, *shape))
+        joined = blocks.attend(graph, batch, index, query, k, v)
+        return joined if streams.value_turn is None else hadamard(graph, joined, streams.value_turn)
     tokens = query.ne[2]
     step = query.strides
     many = batch.streams
@@ -187,7 +193,9 @@ def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         key = _placed(graph, batch, layer, key, "key_norm", rotates)
     if value is not None and traits.norms_value:
         value = graph.like("rms_norm", value)
-    out = attend(graph, batch, batch.streams_of(layer), query, key, value, widths)
+    chooses = batch.has_blocks and layer.has("index_query")
+    index = blocks.remember(graph, batch, layer, x) if chooses else None
+    out = attend(graph, batch, batch.streams_of(layer), query, key, value, widths, index=index)
     if gate is not None:
         out = graph.like("mul", out, graph.like("unary", gate))
     for role in GATES:

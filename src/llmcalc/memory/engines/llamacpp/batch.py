@@ -111,6 +111,28 @@ class Indexed:
         self.turn = graph.input("f32", width, width)
 
 
+class Blocks:
+    """The inputs of block-sparse attention.
+
+    Attributes
+    ----------
+    seen : int
+        Positions that are scored when the graph is reserved, before there are any. [tokens]
+    """
+
+    __slots__ = ("bias", "cells", "mask", "places", "rows", "seen", "slots")
+
+    def __init__(self, graph: Graph, settings: Settings, mask: Node) -> None:
+        tokens, many = settings.tokens, settings.streams
+        self.seen = 256
+        self.rows = graph.input("i64", tokens)
+        self.bias = graph.input("f32", self.seen // 128, tokens)
+        self.places = graph.input("f32", self.seen, tokens)
+        self.slots = graph.input("i32", self.seen, many)
+        self.cells = graph.input("i32", settings.cells, many)
+        self.mask = graph.result("cpy", "f32", mask.ne, mask)
+
+
 class Batch:
     """The inputs of one graph.
 
@@ -120,12 +142,14 @@ class Batch:
         Inputs that layers share.
     indexed : Indexed
         Those of its indexers.
+    blocks : Blocks
+        Those of block-sparse attention, where `has_blocks`.
     best : Node or None
         What the last indexer chose.
     """
 
     __slots__ = (
-        "_full", "_lenders", "_window", "best", "depth", "flash", "indexed", "latent", "norms_rotated",
+        "_full", "_lenders", "_window", "best", "blocks", "depth", "flash", "has_blocks", "indexed", "latent", "norms_rotated",
         "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings", "state_rows", "streams",
         "temper", "traits",
     )  # fmt: skip
@@ -150,6 +174,8 @@ class Batch:
         widest = max((many * value for many, _, value in widths), default=0)
         self._full = Streams(graph, settings, settings.cells, windowed, widest)
         self._window = Streams(graph, settings, settings.window_cells, windowed, widest) if windowed else None
+        self.has_blocks = traits.blocks and settings.flash and settings.seqs == settings.streams
+        self.blocks = Blocks(graph, settings, self._full.mask)
         self._lenders = {layer.is_windowed: layer for layer in layers if layer.kv_heads}
         for streams in (self._full, self._window):
             own = {

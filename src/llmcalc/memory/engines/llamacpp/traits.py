@@ -43,8 +43,8 @@ class Traits(NamedTuple):
         Whether queries, keys and values are clamped.
     full_heads : bool
         Whether latent attention keeps full heads whatever the file.
-    sparse : bool
-        Whether an indexer chooses what latent attention reads.
+    sparse, blocks : bool
+        Whether an indexer chooses what latent attention reads, or the blocks that heads do.
     norms_scan : bool
         Whether time step, B and C of a scan are normed without weights.
     skips : bool
@@ -101,6 +101,7 @@ class Traits(NamedTuple):
     clamps: bool = False
     full_heads: bool = False
     sparse: bool = False
+    blocks: bool = False
     norms_scan: bool = False
     skips: bool = False
     deepstack: int = 0
@@ -128,6 +129,7 @@ GEMMA4 = Traits(
 )
 GRANITE = Traits(scaled=True, scales_logits=True, scales_residual=True)
 LLAMA4 = Traits(windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False)
+BLOCKS = Traits(blocks=True, scales_weights=True)
 COHERE = Traits(norm="norm", parallel=("ffn", "residual", "mixer"), scales_logits=True)
 QWEN3_5 = Traits(picks=AFTER_NORM, keeps_hidden=True, axes=4)
 EXAONE4 = Traits(windows=True, nope_full=True)
@@ -194,6 +196,9 @@ TRAITS = {
     "llama4_text": LLAMA4,
     "mellum": Traits(windows=True),
     "mimo_v2_flash": Traits(windows=True, scales_output=True),
+    "minimax_m3": BLOCKS,
+    "minimax_m3_vl": BLOCKS,
+    "minimax_m3_vl_text": BLOCKS,
     "minicpm": GRANITE,
     "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
     "mistral4": KIMI_K2._replace(tempers=True),
@@ -241,8 +246,7 @@ UNREAD = frozenset(
     (
         "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2", "deepseek_ref",
         "deepseek_v4", "dia", "flex_olmo", "gpt_neo", "gptj",
-        "helium", "internlm", "kimi_k3", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax",
-        "minimax_m3", "minimax_m3_vl", "minimax_m3_vl_text", "mllama", "mllama_text_model",
+        "helium", "internlm", "kimi_k3", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model",
         "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
         "siglip_text_model", "t5", "vaultgemma", "voxtral", "whisper", "zamba", "zamba2",
     )
