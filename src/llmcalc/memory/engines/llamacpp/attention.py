@@ -198,15 +198,15 @@ def grouped(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     out = attend(graph, batch, batch.streams_of(layer), query, key, value, widths, index=index)
     if gate is not None:
         out = graph.like("mul", out, graph.like("unary", gate))
-    for role in GATES:
-        if layer.has(role):
-            out = _weighed(graph, layer, out, x, role)
-    out = project(graph, layer, out, "output")
+    out = project(graph, layer, _gated(graph, layer, out, x), "output")
     return graph.like("scale", out) if traits.scales_output else out
 
 
-def _weighed(graph: Graph, layer: Layer, out: Node, x: Node, role: str) -> Node:
-    """Attention's output weighed by a gate: a number for each element, or for each head."""
+def _gated(graph: Graph, layer: Layer, out: Node, x: Node) -> Node:
+    """Attention's output weighed by a gate, if any: a number for each element, or for each head."""
+    role = next((role for role in GATES if layer.has(role)), "")
+    if not role:
+        return out
     heads, tokens, rows = layer.heads, x.ne[1], layer.rows(role)
     gate = graph.like("unary", graph.linear(rows, x, role))
     if rows != heads:
@@ -298,7 +298,7 @@ def latent(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         graph, batch, batch.streams_of(layer), query, key, compressed, (1, rank + rotary, rank),
         latent_value=value_width,
     )  # fmt: skip
-    return project(graph, layer, out, "output")
+    return project(graph, layer, _gated(graph, layer, out, x), "output")
 
 
 def _wide_query(graph: Graph, batch: Batch, layer: Layer, x: Node, rows: int) -> Node:

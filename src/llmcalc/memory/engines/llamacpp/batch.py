@@ -149,9 +149,9 @@ class Batch:
     """
 
     __slots__ = (
-        "_full", "_lenders", "_window", "best", "blocks", "depth", "flash", "has_blocks", "indexed", "latent", "norms_rotated",
-        "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings", "state_rows", "streams",
-        "temper", "traits",
+        "_full", "_lenders", "_window", "best", "blocks", "depth", "flash", "has_blocks", "indexed",
+        "latent", "norms_rotated", "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings",
+        "state_rows", "streams", "temper", "traits",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, settings: Settings, layers: list[Layer], traits: Traits) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from llmcalc.memory.engines.llamacpp import altup, attention, encoder, feed_forward, per_layer, recurrent
+from llmcalc.memory.engines.llamacpp import altup, attention, banked, encoder, feed_forward, per_layer, recurrent
 from llmcalc.memory.engines.llamacpp.batch import Batch, Settings
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
@@ -48,8 +49,13 @@ def write(
     has_streams = outside.has("altup_in_0")
     if has_streams:
         x = altup.spread(graph, outside, x)
+    bank = banked.Bank(traits.banks)
     for place, layer in enumerate(layers):
         graph.layer = place
+        if traits.banks:
+            mixer = partial(_mixer, graph, batch, layer)
+            x = banked.run(graph, bank, layer, x, mixer, partial(_feed_forward, graph, batch, layer))
+            continue
         if has_streams and own is not None:
             x = altup.run(graph, batch, layer, x, per_layer.part(graph, own))
             continue
@@ -63,6 +69,7 @@ def write(
             x = graph.like("mul", x, weight="layer_scalar")
     if has_streams:
         x = altup.joined(graph, x)
+    x = bank.mix(graph, x, "last_residual")
     graph.layer = len(layers)
     graph.expand(_head(graph, batch, outside, x, vocabulary))
     return graph
@@ -232,6 +239,8 @@ def _feed_forward(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         scores = graph.linear(layer.rows("router"), x, "router")
         inner = graph.linear(layer.rows("latent_down"), x, "latent_down")
         out = feed_forward.experts(graph, batch, layer, inner, scores=scores)
+        if layer.has("latent_norm"):
+            out = norm(graph, layer, out, "latent_norm")
         out = graph.linear(layer.rows("latent_up"), out, "latent_up")
     else:
         out = feed_forward.experts(graph, batch, layer, x)

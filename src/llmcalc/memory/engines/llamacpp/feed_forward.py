@@ -19,10 +19,22 @@ def dense(graph: Graph, batch: Batch, layer: Layer, x: Node, lead: str = "") -> 
     elif layer.has(f"{lead}gate"):
         up = project(graph, layer, x, f"{lead}up")
         gate = project(graph, layer, x, f"{lead}gate")
-        middle = graph.like("glu", gate, up)
+        middle = _gated(graph, batch, gate, up)
     else:
         middle = _activated(graph, batch, project(graph, layer, x, f"{lead}up"))
     return project(graph, layer, middle, f"{lead}down")
+
+
+def _gated(graph: Graph, batch: Batch, gate: Node, up: Node) -> Node:
+    """The activation of gate and up, in one operation unless both are bounded."""
+    if not batch.traits.bounded:
+        return graph.like("glu", gate, up)
+    bounded = graph.like("mul", _bounded(graph, gate), graph.like("unary", gate))
+    return graph.like("mul", bounded, _bounded(graph, up))
+
+
+def _bounded(graph: Graph, x: Node) -> Node:
+    return graph.like("scale", graph.like("unary", graph.like("scale", x)))
 
 
 def _activated(graph: Graph, batch: Batch, x: Node) -> Node:
@@ -118,7 +130,7 @@ def _chosen(graph: Graph, batch: Batch, layer: Layer, x: Node, chosen: Node, lea
     else:
         up = product(f"{lead}up", width, x)
         if layer.has(f"{lead}gate"):
-            middle = graph.like("glu", product(f"{lead}gate", width, x), up)
+            middle = _gated(graph, batch, product(f"{lead}gate", width, x), up)
         else:
             middle = _activated(graph, batch, up)
     out = product(f"{lead}down", hidden, middle)

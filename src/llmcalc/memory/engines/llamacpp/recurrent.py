@@ -227,9 +227,14 @@ def kimi_delta(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     query, key, value = (graph.reshape(part, width, heads, tokens, seqs) for part in (query, key, value))
     forget = graph.linear(layer.rows("delta_forget_a"), x, "delta_forget_a")
     forget = graph.like("add", graph.linear(inner, forget, "delta_forget_b"))
-    forget = graph.reshape(graph.like("unary", forget), width, heads, every)
     decay = graph.reshape(graph.cache("f32", 4, heads), 1, heads, 1)
-    forget = graph.reshape(graph.like("mul", forget, decay), width, heads, tokens, seqs)
+    if batch.traits.bounds_decay:
+        forget = graph.like("mul", graph.reshape(forget, width, heads, every), decay)
+        forget = graph.like("scale", graph.like("unary", graph.like("scale", forget)))
+    else:
+        forget = graph.reshape(graph.like("unary", forget), width, heads, every)
+        forget = graph.like("mul", forget, decay)
+    forget = graph.reshape(forget, width, heads, tokens, seqs)
     beta = graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs)
     beta = graph.like("unary", beta)
     again = graph.reshape(graph.reshape(x, x.ne[0], tokens, seqs), x.ne[0], every)
@@ -238,8 +243,12 @@ def kimi_delta(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     ran = _ran(graph, unit(graph, query), unit(graph, key), value, forget, beta, state)
     out = graph.cont(graph.view(ran, value.ne))
     save(graph, home, graph.view(ran, state.ne))
-    gate = graph.linear(layer.rows("delta_gate_a"), again, "delta_gate_a")
-    gate = graph.reshape(graph.linear(inner, gate, "delta_gate_b"), width, heads, every)
+    if layer.has("delta_gate"):
+        gate = graph.linear(inner, again, "delta_gate")
+    else:
+        gate = graph.linear(layer.rows("delta_gate_a"), again, "delta_gate_a")
+        gate = graph.linear(inner, gate, "delta_gate_b")
+    gate = graph.reshape(gate, width, heads, every)
     out = norm(graph, layer, graph.reshape(out, width, heads, every), "delta_norm")
     out = graph.cont(graph.like("mul", out, graph.like("unary", gate)), inner, every)
     return graph.linear(layer.rows("delta_out"), out, "delta_out")

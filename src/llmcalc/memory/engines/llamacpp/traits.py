@@ -47,6 +47,8 @@ class Traits(NamedTuple):
         Whether an indexer chooses what latent attention reads, or the blocks that heads do.
     norms_scan : bool
         Whether time step, B and C of a scan are normed without weights.
+    bounds_decay : bool
+        Whether a delta net's decay is bounded from below.
     skips : bool
         Whether what a layer without a feed-forward computes is dropped.
     deepstack : int
@@ -62,12 +64,14 @@ class Traits(NamedTuple):
         whether inputs are weighed, not outputs, and whether the weights are scaled.
     groups : int
         Groups of experts of which some are chosen first; 0 without. [-]
-    squares : bool
-        Whether an activation without a gate is squared.
+    squares, bounded : bool
+        Whether an activation without a gate is squared, and gate and up are bounded by a tanh.
     encodes : bool
         Whether it is an encoder, which keeps nothing.
     full_every : int
         Each how manieth layer of an encoder sees all, from the first; 1 for every one. [layers]
+    banks : int
+        Each how manieth layer banks its input for later ones; 0 for none. [layers]
     axes : int
         Positions of a token: 4 with multimodal rotary embeddings. [-]
     repeats : bool
@@ -103,6 +107,7 @@ class Traits(NamedTuple):
     sparse: bool = False
     blocks: bool = False
     norms_scan: bool = False
+    bounds_decay: bool = False
     skips: bool = False
     deepstack: int = 0
     divides_gate: bool = False
@@ -114,6 +119,8 @@ class Traits(NamedTuple):
     scales_weights: bool = False
     groups: int = 0
     squares: bool = False
+    bounded: bool = False
+    banks: int = 0
     encodes: bool = False
     full_every: int = 1
     axes: int = 1
@@ -188,6 +195,7 @@ TRAITS = {
     "jamba": Traits(unrotated=True, normed=False, ahead=("mixer", "ffn")),
     "kimi_k2": KIMI_K2,
     "kimi_k25": KIMI_K2,
+    "kimi_k3": Traits(unrotated=True, banks=12, bounded=True, bounds_decay=True, picks=BEFORE_NORM),
     "kimi_linear": Traits(unrotated=True, scales_weights=True),
     "laguna": Traits(windows=True, scales_weights=True),
     "lfm2": Traits(ahead=("mixer", "ffn")),
@@ -245,10 +253,10 @@ TRAITS = {
 UNREAD = frozenset(
     (
         "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2", "deepseek_ref",
-        "deepseek_v4", "dia", "flex_olmo", "gpt_neo", "gptj",
-        "helium", "internlm", "kimi_k3", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model",
-        "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
-        "siglip_text_model", "t5", "vaultgemma", "voxtral", "whisper", "zamba", "zamba2",
+        "deepseek_v4", "dia", "flex_olmo", "gpt_neo", "gptj", "helium", "internlm", "kolibri1", "kosmos_2_5",
+        "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model", "nanochat", "olmo_hybrid", "opt",
+        "persimmon", "phi3small", "rwkv", "rwkv5", "siglip", "siglip_text_model", "t5", "vaultgemma",
+        "voxtral", "whisper", "zamba", "zamba2",
     )
 )  # fmt: skip
 """Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
