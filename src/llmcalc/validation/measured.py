@@ -113,6 +113,8 @@ def _figure(report: Any, name: str, part: str) -> float:
     host = int(getattr(report[f"host_{name}"], part)[0]) if f"host_{name}" in names else 0
     if name == "activations":
         return max(own) / MIB
+    if name.startswith("host_"):
+        return own[0] / MIB
     if name in ("kv_cache", "state"):  # logs print the sum, wherever it lies
         return (sum(own) + host) / MIB
     return sum(own) / MIB

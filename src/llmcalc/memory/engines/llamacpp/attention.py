@@ -19,9 +19,9 @@ def project(graph: Graph, layer: Layer, x: Node, role: str, clamps: bool = False
 
 def query_key_value(
     graph: Graph, layer: Layer, x: Node, heads: tuple[int, int, int], widths: tuple[int, int, int],
-    clamps: bool = False,
+    clamps: bool = False, apart: bool = False,
 ) -> tuple[Node, Node, Node]:  # fmt: skip
-    """Queries, keys and values by head, of one fused matrix or of three."""
+    """Queries, keys and values by head, of one fused matrix (copied `apart` or not) or of three."""
     tokens = x.ne[1]
     if layer.rows("qkv"):
         fused = project(graph, layer, x, "qkv", clamps)
@@ -30,6 +30,8 @@ def query_key_value(
             graph.view(fused, (width, many, tokens), (4, 4 * width, step[1]))
             for width, many in zip(widths, heads, strict=True)
         ]
+        if apart:
+            parts = [graph.reshape(graph.cont(part), *part.ne) for part in parts]
     else:
         parts = [
             graph.reshape(project(graph, layer, x, role, clamps), width, many, tokens)
@@ -66,7 +68,8 @@ def attend(
         key = key and hadamard(graph, key, streams.key_turn)
     if streams.value_turn is not None and value is not None and not latent_value:
         value = hadamard(graph, value, streams.value_turn)
-    order = (query, key, value) if streams.mixed or index is not None else (query, value, key)
+    keys_first = streams.mixed or index is not None or not batch.settings.era.values_first
+    order = (query, key, value) if keys_first else (query, value, key)
     for node in order:
         if node is not None:
             graph.expand(node)
@@ -124,11 +127,20 @@ def _store(
     if key is not None:
         flat = graph.view(key, (key_width * kv_heads, key.ne[2]), (4, key.strides[2]))
         cache = _joined(graph, batch, caches[0])
-        graph.expand(graph.write("set_rows", cache, flat, streams.key_rows))
+        if streams.key_rows is None:
+            graph.expand(graph.write("cpy", graph.view(cache, flat.ne), flat))
+        else:
+            graph.expand(graph.write("set_rows", cache, flat, streams.key_rows))
     if value is None:
         return
     width = value_width * kv_heads
     cache = caches[1]
+    if streams.value_rows is None:
+        merged = value.strides[2] == 4 * width
+        flat = graph.reshape(value, width, value.ne[2]) if merged else graph.cont(value, width, value.ne[2])
+        flat = flat if batch.flash else graph.transpose(flat)
+        graph.expand(graph.write("cpy", graph.view(cache, flat.ne), flat))
+        return
     if batch.flash:
         cache = _joined(graph, batch, cache)
         flat = graph.view(value, (width, value.ne[2]), (4, value.strides[2]))
@@ -235,7 +247,8 @@ def _projected(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Projected:
         return query, key, value, gate
     if layer.rows("qkv") or (layer.has("value") and not batch.traits.norms_whole):
         counts, widths = (heads, kv_heads, kv_heads), (width, width, value_width)
-        return (*query_key_value(graph, layer, x, counts, widths, batch.traits.clamps), None)
+        apart = batch.settings.era.copies_fused
+        return (*query_key_value(graph, layer, x, counts, widths, batch.traits.clamps, apart), None)
     query = project(graph, layer, x, "query")
     made_key = project(graph, layer, x, "key") if layer.has("key") else None
     made_value = project(graph, layer, x, "value") if layer.has("value") else made_key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.memory.engines.llamacpp.era import TODAY, Era
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer
 from llmcalc.memory.engines.llamacpp.traits import Traits
@@ -37,20 +38,24 @@ class Settings:
         Copies of a recurrent state that speculative decoding can roll back to. [-]
     latent : bool
         Whether latent attention keeps its latent; files of older converters keep full heads.
+    era : Era
+        How the build writes its graphs.
     """
 
     __slots__ = (
-        "cells", "flash", "key", "latent", "outputs", "seqs", "snapshots", "streams", "tokens", "value",
-        "window_cells",
+        "cells", "era", "flash", "key", "latent", "outputs", "seqs", "snapshots", "streams", "tokens",
+        "value", "window_cells",
     )  # fmt: skip
 
     def __init__(
         self, *, tokens: int, seqs: int, outputs: int, flash: bool, streams: int, cells: int,
         window_cells: int, key: Kept, value: Kept, snapshots: int = 0, latent: bool = True,
+        era: Era = TODAY,
     ) -> None:  # fmt: skip
         self.tokens, self.seqs, self.outputs, self.flash = tokens, seqs, outputs, flash
         self.streams, self.cells, self.window_cells = streams, cells, window_cells
         self.key, self.value, self.snapshots, self.latent = key, value, snapshots, latent
+        self.era = era
 
 
 class Streams:
@@ -63,7 +68,7 @@ class Streams:
     key, value : Kept
         Types of keys and values.
     key_rows, value_rows, mask : Node
-        Where to write, and who sees whom.
+        Where to write (None in builds that knew no row numbers), and who sees whom.
     key_turn, value_turn : Node or None
         The rotation before a quantized cache.
     widest : int
@@ -73,22 +78,31 @@ class Streams:
     """
 
     __slots__ = (
-        "cells", "key", "key_rows", "key_turn", "mask", "mixed", "value", "value_rows", "value_turn",
-        "widest",
+        "cells", "key", "key_rows", "key_turn", "mask", "mixed", "turns", "value", "value_rows",
+        "value_turn", "widest",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, settings: Settings, cells: int, mixed: bool, widest: int) -> None:
         tokens, many, flash = settings.tokens, settings.streams, settings.flash
         self.cells, self.widest, self.mixed = cells, widest, mixed
         self.key, self.value = settings.key, settings.value
-        self.key_rows = graph.input("i64", tokens)
-        self.value_rows = graph.input("i64", tokens if flash else tokens * widest)
-        self.mask = graph.input("f16" if flash else "f32", cells, tokens // many, 1, many)
+        self.turns = settings.era.turns
+        self.key_rows: Node | None = None
+        self.value_rows: Node | None = None
+        if settings.era.indexed:
+            self.key_rows = graph.input("i64", tokens)
+            self.value_rows = graph.input("i64", tokens if flash else tokens * widest)
+        half = flash and settings.era.half_mask
+        self.mask = graph.input("f16" if half else "f32", cells, tokens // many, 1, many)
+        if flash and not half:
+            self.mask = graph.result("cpy", "f16", self.mask.ne, self.mask)
         self.key_turn: Node | None = None
         self.value_turn: Node | None = None
 
     def turn(self, graph: Graph, key_width: int, value_width: int) -> None:
         """Rotate what a quantized cache keeps, where heads are multiples of 64."""
+        if not self.turns:
+            return
         if self.key.quantized and key_width and key_width % 64 == 0:
             side = 64
             while key_width % (2 * side) == 0:

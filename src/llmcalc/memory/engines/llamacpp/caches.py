@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
-from llmcalc.memory.engines.llamacpp.batch import Settings
+from llmcalc.memory.engines.llamacpp.batch import Settings, kept_widths
 from llmcalc.memory.engines.llamacpp.layer import Layer, state_elements
 from llmcalc.memory.engines.llamacpp.traits import Traits
 from llmcalc.memory.workload import Precision
@@ -97,6 +97,9 @@ def layer_bytes(
     Without flash attention values lie transposed, as wide in every layer as in the widest.
     """
     total = 0
+    if traits.encodes and settings.era.caches_encoders:
+        width = layer.heads * layer.head_width
+        return settings.streams * settings.cells * 2 * row_bytes(precision.key, width)
     for cache in layer.group.caches:
         if cache.is_state or cache.stream != "decoder" or cache.kind == "cross":
             continue
@@ -104,6 +107,10 @@ def layer_bytes(
         cells = settings.window_cells if windowed else settings.cells
         cells = ceil_div(cells, cache.rate)
         widths = [size(part) for _, part in cache.parts]
+        if cache.kind == "latent" and not settings.latent:
+            heads, key, own = kept_widths(layer, latent=False)
+            total += cells * (row_bytes(precision.key, heads * key) + row_bytes(precision.value, heads * own))
+            continue
         if cache.kind in ("latent", "indexer", "compressed", "tail"):
             total += cells * row_bytes(precision.key, sum(widths))
             continue

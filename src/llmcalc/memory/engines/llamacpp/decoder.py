@@ -92,7 +92,8 @@ def embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
         x = graph.result("pad", "f32", (whole, tokens.ne[0]), x)
     graph.expand(x)
     # Embeddings of images would come in here; the room is reserved for text too.
-    graph.expand(graph.input("f32", whole, tokens.ne[0]))
+    if batch.settings.era.takes_embeddings:
+        graph.expand(graph.input("f32", whole, tokens.ne[0]))
     if whole > hidden:
         x = graph.expand(graph.view(x, (hidden, tokens.ne[0]), x.strides[:2]))
     if batch.traits.scaled:

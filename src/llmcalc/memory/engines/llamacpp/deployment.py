@@ -17,6 +17,7 @@ from llmcalc.memory.engines.llamacpp import caches
 from llmcalc.memory.engines.llamacpp.allocator import buffers
 from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
 from llmcalc.memory.engines.llamacpp.decoder import write
+from llmcalc.memory.engines.llamacpp.era import Era
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import traits_of
@@ -202,7 +203,8 @@ class Deployment:
         cells = caches.cells_of(context, slots, options)
         total = cells if options.kv_unified else cells * slots
         tokens = min(total, options.ubatch)
-        outputs = tokens if options.all_outputs else min(tokens, slots)
+        every = options.all_outputs or self.traits.encodes
+        outputs = tokens if every else min(tokens, slots)
         tokens = ceil_div(tokens, slots) * slots
         key, value = (
             Kept(kept.name, kept.bytes_per_element, kept.elements > 1)
@@ -212,7 +214,7 @@ class Deployment:
             tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
             streams=1 if options.kv_unified else slots, cells=cells,
             window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
-            value=_named(value), latent=options.mla,
+            value=_named(value), latent=options.mla, era=Era(options.build),
         )  # fmt: skip
 
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:

@@ -43,7 +43,8 @@ def _embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
     """Embeddings of tokens, segments and places, and their norm."""
     tokens = graph.input("i32", batch.settings.tokens)
     x = graph.expand(graph.result("get_rows", "f32", (hidden, tokens.ne[0]), tokens, weight="embedding"))
-    graph.expand(graph.input("f32", hidden, tokens.ne[0]))
+    if batch.settings.era.takes_embeddings:
+        graph.expand(graph.input("f32", hidden, tokens.ne[0]))
     if outside.has("segment"):
         x = graph.like("add", x, graph.view(graph.cache("f32", 4, hidden, 2), (hidden,)))
     if outside.has("position"):

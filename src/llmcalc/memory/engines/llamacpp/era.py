@@ -1,0 +1,54 @@
+"""What older builds of llama.cpp did otherwise, as far as buffers go.
+
+Dates of the changes are those of the pull requests in its repository; builds between are taken as
+the nearest. Graphs of before 2024, which had one scratch buffer, are not written here.
+"""
+
+from __future__ import annotations
+
+
+class Era:
+    """How a build writes its graphs.
+
+    Attributes
+    ----------
+    indexed : bool
+        Whether caches are written by row numbers, which are inputs (August 2025); values that are not
+        for flash attention take a number an element.
+    takes_embeddings : bool
+        Whether every graph has room for embeddings beside tokens (January 2026).
+    half_mask : bool
+        Whether the mask of flash attention comes in 16 bit; before it was cast in the graph (mid-2026).
+    turns : bool
+        Whether quantized caches are rotated (April 2026).
+    values_first : bool
+        Whether values are computed before keys (mid-2026).
+    caches_encoders : bool
+        Whether encoders had a cache that they never read (until June 2025).
+    copies_fused : bool
+        Whether queries, keys and values of one fused matrix are copied apart (until August 2025).
+    widens : bool
+        Whether CUDA keeps 16-bit copies of a quantized cache in the buffer (mid-2026).
+    """
+
+    __slots__ = (
+        "caches_encoders", "copies_fused", "half_mask", "indexed", "takes_embeddings", "turns",
+        "values_first", "widens",
+    )  # fmt: skip
+
+    def __init__(self, build: int) -> None:
+        self.indexed = build >= INDEXED
+        self.copies_fused = build < INDEXED
+        self.caches_encoders = build < ENCODERS_CACHELESS
+        self.takes_embeddings = build >= TAKES_EMBEDDINGS
+        self.turns = build >= TURNS
+        self.half_mask = self.values_first = self.widens = build >= MID_2026
+
+
+ENCODERS_CACHELESS = 5_600
+INDEXED = 6_072
+TAKES_EMBEDDINGS = 7_700
+TURNS = 8_700
+MID_2026 = 9_500
+
+TODAY = Era(1 << 30)
