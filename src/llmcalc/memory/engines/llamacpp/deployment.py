@@ -254,7 +254,7 @@ class Deployment:
         plan = Plan(
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
-            reorders=self.backend == "vulkan",
+            reorders=self.backend == "vulkan", widens=self.backend == "cuda" and settings.era.widens,
         )  # fmt: skip
         align = ALIGN[self.backend]
         return buffers(spread(graph, plan), (*[align] * self.devices, 64 if self.devices else 32))

@@ -46,9 +46,21 @@ class Plan:
     pins : bool
         Whether norms are kept on their layer's device: where no layer is on the host, and not in the
         dry run by which llama.cpp estimates itself.
+    widens : bool
+        Whether flash attention on a device keeps 16-bit copies of a cache in another type (CUDA).
     """
 
-    __slots__ = ("devices", "elsewhere", "layers", "offload", "pins", "pipeline", "reorders", "sizes")
+    __slots__ = (
+        "devices",
+        "elsewhere",
+        "layers",
+        "offload",
+        "pins",
+        "pipeline",
+        "reorders",
+        "sizes",
+        "widens",
+    )
 
     def __init__(
         self,
@@ -60,10 +72,12 @@ class Plan:
         pipeline: bool = False,
         reorders: bool = False,
         pins: bool = True,
+        widens: bool = False,
     ) -> None:
         self.devices, self.layers, self.sizes = devices, dict(layers), sizes
         self.elsewhere = dict(elsewhere or {})
         self.offload, self.pipeline, self.reorders = offload, pipeline, reorders
+        self.widens = widens
         self.pins = pins and all(at != devices for layer, at in self.layers.items() if layer >= 0)
 
     @property
@@ -124,6 +138,10 @@ def _first(node: Node, plan: Plan) -> int:
 def spread(graph: Graph, plan: Plan) -> Graph:
     """The graph as it is allocated: cut where the backend changes, copies first in each piece."""
     assign(graph, plan)
+    if plan.widens:
+        for node in graph.nodes:
+            if node.op == "flash" and node.backend != plan.host:
+                node.bytes = _widened(node)
     made = Graph()
     made.inputs = list(graph.inputs)
     copies: dict[tuple[int, int], Node] = {}
@@ -172,6 +190,16 @@ def spread(graph: Graph, plan: Plan) -> Graph:
     if plan.pipeline:
         _multiply(made, copies)
     return made
+
+
+def _widened(node: Node) -> int:
+    """Bytes of flash attention's result with the copies behind it. [B]"""
+    key, value = node.sources[1:3]
+    total = node.bytes
+    for part in (key,) if value.root is key.root else (key, value):
+        if part.kind != "f16":
+            total = -(-total // 128) * 128 + 2 * part.ne[0] * part.ne[1] * part.ne[2] * part.ne[3]
+    return total
 
 
 def _copied(
