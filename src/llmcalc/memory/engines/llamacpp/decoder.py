@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from llmcalc.memory.engines.llamacpp import altup, attention, banked, encoder, feed_forward, per_layer, recurrent
+from llmcalc.memory.engines.llamacpp import (
+    altup,
+    attention,
+    banked,
+    encoder,
+    feed_forward,
+    per_layer,
+    recurrent,
+)
 from llmcalc.memory.engines.llamacpp.batch import Batch, Settings
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
