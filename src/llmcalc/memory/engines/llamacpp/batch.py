@@ -163,9 +163,9 @@ class Batch:
     """
 
     __slots__ = (
-        "_full", "_lenders", "_window", "best", "blocks", "depth", "flash", "has_blocks", "indexed",
-        "latent", "norms_rotated", "other_rows", "out_rows", "positions", "seq_tokens", "seqs", "settings",
-        "state_rows", "streams", "temper", "traits",
+        "_full", "_lenders", "_window", "best", "blocks", "depth", "flash", "has_blocks", "hybrid",
+        "indexed", "latent", "norms_rotated", "other_rows", "out_rows", "positions", "seq_tokens", "seqs",
+        "settings", "state_rows", "streams", "temper", "traits",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, settings: Settings, layers: list[Layer], traits: Traits) -> None:
@@ -184,6 +184,7 @@ class Batch:
         windowed = traits.windows and any(layer.is_windowed for layer in layers)
         self.latent = settings.latent and not traits.full_heads
         self.depth = len(layers)
+        self.hybrid = any(layer.states for layer in layers)
         widths = [kept_widths(layer, self.latent) for layer in layers]
         widest = max((many * value for many, _, value in widths), default=0)
         self._full = Streams(graph, settings, settings.cells, windowed, widest)
@@ -215,7 +216,7 @@ class Batch:
         traits = self.traits
         if traits.nope_every and (place + 1) % traits.nope_every == 0:
             return False
-        if traits.unrotated or traits.unrotated_at == self.depth:
+        if traits.unrotated or traits.unrotated_at == self.depth or (traits.nope_hybrid and self.hybrid):
             return False
         return not (traits.nope_full and self._window is not None and not layer.is_windowed)
 

@@ -1,7 +1,8 @@
 """Block-sparse attention (MiniMax-M3): each group of heads reads the blocks that an indexer likes best.
 
 Only with flash attention and a cache of its own for each sequence; attention is dense otherwise. The
-choice is written into a mask, a sequence at a time.
+choice is written into a mask, a sequence at a time. (With one token for each sequence llama.cpp gathers
+the blocks instead, which takes a little more than what is written here.)
 """
 
 from __future__ import annotations
@@ -33,19 +34,17 @@ def remember(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[Node, N
 
 def attend(graph: Graph, batch: Batch, indexer: tuple[Node, Node], query: Node, k: Node, v: Node) -> Node:
     """The result for all tokens, heads joined; `k` and `v` are the caches of all sequences."""
-    inputs, joined = batch.blocks, None
     tokens = query.ne[2] // batch.streams
+    parts = []
     for _ in range(batch.streams):
-        mask = _opened(graph, batch, inputs, indexer)
+        mask = _opened(graph, batch, batch.blocks, indexer)
         part = graph.view(query, (*query.ne[:2], tokens), query.strides[:3])
         keys, values = (graph.view(x, (*x.ne[:3], 1), x.strides) for x in (k, v))
         keys, values = (graph.permute(x, 0, 3, 1, 2) for x in (keys, values))
-        out = _flash(graph, part, keys, values, mask)
-        if joined is None:
-            joined = out
-        else:
-            joined = graph.result("concat", "f32", (out.ne[0], joined.ne[1] + tokens), joined, out)
-    assert joined is not None
+        parts.append(_flash(graph, part, keys, values, mask))
+    joined = parts[0]
+    for out in parts[1:]:
+        joined = graph.result("concat", "f32", (out.ne[0], joined.ne[1] + tokens), joined, out)
     return joined
 
 

@@ -43,7 +43,7 @@ def write(
     traits : Traits
         Of the family.
     outside : Outside, optional
-        Tensors outside the layers; biases of the head and further embeddings are not seen without it.
+        Tensors outside the layers; without it the head has no biases and tokens one embedding.
     """
     graph = Graph()
     outside = outside or Outside()
@@ -52,35 +52,39 @@ def write(
         encoder.write(graph, batch, layers, outside, hidden)
         return graph
     x = embed(graph, batch, outside, hidden)
-    first = x
-    own = per_layer.inputs(graph, batch, outside, x, len(layers)) if outside.has("layer_embedding") else None
-    has_streams = outside.has("altup_in_0")
-    if has_streams:
+    x = _body(graph, batch, outside, layers, x)
+    graph.layer = len(layers)
+    graph.expand(_head(graph, batch, outside, x, vocabulary))
+    return graph
+
+
+def _body(graph: Graph, batch: Batch, outside: Outside, layers: Sequence[Layer], first: Node) -> Node:
+    """All layers; some families carry more than one state from one to the next."""
+    traits, x, last = batch.traits, first, len(layers) - 1
+    own = None
+    if outside.has("layer_embedding"):
+        own = per_layer.inputs(graph, batch, outside, x, len(layers))
+    if own is not None and outside.has("altup_in_0"):
         x = altup.spread(graph, outside, x)
-    bank = banked.Bank(traits.banks)
-    for place, layer in enumerate(layers):
-        graph.layer = place
-        if traits.banks:
+        for graph.layer, layer in enumerate(layers):
+            x = altup.run(graph, batch, layer, x, per_layer.part(graph, own))
+        return altup.joined(graph, x)
+    if traits.banks:
+        bank = banked.Bank(traits.banks)
+        for graph.layer, layer in enumerate(layers):
             mixer = partial(_mixer, graph, batch, layer)
             x = banked.run(graph, bank, layer, x, mixer, partial(_feed_forward, graph, batch, layer))
-            continue
-        if has_streams and own is not None:
-            x = altup.run(graph, batch, layer, x, per_layer.part(graph, own))
-            continue
-        picks = place == len(layers) - 1 and traits.picks in (LAST_LAYER, AFTER_POST_NORM)
-        x = _layer(graph, batch, layer, x, picks)
+        return bank.mix(graph, x, "last_residual")
+    for place, layer in enumerate(layers):
+        graph.layer = place
+        x = _layer(graph, batch, layer, x, place == last and traits.picks in (LAST_LAYER, AFTER_POST_NORM))
         if own is not None:
             x = per_layer.add(graph, layer, x, per_layer.part(graph, own))
         if place < traits.deepstack:
             x = graph.like("add", x, graph.view(first, first.ne, first.strides))
         if layer.has("layer_scalar"):
             x = graph.like("mul", x, weight="layer_scalar")
-    if has_streams:
-        x = altup.joined(graph, x)
-    x = bank.mix(graph, x, "last_residual")
-    graph.layer = len(layers)
-    graph.expand(_head(graph, batch, outside, x, vocabulary))
-    return graph
+    return x
 
 
 def embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:

@@ -39,12 +39,14 @@ class Weights:
 
 
 class Outside(Weights):
-    """What a model has outside its layers: embeddings, the head."""
+    """What a model has outside its layers: embeddings, the head; of no groups, what is usual."""
 
     __slots__ = ()
 
     def __init__(self, groups: Iterable[Group] = ()) -> None:
         super().__init__(tensor for group in groups if group.place != "layer" for tensor in group.tensors)
+        if not self.shapes:
+            self.shapes["final_norm"] = ()
 
 
 class Layer(Weights):

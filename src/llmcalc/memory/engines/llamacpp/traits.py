@@ -25,8 +25,9 @@ class Traits(NamedTuple):
         result, and attention's output scaled.
     scaled, scales_query : bool
         Whether embeddings are scaled on the way in, and queries after their positions.
-    unrotated, nope_full : bool
-        Whether there are no rotary positions at all, or none in full layers beside windowed ones.
+    unrotated, nope_full, nope_hybrid : bool
+        Whether there are no rotary positions at all, none in full layers beside windowed ones, or none
+        where some layers are recurrent.
     unrotated_at : int
         The number of layers with which there are none; 0 for no such size. [layers]
     nope_every : int
@@ -92,6 +93,7 @@ class Traits(NamedTuple):
     scales_query: bool = False
     unrotated: bool = False
     nope_full: bool = False
+    nope_hybrid: bool = False
     nope_every: int = 0
     unrotated_at: int = 0
     tempers: bool = False
@@ -138,6 +140,9 @@ GRANITE = Traits(scaled=True, scales_logits=True, scales_residual=True)
 LLAMA4 = Traits(windows=True, nope_every=4, tempers=True, norms_rotated=True, weigh_first=True, normed=False)
 BLOCKS = Traits(blocks=True, scales_weights=True)
 COHERE = Traits(norm="norm", parallel=("ffn", "residual", "mixer"), scales_logits=True)
+LFM2 = Traits(ahead=("mixer", "ffn"))
+PHI = Traits(scales_query=True, parallel=("mixer", "ffn", "residual"))
+PHI3 = Traits(scales_query=True, ahead=("ffn",))
 QWEN3_5 = Traits(picks=AFTER_NORM, keeps_hidden=True, axes=4)
 EXAONE4 = Traits(windows=True, nope_full=True)
 ENCODER = Traits(encodes=True, unrotated=True)
@@ -164,15 +169,14 @@ TRAITS = {
     "deepseek_v2": Traits(normed=False, keeps_hidden=True),
     "deepseek_v3": DEEPSEEK3,
     "deepseek_v32": KIMI_K2._replace(sparse=True, groups=8),
-    "glm_moe_dsa": KIMI_K2._replace(sparse=True),
-    "falcon_mamba": Traits(norms_scan=True),
-    "nemotron-nas": Traits(skips=True),
-    "nemotron_nas": Traits(skips=True),
+    "distilbert": ENCODER,
     "dots1": Traits(scales_weights=True),
     "exaone4": EXAONE4,
+    "exaone4_5": EXAONE4,
     "exaone4_5_text": EXAONE4,
     "exaone_moe": EXAONE4._replace(scales_weights=True),
     "falcon": Traits(parallel=("ffn", "mixer", "residual")),
+    "falcon_mamba": Traits(norms_scan=True),
     "gemma": Traits(scaled=True, scales_query=True),
     "gemma2": Traits(windows=True, softcap=True, caps_logits=True, scaled=True, scales_query=True),
     "gemma3": GEMMA3,
@@ -182,6 +186,9 @@ TRAITS = {
     "gemma4_text": GEMMA4,
     "glm4_moe": Traits(keeps_hidden=True),
     "glm4_moe_lite": KIMI_K2,
+    "glm4v": ROPE_3D,
+    "glm4v_text": ROPE_3D,
+    "glm_moe_dsa": KIMI_K2._replace(sparse=True),
     "gpt2": Traits(unrotated=True),
     "gpt3": Traits(unrotated=True),
     "gpt_bigcode": Traits(unrotated=True),
@@ -190,7 +197,7 @@ TRAITS = {
     "granite": GRANITE,
     "granite_swa": GRANITE._replace(windows=True),
     "granitemoe": GRANITE,
-    "granitemoehybrid": GRANITE._replace(unrotated=True),
+    "granitemoehybrid": GRANITE._replace(nope_hybrid=True),
     "jais2": Traits(squares=True),
     "jamba": Traits(unrotated=True, normed=False, ahead=("mixer", "ffn")),
     "kimi_k2": KIMI_K2,
@@ -198,33 +205,38 @@ TRAITS = {
     "kimi_k3": Traits(unrotated=True, banks=12, bounded=True, bounds_decay=True, picks=BEFORE_NORM),
     "kimi_linear": Traits(unrotated=True, scales_weights=True),
     "laguna": Traits(windows=True, scales_weights=True),
-    "lfm2": Traits(ahead=("mixer", "ffn")),
-    "lfm2_moe": Traits(ahead=("mixer", "ffn")),
+    "lfm2": LFM2,
+    "lfm2_moe": LFM2,
+    "lfm2_vl": LFM2,
     "llama4": LLAMA4,
     "llama4_text": LLAMA4,
     "mellum": Traits(windows=True),
     "mimo_v2_flash": Traits(windows=True, scales_output=True),
+    "minicpm": GRANITE,
+    "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
     "minimax_m3": BLOCKS,
     "minimax_m3_vl": BLOCKS,
     "minimax_m3_vl_text": BLOCKS,
-    "minicpm": GRANITE,
-    "minicpm3": Traits(full_heads=True, scaled=True, scales_residual=True, scales_normed=True),
     "mistral4": KIMI_K2._replace(tempers=True),
     "modernbert": Traits(encodes=True, full_every=3, norm="norm"),
     "mpt": Traits(norm="norm", unrotated=True),
     "muse_glimmer": MUSE,
     "muse_glimmer_text": MUSE,
     "nemotron": Traits(squares=True),
+    "nemotron-nas": Traits(skips=True),
     "nemotron_h": Traits(
         picks=AFTER_NORM, keeps_hidden=True, unrotated=True, squares=True, scales_weights=True
     ),
+    "nemotron_nas": Traits(skips=True),
     "olmo": Traits(norm="norm", bare=True),
     "olmo2": Traits(norms_whole=True),
     "olmo3": Traits(windows=True, norms_whole=True),
     "olmoe": Traits(norms_whole=True, normed=False),
-    "phi": Traits(scales_query=True, parallel=("mixer", "ffn", "residual")),
-    "phi3": Traits(scales_query=True, ahead=("ffn",)),
-    "phimoe": Traits(scales_query=True, ahead=("ffn",), norm="rms_norm"),
+    "phi": PHI,
+    "phi-msft": PHI,
+    "phi3": PHI3,
+    "phi3_v": PHI3,
+    "phimoe": PHI3._replace(norm="rms_norm"),
     "qwen2_5_vl": ROPE_3D,
     "qwen2_5_vl_text": ROPE_3D,
     "qwen2_moe": Traits(normed=False, divides_gate=True),
@@ -239,24 +251,24 @@ TRAITS = {
     "qwen3_vl_moe": QWEN3_VL,
     "qwen3_vl_moe_text": QWEN3_VL,
     "qwen3_vl_text": QWEN3_VL,
-    "distilbert": ENCODER,
     "roberta": ENCODER,
     "smollm3": Traits(nope_every=4),
     "solar_open": Traits(keeps_hidden=True),
     "step3p5": STEP3,
     "step3p7": STEP3,
-    "youtu": KIMI_K2,
     "xlm-roberta": ENCODER,
     "xlm_roberta": ENCODER,
+    "youtu": KIMI_K2,
 }
 
 UNREAD = frozenset(
     (
-        "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2", "deepseek_ref",
-        "deepseek_v4", "dia", "flex_olmo", "gpt_neo", "gptj", "helium", "internlm", "kolibri1", "kosmos_2_5",
-        "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model", "nanochat", "olmo_hybrid", "opt",
-        "persimmon", "phi3small", "rwkv", "rwkv5", "siglip", "siglip_text_model", "t5", "vaultgemma",
-        "voxtral", "whisper", "zamba", "zamba2",
+        "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2",
+        "deepseek_ref", "deepseek_v4", "deepseek_vl_v2", "dia", "ernie4_5_vl_moe",
+        "ernie4_5_vl_moe_text", "flex_olmo", "fuyu", "gpt_neo", "gptj", "helium", "internlm",
+        "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model",
+        "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
+        "siglip_text_model", "t5", "vaultgemma", "whisper", "zamba", "zamba2",
     )
 )  # fmt: skip
 """Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
