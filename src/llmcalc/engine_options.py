@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.errors import InputError, Problems
+from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.units import parse_integer, parse_length, shown
 
 LLAMA_CPP = (
     "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
-    "swa_full", "tensor_split", "mla",
+    "swa_full", "tensor_split", "mla", "fit",
 )  # fmt: skip
 """Keywords that are llama.cpp's own."""
 
-OWNERS = dict.fromkeys(LLAMA_CPP, ("llama.cpp",))
+OLLAMA = {
+    "parallel": "OLLAMA_NUM_PARALLEL",
+    "gpu_layers": "num_gpu",
+    "ubatch": "num_batch",
+    "flash_attn": "OLLAMA_FLASH_ATTENTION",
+}
+"""Keywords that Ollama has too, with its names for them."""
+
+OWNERS = {keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP}
 """The engines that know each keyword."""
+
+OLLAMA_BUILD = 10_488
+"""The llama.cpp build that Ollama of August 2026 starts."""
 
 MAX_PARALLEL = 256
 """llama.cpp's LLAMA_MAX_SEQ."""
@@ -62,23 +73,13 @@ class LlamaOptions:
         llama.cpp's build number. [-]
     fork : str
         ``ik`` for ik_llama.cpp, whose caches are llama.cpp's and whose compute buffers are not.
+    fit : bool
+        Whether llama-server chooses what the user did not.
     """
 
     __slots__ = (
-        "batch",
-        "build",
-        "flash_attn",
-        "fork",
-        "gpu_layers",
-        "kv_unified",
-        "mla",
-        "n_cpu_moe",
-        "n_ctx",
-        "overrides",
-        "parallel",
-        "split",
-        "swa_full",
-        "ubatch",
+        "batch", "build", "fit", "flash_attn", "fork", "gpu_layers", "kv_unified", "mla", "n_cpu_moe",
+        "n_ctx", "overrides", "parallel", "split", "swa_full", "ubatch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -93,6 +94,7 @@ class LlamaOptions:
         self.build = NEWEST
         self.fork = ""
         self.mla = True
+        self.fit = False
 
     @property
     def all_outputs(self) -> bool:
@@ -113,6 +115,7 @@ class LlamaOptions:
             "swa_full": self.swa_full,
             "tensor_split": self.split or None,
             "mla": self.mla,
+            "fit": self.fit,
             "engine_version": self.fork or f"b{self.build}",
         }
 
@@ -213,7 +216,7 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
         if ask("n_cpu_moe") is not None:
             number = str(ask("n_cpu_moe")).strip()
             options.n_cpu_moe = 0 if number == "0" else parse_integer(number, "--n-cpu-moe", 100_000)
-    for keyword in ("flash_attn", "kv_unified", "swa_full", "mla"):
+    for keyword in ("flash_attn", "kv_unified", "swa_full", "mla", "fit"):
         with problems:
             if ask(keyword) is not None:
                 setattr(options, keyword, flag(ask(keyword), f"--{keyword.replace('_', '-')}"))
@@ -245,7 +248,11 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
     for keyword, owners in OWNERS.items():
         if given.get(keyword) not in (None, False) and engine not in owners:
             option = "-ot" if keyword == "override_tensor" else f"--{keyword.replace('_', '-')}"
+            remedy = f"Add --engine {one_of(owners)}, or leave {option} out."
+            if engine == "ollama":
+                remedy = f"Use --engine llama.cpp, or leave {option} out."
+                if keyword == "n_ctx":
+                    remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
             raise InputError(
-                f"{option} is an option of {owners[0]}, not of --engine {engine}.",
-                f"Add --engine {owners[0]}, or leave {option} out.",
+                f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import OWNERS, check_owners, llama_options
+from llmcalc.engine_options import OLLAMA_BUILD, OWNERS, check_owners, llama_options
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
@@ -23,7 +23,7 @@ from llmcalc.units import (
     shown,
 )
 
-ENGINES = ("none", "transformers", "llama.cpp")
+ENGINES = ("none", "transformers", "llama.cpp", "ollama")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
@@ -227,14 +227,21 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
 
 def _engine_options(scenario: Scenario, given: dict[str, Any]) -> Any:
     """The engine's own options; llama.cpp's slots and total context settle sequences and context."""
-    if scenario.engine != "llama.cpp":
+    if scenario.engine not in ("llama.cpp", "ollama"):
         if given["engine_version"] is not None:
             raise InputError(
                 f"--engine {scenario.engine} has no versions.",
                 "Leave --engine-version out, or name an engine.",
             )
         return None
+    if scenario.engine == "ollama" and given["engine_version"] is not None:
+        raise InputError(
+            "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
+            "Leave --engine-version out.",
+        )
     options = llama_options(given)
+    if scenario.engine == "ollama":
+        options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
     many = scenario.sequences
     if options.parallel is not None and not is_array(many):
         if "sequences" in scenario.stated and many > options.parallel:
@@ -372,7 +379,7 @@ def _precision(
     with problems:
         scenario.dtype = _weights_format(inventory, catalog, scenario, given["dtype"])
     with problems:
-        usual = "fp16" if given["engine"] == "llama.cpp" else "bf16"
+        usual = "fp16" if given["engine"] in ("llama.cpp", "ollama") else "bf16"
         common = given["kv_dtype"] if given["kv_dtype"] is not None else usual
         scenario.key = scenario.value = find_format(common, catalog, "kv", "--kv-dtype")
     with problems:

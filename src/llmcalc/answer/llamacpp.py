@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,10 @@ from llmcalc.answer.common import precision_of, priced, report_of, size_of, work
 from llmcalc.catalog import Catalog
 from llmcalc.engine_options import MAX_PARALLEL
 from llmcalc.errors import ConfigError, InputError
-from llmcalc.estimate import INFERENCE_PHASES, find_peak, worst_grade
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device, Placement
-from llmcalc.memory.engines.llamacpp.deployment import Deployment
+from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
 from llmcalc.memory.engines.llamacpp.items import Held, llama_items, rank_names
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.solve import Capacity, most_that_fits
@@ -31,7 +32,43 @@ LONGEST = 1 << 24
 
 def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
     """What llama.cpp reserves for a model, on each GPU and on the host."""
-    deployment, stored = deploy(inventory, scenario, device, book)
+    from llmcalc.answer import offload
+
+    make, stored = builder(inventory, scenario, device, book)
+    if not scenario.options.fit:
+        report = reported(make(scenario.options), scenario, device, stored)
+        if device is not None and not _arrays(scenario) and (report.headroom_bytes or 0) < 0:
+            report.hints += offload.hints(make, scenario, device, report["runtime"].bytes)
+        return report
+    scenario, chosen = offload.fitted(make, scenario, device, stored)
+    report = reported(make(scenario.options), scenario, device, stored)
+    offload.tell(report, chosen, scenario)
+    return report
+
+
+def reported(
+    deployment: Deployment, scenario: Scenario, device: Device | None, stored: Inventory,
+    engine: str = "llama.cpp", adapt: Callable[[Any, int, int], None] | None = None, kept: int = 0,
+) -> Report:  # fmt: skip
+    """A deployment as a report.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The model where it lies.
+    scenario : Scenario
+        What was asked, and chosen for the user.
+    device : Device or None
+        Its GPUs.
+    stored : Inventory
+        The model as its file holds it.
+    engine : str
+        For the heading.
+    adapt : callable, optional
+        Changes options for a context and slots, where they depend on them.
+    kept : int
+        What a longer context must leave on each device. [B]
+    """
     grade = worst_grade([deployment.precision.grade, stored.grade])
     items = llama_items(
         deployment, scenario.context, scenario.sequences, device.vendor if device else "", grade,
@@ -44,19 +81,27 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
     report.gpus = max(deployment.devices, 1)
     report.header = [
         stored.title, f"{size_of(stored)} params", priced(stored, scenario, deployment.precision),
-        "llama.cpp", workload_of(scenario),
+        engine, workload_of(scenario),
     ]  # fmt: skip
     report.placement = [_placed(deployment)]
     report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
     if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
-        _attach_capacity(report, deployment, scenario, device, stored)
+        _attach_capacity(report, _Room(deployment, device, report["runtime"], adapt, kept), scenario, stored)
     return report
 
 
 def deploy(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
 ) -> tuple[Deployment, Inventory]:
-    """The model as a GGUF file on so many GPUs.
+    """The model as a GGUF file on so many GPUs, by the scenario's options."""
+    make, stored = builder(inventory, scenario, device, book)
+    return make(scenario.options), stored
+
+
+def builder(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
+) -> tuple[Callable[[Any], Deployment], Inventory]:
+    """What deploys a model on so many GPUs by any options, and the model as a GGUF file.
 
     Raises
     ------
@@ -65,7 +110,7 @@ def deploy(
     """
     if inventory.is_opaque:
         raise InputError(
-            "--engine llama.cpp needs a model with layers, not a bare count.",
+            f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",
         )
     if inventory.family == "header":
@@ -75,7 +120,8 @@ def deploy(
         )
     if scenario.tp not in (None, 1) or scenario.dp not in (None, 1):
         raise InputError(
-            "llama.cpp splits layers over GPUs, not tensors.", "Leave --tp and --dp out: --gpu 2xrtx-3090."
+            f"{scenario.engine} splits layers over GPUs, not tensors.",
+            "Leave --tp and --dp out: --gpu 2xrtx-3090.",
         )
     count = (device.count or 1) if device is not None else scenario.pp or 1
     if device is None and scenario.options.gpu_layers == 0:
@@ -85,7 +131,11 @@ def deploy(
     stored = as_file(inventory, scenario, book)
     precision = precision_of(stored, scenario, book)
     backend = BACKENDS.get(device.vendor, "cuda") if device is not None else "cuda"
-    return Deployment(stored, precision, scenario.options, count, backend), stored
+
+    def make(options: Any) -> Deployment:
+        return Deployment(stored, precision, options, count, backend)
+
+    return make, stored
 
 
 def as_file(inventory: Inventory, scenario: Scenario, book: Catalog) -> Inventory:
@@ -100,7 +150,7 @@ def as_file(inventory: Inventory, scenario: Scenario, book: Catalog) -> Inventor
     foreign = "quant" in scenario.stated and scheme is not None and not isinstance(scheme, File)
     if foreign and scheme.name not in ("bf16", "fp16", "f16", "none"):
         raise InputError(
-            f"llama.cpp reads GGUF files; {scheme.name} is not one of its types.",
+            f"{scenario.engine} reads GGUF files; {scheme.name} is not one of its types.",
             "Use --quant q4_k_m, q8_0, bf16 ...; llmcalc formats lists them.",
         )
     if not isinstance(scheme, File):
@@ -128,7 +178,7 @@ def _arrays(scenario: Scenario) -> bool:
 def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
     """A few words for the line of each item."""
     options, layers = deployment.options, len(deployment.layers)
-    on, moe = deployment.offloaded, min(options.n_cpu_moe, layers)
+    on, moe = deployment.offloaded, deployment.bare
     notes = {"weights": "all layers" if on > layers else f"{on} of {layers + 1} layers"}
     left = ["embeddings", *([f"{layers + 1 - on} layers"] if on <= layers else [])]
     if moe:
@@ -151,7 +201,8 @@ def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
 def _placed(deployment: Deployment) -> str:
     if not deployment.devices:
         return "on the CPU"
-    return f"{deployment.offloaded} of {len(deployment.layers) + 1} layers on GPU"
+    text = f"{deployment.offloaded} of {len(deployment.layers) + 1} layers on GPU"
+    return text + (f", experts of {deployment.bare} on the CPU" if deployment.bare else "")
 
 
 def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) -> list[str]:
@@ -177,23 +228,43 @@ def settled(room: Callable[[int, bool], int], most: int) -> int:
     return found
 
 
-def _attach_capacity(
-    report: Report, deployment: Deployment, scenario: Scenario, device: Device, inventory: Inventory
-) -> None:
+class _Room:
+    """What a deployment leaves on its devices for contexts and slots other than its own."""
+
+    def __init__(
+        self, deployment: Deployment, device: Device, runtime: Item,
+        adapt: Callable[[Any, int, int], None] | None, kept: int,
+    ) -> None:  # fmt: skip
+        self.deployment, self.device, self.runtime = deployment, device, runtime
+        self.adapt, self.kept = adapt, kept
+        self.probe = deployment
+        if deployment.options.n_ctx is not None or adapt is not None:
+            options = copy.copy(deployment.options)
+            self.probe = Deployment(
+                deployment.inventory, deployment.precision, options, deployment.devices, deployment.backend
+            )
+
+    def amounts(self, tokens: int, slots: int, exact: bool) -> Amounts:
+        """Bytes everywhere. [B]"""
+        options = self.probe.options
+        if options.n_ctx is not None:  # the total was given: it is searched too
+            options.n_ctx = tokens if options.kv_unified else tokens * slots
+        if self.adapt is not None:
+            self.adapt(options, tokens, slots)
+        return self.probe.amounts(tokens, slots, exact)
+
+    def __call__(self, tokens: int, slots: int, safe: bool = False, exact: bool = False) -> int:
+        """Bytes left on the device with least. [B]"""
+        amounts = self.amounts(tokens, slots, exact)
+        usable = self.device.usable_low if safe else self.device.usable_bytes
+        over = int(self.runtime.high[0] if safe else self.runtime.amounts[0])
+        return usable - self.kept - over - max(amounts.on_device(i) for i in range(self.deployment.devices))
+
+
+def _attach_capacity(report: Report, room: _Room, scenario: Scenario, inventory: Inventory) -> None:
     """The longest context and the most slots that fit, by llama.cpp's own steps."""
     many, context = int(scenario.sequences), int(scenario.context)
-    runtime = report["runtime"]
-
-    def room(tokens: int, slots: int, safe: bool = False, exact: bool = False) -> int:
-        """Bytes left on the device with least. [B]"""
-        amounts = deployment.amounts(tokens, slots, exact)
-        usable = device.usable_low if safe else device.usable_bytes
-        over = int(runtime.high[0] if safe else runtime.amounts[0])
-        return min(
-            usable - amounts.weights[i] - amounts.kv[i] - amounts.state[i] - amounts.compute[i] - over
-            for i in range(deployment.devices)
-        )
-
+    deployment, runtime, usable = room.deployment, room.runtime, room.device.usable_bytes
     limit = None if scenario.allow_overlong else inventory.context
     most = -(-limit // STEP) if limit else LONGEST // STEP
 
@@ -205,13 +276,13 @@ def _attach_capacity(
 
     held = Held(deployment, context, many)
     kv = [int(row) + int(own) for row, own in zip(held.rows[0].kv, held.rows[0].state, strict=True)]
-    more = deployment.amounts(context + STEP, many)
+    more = room.amounts(context + STEP, many, True)
     fixed = [
         held.rows[0].weights[i] + held.rows[0].compute[i] + runtime.amounts[0]
         for i in range(deployment.devices)
     ]
     report.capacity = Capacity(
-        kv_budget_bytes=min(device.usable_bytes - own for own in fixed),
+        kv_budget_bytes=min(usable - own for own in fixed),
         kv_tokens=longest(1, upto=LONGEST // STEP) if limit else longest(1),
         kv_bytes_per_token=max(
             (more.kv[i] + more.state[i] - kv[i]) // STEP // max(many, 1) for i in range(deployment.devices)

@@ -101,6 +101,7 @@ def vram(
     kv_unified: Any = None,
     swa_full: Any = None,
     mla: Any = None,
+    fit: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -140,6 +141,8 @@ def vram(
         batch, layers whose experts stay on the CPU, ``pattern=buffer``, shares of the GPUs. [tokens], [-]
     flash_attn, kv_unified, swa_full, mla : bool, optional
         llama.cpp's own: True, False, False, and True where latent attention caches its latent.
+    fit : bool, optional
+        What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.

@@ -80,7 +80,7 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum), transformers or llama.cpp.  [none]",
+        help="none (the architecture's minimum), transformers, llama.cpp or ollama.  [none]",
     ),
     click.option("--engine-version", metavar="V", help="Its build or release: b6000.  [newest]"),
     click.option(
@@ -118,6 +118,7 @@ llama_options = stack(
     click.option("--kv-unified", is_flag=True, help="llama.cpp: one cache for all slots."),
     click.option("--swa-full", is_flag=True, help="llama.cpp: window caches of full length."),
     click.option("--mla", metavar="on|off", help="llama.cpp: cache latents, not full heads.  [on]"),
+    click.option("--fit", is_flag=True, help="llama.cpp: context and layers as llama-server chooses them."),
 )  # fmt: skip
 
 _format = click.option(

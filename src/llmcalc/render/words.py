@@ -15,6 +15,7 @@ LABELS = {
     "activations": "activations",
     "cuda_graphs": "CUDA graphs",
     "runtime": "runtime",
+    "projector": "projector",
 }
 VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CLOSE TO CALL"}
 

@@ -49,6 +49,10 @@ class Amounts:
         self.compute = [0] * places
         self.output = 0
 
+    def on_device(self, place: int) -> int:
+        """All that lies on a device. [B]"""
+        return self.weights[place] + self.kv[place] + self.state[place] + self.compute[place]
+
 
 class Deployment:
     """One model on so many devices.
@@ -121,6 +125,17 @@ class Deployment:
     def offloaded(self) -> int:
         """Layers on devices, the head among them. [-]"""
         return sum(1 for layer, place in self.where.items() if layer >= 0 and place != self.devices)
+
+    @property
+    def bare(self) -> int:
+        """Layers on devices whose experts, or some of them, lie on the host. [-]"""
+        return len(
+            {
+                layer
+                for (layer, role), place in self._elsewhere.items()
+                if place == self.devices and role.startswith("expert")
+            }
+        )
 
     # -- weights -------------------------------------------------------------------------------
 
