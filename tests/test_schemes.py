@@ -144,7 +144,7 @@ LLAMA = BOOK.lookup("models", "llama-3.1-8b")["config"]
         ({"quant_method": "quanto", "weights": "int8"}, "quanto-int8"),
         ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "torchao-int8"),
         ({"quant_method": "eetq"}, "eetq"),
-        ({"quant_method": "aqlm", "num_codebooks": 2, "nbits_per_codebook": 8}, "aqlm-g8"),
+        ({"quant_method": "aqlm", "num_codebooks": 2, "nbits_per_codebook": 8}, "aqlm-2x8-g8"),
         ({"quant_method": "exl3", "bits": 3.5, "head_bits": 6}, "exl3-3.50"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}, "nvfp4"),
         ({"bits": 4, "group_size": 64}, "mlx-4bit-g64"),

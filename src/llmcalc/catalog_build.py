@@ -105,6 +105,11 @@ class Scheme(Entry):
     group: list[int] = []
     touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
     towers: bool = False
+    small: bool = False
+    skips: bool = False
+    fused: bool = True
+    continuous: bool = False
+    words: list[Literal["sym", "asym", "dq", "static", "dynamic"]] = []
     nominal: float | None = pydantic.Field(None, gt=0, le=64)
     hardware: str | None = None
     runtime: str | None = None
@@ -206,10 +211,64 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
         except pydantic.ValidationError as error:
             wrong.extend(f"{where}, {_reason(problem, schema)}" for problem in error.errors())
             continue
+        if kind == "schemes":
+            found = scheme_problems(entry)
+            wrong.extend(f"{where}, field {problem}" for problem in found)
+            if found:
+                continue
         checked.append({key: value for key, value in entry.items() if value is not None})
     if wrong:
         raise CatalogError("\n".join(wrong[:12]), "Mend the fields named; docs/catalogs.md lists them all.")
     return checked
+
+
+def scheme_problems(entry: dict[str, Any]) -> list[str]:
+    """What a scheme's method can't do of its fields, each with the field's name."""
+    import inspect
+
+    from llmcalc.precision.checks import trouble
+    from llmcalc.precision.mixtures import DEFAULTS
+    from llmcalc.precision.named import HEAD, UNQUANTIZED
+    from llmcalc.precision.packing import METHODS
+
+    name, method, options = str(entry["name"]), entry["method"], entry.get("options") or {}
+    wrong = []
+    for field, word in [("name", name), *(("aliases", alias) for alias in entry.get("aliases") or [])]:
+        if word.lower() in UNQUANTIZED:
+            wrong.append(f"{field}: {word!r} stands for unquantized weights")
+    if method == "gguf":
+        if name.lower().removeprefix("gguf-") not in DEFAULTS:
+            known = ", ".join(sorted(DEFAULTS))
+            wrong.append(f"name: {name!r} is no file type of llama.cpp; those are {known}")
+        if entry.get("nominal") is None:
+            wrong.append("nominal: a file type needs its bits per weight")
+        return wrong
+    if method not in METHODS:
+        near = did_you_mean(method, METHODS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return [*wrong, f"method: {method!r} is no packer{hint}; those are {', '.join(METHODS)}, or gguf"]
+    known_options = {*inspect.signature(METHODS[method]).parameters, "head"} - {"m", "_"}
+    for key, value in options.items():
+        if key not in known_options:
+            near = did_you_mean(key, known_options, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            wrong.append(f"options.{key}: unknown to {method}{hint}")
+            continue
+        shared = {"mode": options["mode"]} if "mode" in options and key != "mode" else {}
+        found = trouble(method, {**shared, key: _exact(value)})
+        if found is not None:
+            wrong.append(f"options.{key}: {method} has no {found[0]}. {found[1]}")
+    for field, key in (("bits", "bits"), ("group", "group")):
+        for value in entry.get(field) or []:
+            found = trouble(method, {**options, key: _exact(value), "head": HEAD})
+            if found is not None and not any(line.startswith("options.") for line in wrong):
+                wrong.append(f"{field}: {method} has no {found[0]}. {found[1]}")
+    return wrong
+
+
+def _exact(value: Any) -> Any:
+    """A number as packers take it: whole where it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _reason(problem: Any, schema: type[Entry]) -> str:

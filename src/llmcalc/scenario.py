@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
 from llmcalc.model.inventory import Inventory
@@ -27,9 +27,6 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
-LEAVES_EXPERTS = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "torchao")
-"""Methods that transformers applies to linear layers alone, which fused experts are not."""
-
 KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
@@ -307,7 +304,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         from llmcalc.precision.named import find_scheme
 
         scheme = find_scheme(given["quant"], catalog)
-        if inventory.routed_params and scheme.entry.get("method") in LEAVES_EXPERTS:
+        if inventory.routed_params and scheme.entry.get("fused") is False:
             scheme.notes.append(
                 "transformers 5 leaves experts that share one tensor in 16 bit with this method; they are "
                 "counted as quantized, as by vLLM and transformers 4."
@@ -317,7 +314,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     if stated is None or given["bits"] is not None:
         return None
     if "refused" in stated and strict:
-        raise stated["refused"]
+        raise ConfigError(*stated["refused"])
     return stated.get("applied")
 
 

@@ -12,16 +12,11 @@ from llmcalc.hardware import Device, Placement, place
 from llmcalc.memory import engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
+from llmcalc.model.parts import FLOATS
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
-
-SPLIT_ROLES = ("key_b", "value_b", "expert_gate", "expert_up", "gate", "up", "query", "key", "value",
-               "shared_gate", "shared_up", "shared_down", "delta_qkv", "delta_gate")  # fmt: skip
-"""Matrices that a conversion makes of fused ones."""
-
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
 
 
 def placement_of(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:

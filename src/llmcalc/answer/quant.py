@@ -25,6 +25,23 @@ USUAL = (
 ORDERS = ("size", "bits", "name")
 
 
+def scheme_names(schemes: Any) -> tuple[str, ...]:
+    """Names of a list, or of a text with commas.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or names nothing.
+    """
+    listed = schemes.split(",") if isinstance(schemes, str) else schemes
+    fitting = isinstance(listed, (list, tuple)) and all(isinstance(one, str) for one in listed)
+    if not fitting or not any(one.strip() for one in listed):
+        raise InputError(
+            f"--schemes {str(schemes)[:40]!r} names no scheme.", "Name some, such as q4_k_m,awq,nf4."
+        )
+    return tuple(one.strip() for one in listed if one.strip())
+
+
 def quant_reports(
     inventory: Inventory,
     scenario: Scenario,

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+"""Dtypes that a model computes in; anything narrower is a way to store it."""
+
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
 

@@ -158,14 +158,13 @@ def row_first(tensor: Tensor) -> tuple[int, ...]:
 class File:
     """What a scheme's `apply` needs: a file type, with or without an importance matrix."""
 
-    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "kv", "name", "notes", "source")
+    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "name", "notes", "source")
 
     def __init__(self, file_type: str, imatrix: bool = False) -> None:
         self.file_type, self.imatrix = file_type, imatrix
         self.name = file_type + ("+imatrix" if imatrix else "")
         self.grade, self.source = "exact", "llama.cpp v0.5.0, llama-quant.cpp"
         self.notes: list[str] = []
-        self.kv = ""
         self.entry: dict[str, Any] = {}
         self.fallbacks: dict[str, str] = {}
 

@@ -14,6 +14,11 @@ from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
 from llmcalc.model.inventory import Dim, Tensor, dim, size
 
+
+class GroupError(InputError):
+    """Groups that do not divide a matrix; a scheme knows which would."""
+
+
 Layout = tuple[str, list[Tensor]]
 """Format of an element, and the tensors stored."""
 
@@ -116,7 +121,7 @@ def groups(m: Matrix, group: int, method: str) -> Dim:
     if group in (-1, 0):
         return dim(group=1)
     if m.columns % group and method not in PADS:
-        raise InputError(
+        raise GroupError(
             f"{method}: groups of {group} do not divide the {m.columns:,} columns of {m.role}.",
             "Use another group size, or a method that leaves such layers alone.",
         )
@@ -292,7 +297,10 @@ def hqq(m: Matrix, bits: int = 4, group: int = 64, **_: Any) -> Layout:
     width = m.columns if group in (-1, 0) else group
     count, rest = divmod(m.rows * m.columns, width)
     if rest:
-        raise InputError(f"hqq: groups of {group} do not divide the elements of {m.role}.", "Use another.")
+        raise GroupError(
+            f"hqq: groups of {group} do not divide the {m.rows * m.columns:,} elements of {m.role}.",
+            "Use another group size.",
+        )
     whole = m.columns % width == 0  # else groups run over the ends of rows
     rows = times(m.out, m.columns // width) if whole else dim(**{m.out[0][0][0]: count})
     dtype, held = {8: ("uint8", 1), 6: ("uint8", 1), 5: ("uint8", 1), 3: ("int32", 10)}.get(

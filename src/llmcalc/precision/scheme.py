@@ -6,9 +6,10 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from llmcalc.errors import InputError, one_of
 from llmcalc.model.dialects import module_name
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor
-from llmcalc.precision.packing import METHODS, Layout, Matrix
+from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from llmcalc.precision.packing import METHODS, GroupError, Layout, Matrix
 
 SMALL = ("delta_a", "delta_b", "index_weights", "index_compressor", "compressor_", "hc_")
 """Roles of small matrices that most methods leave alone: gates of a delta net, an indexer's weights."""
@@ -98,10 +99,15 @@ class Scheme:
     ----------
     dense : callable or None
         What is chosen instead in a model without experts, where a scheme is made for them.
+    parts : tuple of schemes
+        Of a mix of two: that of all else, and that of the experts.
+    skips : int
+        Group of a method that leaves a matrix alone whose columns it does not divide; 0 of all others.
     """
 
     __slots__ = (
-        "by_layer", "choose", "dense", "entry", "grade", "kv", "name", "notes", "source", "unmatched",
+        "by_layer", "choose", "dense", "entry", "grade", "name", "notes", "parts", "skips", "source",
+        "unmatched",
     )  # fmt: skip
 
     def __init__(
@@ -112,8 +118,14 @@ class Scheme:
         self.notes: list[str] = []
         self.dense: Chooser | None = None
         self.entry: dict[str, Any] = {}
-        self.kv = ""
+        self.parts: tuple[Any, ...] = ()
+        self.skips = 0
         self.unmatched: Callable[[], Iterable[str]] = tuple
+
+    def __reduce__(self) -> Any:
+        """A copy in another process keeps the name, not the rules, which are functions."""
+        kept = (self.name, self.grade, self.source, self.notes, self.entry)
+        return _named_scheme, kept
 
     def apply(self, inventory: Inventory, model: str) -> Inventory:
         """The inventory with every tensor stored as the scheme says.
@@ -127,11 +139,66 @@ class Scheme:
         """
         groups: list[Group] = []
         choose = self.dense if self.dense is not None and not inventory.routed_params else self.choose
-        for group in inventory.groups:
-            groups += self._stored(group, model, choose)
+        try:
+            for group in inventory.groups:
+                groups += self._stored(group, model, choose)
+        except GroupError as error:
+            raise InputError(error.problem, self._remedy(inventory)) from None
         made = copy.copy(inventory)
         made.groups = tuple(groups)
+        self._tell(made)
         return made
+
+    def _remedy(self, inventory: Inventory) -> str:
+        """Which groups of this scheme divide the columns of all that it quantizes, if any do."""
+        columns = {
+            module.matrix.columns
+            for group in inventory.groups
+            for tensor in group.tensors
+            if len(tensor.dims) > 1
+            for module in [Module(group, tensor, (group.layers or (None,))[0], "bf16", _op(group, tensor))]
+            if module.matrix is not None and self.choose(module) is not None
+        }
+        name = str(self.entry.get("name", ""))
+        working = [
+            f"{name}-g{size}" for size in self.entry.get("group") or []
+            if size > 0 and not any(width % size for width in columns)
+        ]  # fmt: skip
+        if working:
+            return f"Use --quant {one_of(working)}."
+        return (
+            f"No group of {name or 'this method'} divides them all; use --quant gptq, nf4 or q4_k_m, which "
+            "take any number of columns."
+        )
+
+    def _tell(self, stored: Inventory) -> None:
+        """Note a model of which nothing is quantized, or of which a group leaves matrices alone."""
+        if self.name == "none":
+            return
+        large = [
+            (group.count * tensor.numel, tensor, size(op.inp))
+            for group in stored.groups
+            for tensor in group.tensors
+            for op in [_op(group, tensor)]
+            if tensor.tag == "main" and len(tensor.dims) > 1 and op is not None
+        ]
+        left = [row for row in large if not row[1].stored]
+        odd = [
+            (number, columns) for number, tensor, columns in left
+            if self.skips > 1 and columns % self.skips
+            and not tensor.role.endswith("router") and tensor.role != "unembedding"
+        ]  # fmt: skip
+        note = ""
+        if odd:
+            number, share, width = sum(n for n, _ in odd), sum(row[0] for row in large), odd[0][1]
+            note = (
+                f"{self.name} leaves {number:,} of {share:,} elements of the linear layers in the model's "
+                f"dtype: groups of {self.skips} do not divide {width:,} columns."
+            )
+        elif large and len(left) == len(large):
+            note = f"Nothing of this model is quantized by {self.name}: no layer is of a kind that it takes."
+        if note and note not in self.notes:
+            self.notes.append(note)
 
     def _stored(self, group: Group, model: str, choose: Chooser) -> list[Group]:
         """A group, split where its layers are stored in different ways."""
@@ -160,6 +227,11 @@ class Scheme:
         return made
 
 
+def _op(group: Group, tensor: Tensor) -> Op | None:
+    """The product that a tensor is the matrix of."""
+    return next((op for op in group.ops if op.kind == "linear" and op.role == tensor.role), None)
+
+
 def _frozen(choice: tuple[str, dict[str, Any]] | None) -> Any:
     return None if choice is None else (choice[0], tuple(sorted(choice[1].items())))
 
@@ -174,6 +246,17 @@ def _repacked(group: Group, tensor: Tensor, choice: Any, model: str, op: Op | No
     assert found is not None
     layout: Layout = METHODS[method](found, **dict(options))
     return Tensor(tensor.role, tensor.dims, tensor.part, tensor.tag, layout[0], layout[1])
+
+
+def _named_scheme(name: str, grade: str, source: str, notes: list[str], entry: dict[str, Any]) -> Scheme:
+    """A scheme that has been applied already, read from a pickle."""
+    scheme = Scheme(name, _unpickled, grade=grade, source=source)
+    scheme.notes, scheme.entry = notes, entry
+    return scheme
+
+
+def _unpickled(module: Module) -> tuple[str, dict[str, Any]] | None:
+    raise InputError("A scheme that was pickled names what is stored, no more.", "Read the model again.")
 
 
 PLAIN = Scheme("none", lambda module: None)
