@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
 
+SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
+"""Axes that tensor parallelism divides; all others are held whole by every rank."""
+
 
 def dim(**axes: int) -> Dim:
     """One dimension as a product of named axes; add several to concatenate them.
