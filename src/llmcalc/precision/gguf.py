@@ -25,8 +25,8 @@ ARCHITECTURES = {
 """llama.cpp's names, of the families that a rule names."""
 
 MTP_KEPT = (
-    "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "qwen3_5", "qwen3_5_moe", "deepseek_v32", "exaone_moe",
-    "mimo_v2_flash", "step3p5",
+    "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text",
+    "deepseek_v32", "exaone4_5", "exaone_moe", "mimo_v2_flash", "nemotron_h", "step3p5", "step3p7",
 )  # fmt: skip
 """Families whose prediction layers the converter keeps, so that the quantizer counts them."""
 
@@ -155,6 +155,11 @@ def row_first(tensor: Tensor) -> tuple[int, ...]:
     return tuple(map(size, reversed(tensor.dims)))
 
 
+def name_of(group: Group, tensor: Tensor, layer: int | None) -> str:
+    """The GGUF name of a tensor; where llama.cpp has none, one that no rule takes for another tensor's."""
+    return gguf_name(group, tensor, layer) or f"?{group.component}.{layer}.{tensor.role}?{tensor.part}"
+
+
 class File:
     """What a scheme's `apply` needs: a file type, with or without an importance matrix."""
 
@@ -175,7 +180,7 @@ class File:
         groups = [_renamed(group, inventory) for group in inventory.groups if group.component in kept]
         groups[0].tensors += tuple(added(inventory))
         entries = [
-            Entry(gguf_name(g, t, layer) or f"{t.role}.{t.part}", row_first(t))
+            Entry(name_of(g, t, layer), row_first(t))
             for g in groups
             for layer in (g.layers[: g.stored] or (None,))
             for t in g.tensors
@@ -192,7 +197,7 @@ class File:
         """A group with its types, split where layers differ."""
         kinds: dict[tuple[str, ...], list[int]] = {}
         for layer in group.layers[: group.stored] or (None,):
-            chosen = tuple(self._type(gguf_name(group, t, layer), t, found) for t in group.tensors)
+            chosen = tuple(self._type(name_of(group, t, layer), t, found) for t in group.tensors)
             kinds.setdefault(chosen, []).append(-1 if layer is None else layer)
         parts = []
         for chosen, layers in kinds.items():
@@ -203,8 +208,7 @@ class File:
             parts.append(group.with_layers(group.layers if len(kinds) == 1 else tuple(layers), tensors))
         return parts
 
-    def _type(self, name: str | None, tensor: Tensor, found: dict[str, str]) -> str:
-        name = name or f"{tensor.role}.{tensor.part}"
+    def _type(self, name: str, tensor: Tensor, found: dict[str, str]) -> str:
         if name in found:
             return found[name]
         if len(tensor.dims) < 2 or not name.endswith("weight") or FP32.search(name):
