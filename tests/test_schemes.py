@@ -101,6 +101,7 @@ def test_a_bare_count_takes_the_nominal_bits():
         ("fp8-block128", "fp8-block"), ("int4 autoround", "gptq-4bit-g128"), ("exl3-3.0", "exl3-3.00"),
         ("awq int4 (group size not known)", "awq-4bit-g128"), ("mlx-4bit-g64", "mlx-4bit-g64"),
         ("fp8-block128 + mxfp4 experts", "fp8-block128 + mxfp4 experts"), ("mxfp4-experts", "mxfp4"),
+        ("fp4 TRT-LLM engine", "nvfp4"), ("F16", "gguf-f16"), ("f32", "gguf-f32"), ("gguf:BF16", "gguf-bf16"),
     ],
 )  # fmt: skip
 def test_spellings(spelling, name):

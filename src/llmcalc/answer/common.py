@@ -17,10 +17,6 @@ from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
 
-SPLIT_ROLES = ("key_b", "value_b", "expert_gate", "expert_up", "gate", "up", "query", "key", "value",
-               "shared_gate", "shared_up", "shared_down", "delta_qkv", "delta_gate")  # fmt: skip
-"""Matrices that a conversion makes of fused ones."""
-
 FLOATS = ("bf16", "fp16", "fp32", "fp64")
 
 
@@ -124,7 +120,10 @@ def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
     """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
-    if scenario.scheme is None or scenario.bits is not None:
+    bare = scenario.scheme is not None and (
+        scenario.scheme.name == "none" or getattr(scenario.scheme, "dtype", "")
+    )
+    if scenario.scheme is None or bare or scenario.bits is not None:
         assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
         return precision.label + assumed
     return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from llmcalc.model.dialects import gguf_name
+from llmcalc.model.dialects import gguf_name, module_name
 from llmcalc.model.inventory import Cache, Group, Inventory, Tensor, dim, size
 from llmcalc.precision.mixtures import DEFAULTS, FLOATS, FP32, NEEDS_IMATRIX, Entry, Shape, types
 
@@ -30,8 +30,8 @@ MTP_KEPT = (
 )  # fmt: skip
 """Families whose prediction layers the converter keeps, so that the quantizer counts them."""
 
-DROPPED = ("pooler",)
-"""Roles that the converter leaves out."""
+DROPPED = ("pooler", "activation_positive", "activation_negative")
+"""Roles that the converter leaves out, or writes into the metadata."""
 
 POSITIONS = {"roberta": 2, "xlm-roberta": 2}
 """Rows of the position table that the converter cuts off."""
@@ -163,14 +163,13 @@ def name_of(group: Group, tensor: Tensor, layer: int | None) -> str:
 class File:
     """What a scheme's `apply` needs: a file type, with or without an importance matrix."""
 
-    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "kv", "name", "notes", "source")
+    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "name", "notes", "source")
 
     def __init__(self, file_type: str, imatrix: bool = False) -> None:
         self.file_type, self.imatrix = file_type, imatrix
         self.name = file_type + ("+imatrix" if imatrix else "")
         self.grade, self.source = "exact", "llama.cpp v0.5.0, llama-quant.cpp"
         self.notes: list[str] = []
-        self.kv = ""
         self.entry: dict[str, Any] = {}
         self.fallbacks: dict[str, str] = {}
 
@@ -189,8 +188,9 @@ class File:
         made = copy.copy(inventory)
         made.groups = tuple(part for group in groups for part in self._typed(group, found))
         made.loaded = (*inventory.loaded, "buffer")
+        unnamed = [t.role for g in groups for t in g.tensors if gguf_name(g, t, 0) is None]
         self.notes = []
-        self._tell(inventory)
+        self._tell(inventory, list(dict.fromkeys(unnamed)))
         return made
 
     def _typed(self, group: Group, found: dict[str, str]) -> list[Group]:
@@ -215,8 +215,19 @@ class File:
             return "fp32"
         return DEFAULTS[self.file_type] if self.file_type in FLOATS else "fp16"
 
-    def _tell(self, inventory: Inventory) -> None:
+    def _tell(self, inventory: Inventory, unnamed: list[str]) -> None:
+        """Notes of what the reader should know, and how sure the file is."""
         towers = sorted({g.component for g in inventory.groups} - {*KEPT, "mtp"})
+        no_decoder = bool(towers) and not any(group.caches for group in inventory.groups)
+        self.grade = "assumed" if unnamed or no_decoder else "exact"
+        if unnamed:
+            told = ", ".join(unnamed[:3]) + (f" and {len(unnamed) - 3} more" if len(unnamed) > 3 else "")
+            self.notes.append(
+                f"No GGUF names are known for tensors of {inventory.family} ({told}): llama.cpp may not make "
+                "such a file, and their types are assumed."
+            )
+        if no_decoder:
+            self.notes.append(f"{inventory.family} has no decoder: llama.cpp may not make such a file.")
         if towers:
             self.notes.append(
                 f"The {' and '.join(towers)} is a file of its own in GGUF (mmproj) and is not counted."
@@ -238,11 +249,16 @@ class File:
 
 def _renamed(group: Group, inventory: Inventory) -> Group:
     made = copy.copy(group)
-    made.tensors = tuple(t for t in converted(group) if t.role not in DROPPED)
+    made.tensors = tuple(t for t in converted(group) if not _is_dropped(group, t))
     cut = POSITIONS.get(inventory.family)
     if cut:
         made.tensors = tuple(_shortened(t, cut) if t.role == "position" else t for t in made.tensors)
     return made
+
+
+def _is_dropped(group: Group, tensor: Tensor) -> bool:
+    """Whether the converter leaves a tensor out: also the heads that BERT was trained with."""
+    return tensor.role in DROPPED or module_name(group, tensor, 0).startswith("cls.")
 
 
 def _shortened(tensor: Tensor, cut: int) -> Tensor:

@@ -98,10 +98,12 @@ class Scheme:
     ----------
     dense : callable or None
         What is chosen instead in a model without experts, where a scheme is made for them.
+    dtype : str
+        Of all that is not quantized, where the scheme names one.
     """
 
     __slots__ = (
-        "by_layer", "choose", "dense", "entry", "grade", "kv", "name", "notes", "source", "unmatched",
+        "by_layer", "choose", "dense", "dtype", "entry", "grade", "name", "notes", "source", "unmatched",
     )  # fmt: skip
 
     def __init__(
@@ -112,7 +114,7 @@ class Scheme:
         self.notes: list[str] = []
         self.dense: Chooser | None = None
         self.entry: dict[str, Any] = {}
-        self.kv = ""
+        self.dtype = ""
         self.unmatched: Callable[[], Iterable[str]] = tuple
 
     def apply(self, inventory: Inventory, model: str) -> Inventory:
@@ -180,10 +182,22 @@ PLAIN = Scheme("none", lambda module: None)
 """Weights as the model computes them."""
 
 
+def plain(dtype: str) -> Scheme:
+    """Unquantized weights in a dtype."""
+    made = Scheme(dtype, lambda module: None)
+    made.dtype = dtype
+    return made
+
+
 def nominal_bits(scheme: Any) -> Any:
-    """Bits of a weight that a bare count is priced at: of a large matrix, or of a typical file. [bit]"""
+    """Bits of a weight that a bare count is priced at: of a large matrix, or of a typical file. [bit]
+
+    None for unquantized weights, which have those of their dtype.
+    """
     from fractions import Fraction
 
+    if not scheme.entry and (scheme.name == PLAIN.name or scheme.dtype):
+        return None
     stated = scheme.entry.get("nominal")
     if stated is not None:
         return Fraction(str(stated))

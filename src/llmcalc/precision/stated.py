@@ -54,7 +54,7 @@ def finished(
     """A scheme with the name and source of another, and the lists it must account for."""
     by_layer = any(patterns) or not patterns
     scheme = Scheme(name, choose, by_layer=by_layer, grade=like.grade, source=like.source)
-    scheme.entry, scheme.kv = like.entry, like.kv
+    scheme.entry = like.entry
     scheme.unmatched = lambda: [one for listed in patterns for one in listed.unused]
     return scheme
 
