@@ -1,6 +1,7 @@
 """Schemes: by name, as configurations state them, and what published repositories hold."""
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -183,6 +184,35 @@ def test_exceptions_of_mlx():
     plain = {"bits": 4, "group_size": 64}
     found, base = (llmcalc.vram({**LLAMA, "quantization": q})["weights"].bytes for q in (stated, plain))
     assert found - base == 128_256 * 4096 // 2 + 14336 * 4096 * 2 - 14336 * 4096 * 9 // 16
+
+
+@pytest.mark.parametrize(("name", "inside"), [
+    ("qwen3-235b-a22b", "mlp.switch_mlp"), ("mixtral-8x7b", "block_sparse_moe.switch_mlp"),
+    ("gpt-oss-20b", "mlp.experts"),
+])  # fmt: skip
+def test_exceptions_of_mlx_for_experts(name, inside):
+    """MLX stacks the experts of a layer: all 8 bits, where the rest has 4."""
+    config = BOOK.lookup("models", name)["config"]
+    config = {key: value for key, value in config.items() if key != "quantization_config"}
+    model = llmcalc.model(config)
+    eight = {
+        f"model.layers.{layer}.{inside}.{part}_proj": {"bits": 8, "group_size": 64}
+        for layer in range(model.layers)
+        for part in ("gate", "up", "down")
+    }
+    started = time.perf_counter()
+    base, more = (
+        llmcalc.vram({**config, "quantization": {"bits": 4, "group_size": 64, **own}}) for own in ({}, eight)
+    )
+    assert time.perf_counter() - started < 5  # some 0.2 s; 6.4 s where each walked the list
+    routed = sum(
+        g.count * t.numel
+        for g in model
+        for t in g.tensors
+        if t.role.startswith("expert_") and t.part != "bias"
+    )
+    assert more["weights"].bytes - base["weights"].bytes == routed // 2
+    assert not any("match no tensor" in warning for warning in more.warnings)
 
 
 def test_modelopt_beside_the_configuration(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.errors import ConfigError, LlmcalcError
 from llmcalc.precision.grouped import compressed, modelopt
 from llmcalc.precision.named import CONTINUOUS, make
-from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.patterns import Names
 from llmcalc.precision.scheme import Module, Scheme
 from llmcalc.precision.stated import Choice, Stated, entry_of, finished, integer_of, left_alone, patterns_of
 
@@ -170,19 +170,28 @@ def _mlx(stated: Stated, catalog: Catalog) -> Scheme:
     group = integer_of(stated, "group_size", default=entry["options"]["group"])
     plain = make(entry, {"bits": integer_of(stated, "bits", default=4), "group": group})
     exceptions = {name: value for name, value in stated.items() if isinstance(value, dict) or value is False}
-    targets = {name: Patterns([name], "quantization") for name in exceptions}
+    targets = Names(exceptions)
 
     def choose(module: Module) -> Choice | None:
-        for name, pattern in targets.items():
-            if module.name in pattern:
-                own = exceptions[name]
-                if own is False or plain.choose(module) is None:
-                    return None
-                bits, group = integer_of(own, "bits", default=4), integer_of(own, "group_size", default=64)
-                return "mlx", {"bits": bits, "group": group, "mode": str(own.get("mode", "affine"))}
-        return plain.choose(module)
+        usual, name = plain.choose(module), targets.find(*mlx_names(module))
+        if name is None or usual is None:
+            return usual
+        own = exceptions[name]
+        if own is False:
+            return None
+        bits, group = integer_of(own, "bits", default=4), integer_of(own, "group_size", default=64)
+        return "mlx", {"bits": bits, "group": group, "mode": str(own.get("mode", "affine"))}
 
-    return finished(plain.name, choose, plain, *targets.values())
+    return finished(plain.name, choose, plain, targets)
+
+
+def mlx_names(module: Module) -> list[str]:
+    """Names of a module in MLX, which stacks experts and splits fused ones."""
+    before, experts, _ = module.name.partition(".experts.")
+    if not experts or module.kind != "expert":
+        return [module.name]
+    parts = [part for part in ("gate", "up", "down") if part in module.role.split("_")]
+    return [f"{before}.{stack}.{part}_proj" for stack in ("switch_mlp", "experts") for part in parts]
 
 
 def _hqq(stated: Stated, catalog: Catalog) -> Scheme:

@@ -96,6 +96,40 @@ class Patterns:
         return sorted({*self.names, *self.expressions} - self.used)
 
 
+class Names:
+    """Modules by their own names, wherever in a larger model they stand.
+
+    Examples
+    --------
+    >>> Names(["language_model.model.layers.3.mlp.up_proj"]).find("model.layers.3.mlp.up_proj")
+    'language_model.model.layers.3.mlp.up_proj'
+    """
+
+    __slots__ = ("stated", "used")
+
+    def __init__(self, stated: Iterable[str]) -> None:
+        self.stated = {_inner(one): one for one in stated}
+        self.used: set[str] = set()
+
+    def find(self, *names: str) -> str | None:
+        """The stated name of a module that has one of these names."""
+        found = [self.stated[inner] for inner in map(_inner, names) if inner in self.stated]
+        self.used.update(found)
+        return found[0] if found else None
+
+    def __bool__(self) -> bool:
+        return bool(self.stated)
+
+    @property
+    def unused(self) -> list[str]:
+        """Those that have matched nothing so far."""
+        return sorted({*self.stated.values()} - self.used)
+
+
+def _inner(name: str) -> str:
+    return tail(name).removeprefix("language_model.").removeprefix("model.")
+
+
 def _compiled(expression: str, label: str) -> re.Pattern[str]:
     try:
         return re.compile(expression)

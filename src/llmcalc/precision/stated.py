@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import ConfigError
-from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.patterns import Names, Patterns
 from llmcalc.precision.scheme import Module, Scheme
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def patterns_of(stated: Stated) -> Patterns:
 
 
 def finished(
-    name: str, choose: Callable[[Module], Choice | None], like: Scheme, *patterns: Patterns
+    name: str, choose: Callable[[Module], Choice | None], like: Scheme, *patterns: Patterns | Names
 ) -> Scheme:
     """A scheme with the name and source of another, and the lists it must account for."""
     by_layer = any(patterns) or not patterns
