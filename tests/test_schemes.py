@@ -74,6 +74,30 @@ def test_awq_is_explained_line_by_line():
     assert parts["bf16"] == 2 * (8_030_261_248 - linear)
 
 
+@pytest.mark.parametrize("name", ["llama-3.2-1b", "qwen3-4b", "gemma-3-1b"])
+@pytest.mark.parametrize(("quant", "bits"), [("exl3-4.0", 6), ("exl3-4.0-h8", 8), ("exl2-4.0", 6.344)])
+def test_exllama_stores_a_tied_head_for_itself(name, quant, bits):
+    """ExLlamaV2's compile.py and ExLlamaV3's `alt_key` quantize the embedding into a head of its own."""
+    model = llmcalc.model(name)
+    rows, columns = next(t.shape for g in model for t in g.tensors if t.role == "embedding")
+    report = llmcalc.vram(name, quant=quant)
+    stored = find_scheme(quant, BOOK).apply(model, "bf16")
+    head = [part for g in stored for t in g.tensors if t.role == "unembedding" for part in t.stored]
+    words = {"int16": 2, "int32": 4, "fp16": 2}
+    own = sum(part.numel * words[part.dtype] for part in head)
+    assert own == pytest.approx(rows * columns * bits / 8, rel=0.005)
+    beside = sum(part.bytes for part in report["weights"].items if part.name == "bf16")
+    assert beside == 2 * (rows * columns + sum(
+        g.count * t.numel for g in model for t in g.tensors if t.tag == "main" and len(t.dims) == 1
+    ))  # fmt: skip
+    assert stored.params == model.params
+    assert report["weights"].bytes == pytest.approx(
+        beside + own + (model.params - rows * columns) * 4 / 8, rel=0.01
+    )
+    both = llmcalc.vram(name, quant=quant, pp=2)["weights"]
+    assert sum(both.amounts) == report["weights"].bytes  # no second copy on the last stage
+
+
 NOMINAL = {
     "gptq": Fraction(4) + Fraction(20, 128) + Fraction(32, 8192), "awq": Fraction(4) + Fraction(20, 128),
     "w4a16": Fraction(4) + Fraction(16, 128) + Fraction(128, 8192**2), "hqq": Fraction(9, 2),

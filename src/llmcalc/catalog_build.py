@@ -105,6 +105,7 @@ class Scheme(Entry):
     group: list[int] = []
     touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
     towers: bool = False
+    unties: bool = False
     nominal: float | None = pydantic.Field(None, gt=0, le=64)
     hardware: str | None = None
     runtime: str | None = None

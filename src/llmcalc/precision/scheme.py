@@ -129,10 +129,15 @@ class Scheme:
         """
         groups: list[Group] = []
         choose = self.dense if self.dense is not None and not inventory.routed_params else self.choose
-        for group in inventory.groups:
+        parts = inventory.groups
+        if self.entry.get("unties"):
+            parts = tuple(_untied(group, inventory, model, choose) for group in parts)
+        for group in parts:
             groups += self._stored(group, model, choose)
         made = copy.copy(inventory)
         made.groups = tuple(groups)
+        if parts != inventory.groups:
+            made.loaded = (*inventory.loaded, "duplicate")
         return made
 
     def _stored(self, group: Group, model: str, choose: Chooser) -> list[Group]:
@@ -160,6 +165,21 @@ class Scheme:
             ]
             made.append(group.with_layers(group.layers if whole else tuple(members), stored))
         return made
+
+
+def _untied(group: Group, inventory: Inventory, model: str, choose: Chooser) -> Group:
+    """A head that shares the embedding, with a matrix of its own if the method quantizes heads."""
+    tied = next((op for op in group.ops if group.place == "head" and op.role == "embedding"), None)
+    table = next((t for g in inventory for t in g.tensors if t.role == "embedding"), None)
+    if tied is None or table is None:
+        return group
+    op = Op(tied.kind, "unembedding", tied.out, tied.inp, tied.active, tied.stored, tied.window)
+    head = Tensor("unembedding", table.dims, "weight", "duplicate")
+    if choose(Module(group, head, None, model, op)) is None:
+        return group
+    made = group.with_layers(group.layers, (*group.tensors, head))
+    made.ops = tuple(op if one is tied else one for one in group.ops)
+    return made
 
 
 def _frozen(choice: tuple[str, dict[str, Any]] | None) -> Any:
