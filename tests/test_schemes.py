@@ -210,6 +210,77 @@ def test_exceptions_of_mlx():
     assert found - base == 128_256 * 4096 // 2 + 14336 * 4096 * 2 - 14336 * 4096 * 9 // 16
 
 
+Q, MLP = 4096 * 4096, 3 * 14336 * 4096
+
+
+def weights_of(stated, config=LLAMA):
+    return llmcalc.vram({**config, "quantization_config": stated})["weights"].bytes
+
+
+@pytest.mark.parametrize(("key", "own", "more"), [
+    # GPTQModel: the first rule that fits; "-:" leaves a module alone (vLLM, gptq_utils.get_dynamic_override).
+    ("dynamic", {"-:.*\\.self_attn\\.q_proj": {}}, 32 * (Q * 2 - Q * 133 // 256 - 4 * 4096)),
+    ("dynamic", {"+:model.layers.0.self_attn.q_proj": {"bits": 8}}, Q // 2 + Q // 128 // 2),
+    ("dynamic", {".*layers\\.1\\.self_attn\\.q_proj": {"bits": 8, "group_size": 32}},
+     Q // 2 + Q // 32 * 3 - Q // 128 * 5 // 2),
+    ("dynamic", {"-:.*q_proj": {}, ".*": {"bits": 4}}, 32 * (Q * 2 - Q * 133 // 256 - 4 * 4096)),
+    # AutoRound: by name or by pattern, 16 bits for what is left alone.
+    ("extra_config", {"model.layers.0.self_attn.q_proj": {"bits": 16}}, Q * 2 - Q * 133 // 256 - 4 * 4096),
+    ("extra_config", {"model.layers.0.self_attn.q_proj": {"bits": 8, "group_size": 128}},
+     Q // 2 + Q // 128 // 2),
+    ("extra_config", {".*q_proj": {"bits": 8}}, 32 * (Q // 2 + Q // 128 // 2)),
+    # Only what is listed is quantized.
+    ("modules_in_block_to_quantize",
+     [["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.o_proj"]],
+     32 * (MLP * 2 - MLP * 133 // 256 - 4 * (4096 * 2 + 14336))),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["gptq", "auto-round"])
+def test_settings_of_single_modules(method, key, own, more):
+    stated = {"quant_method": method, "bits": 4, "group_size": 128}
+    assert weights_of({**stated, key: own}) - weights_of(stated) == more
+
+
+@pytest.mark.parametrize(("key", "own", "what"), [
+    ("dynamic", {"-:[": {}}, "no regular expression"), ("dynamic", ["x"], "does not name modules"),
+    ("extra_config", {"lm_head": 7}, "has no settings"), ("dynamic", {".*": {"bits": 11}}, "no 11 bits"),
+])  # fmt: skip
+def test_settings_of_single_modules_that_are_refused(key, own, what):
+    with pytest.raises(ConfigError, match=what):
+        weights_of({"quant_method": "gptq", "bits": 4, "group_size": 128, key: own})
+
+
+def test_settings_of_modules_that_are_not_there_are_told():
+    stated = {"quant_method": "gptq", "bits": 4, "dynamic": {"+:.*layers\\.40\\..*": {"bits": 8}}}
+    warnings = llmcalc.vram({**LLAMA, "quantization_config": stated}).warnings
+    assert any("layers" in warning and "match no tensor" in warning for warning in warnings)
+
+
+def test_modelopt_keeps_its_group_and_layout():
+    """ModelOpt's int4: fp32 scales for each group, and a vector of its columns; no zero points."""
+    linear, vectors = 32 * (2 * Q + 2 * 1024 * 4096 + MLP), 32 * (6 * 4096 + 14336)
+    for group in (64, 128):
+        stated = {"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": group}
+        assert weights_of(stated) == linear // 2 + linear // group * 4 + 2 * vectors + 2 * (
+            8_030_261_248 - linear
+        )
+
+
+@pytest.mark.parametrize(("dynamic", "scalars"), [("local", 224), (False, 224), (True, 0), (None, 224)])
+def test_nvfp4_of_compressed_tensors_stores_a_scale_of_its_inputs(dynamic, scalars):
+    weights = {"num_bits": 4, "type": "float", "group_size": 16, "strategy": "tensor_group"}
+    stated = grouped(weights, ignore=["lm_head"], format="nvfp4-pack-quantized")
+    alone = weights_of(stated)
+    stated["config_groups"]["group_0"]["input_activations"] = {**weights, "dynamic": dynamic}
+    assert weights_of(stated) - alone == 4 * scalars
+
+
+def test_fp8_in_groups_stores_a_scale_for_each():
+    linear = 32 * (2 * Q + 2 * 1024 * 4096 + MLP)
+    weights = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 128}
+    found = weights_of(grouped(weights, format="float-quantized"))
+    assert found == linear + linear // 128 * 2 + 2 * (8_030_261_248 - linear)
+
+
 @pytest.mark.parametrize(("name", "inside"), [
     ("qwen3-235b-a22b", "mlp.switch_mlp"), ("mixtral-8x7b", "block_sparse_moe.switch_mlp"),
     ("gpt-oss-20b", "mlp.experts"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.errors import ConfigError, LlmcalcError
 from llmcalc.precision.grouped import compressed, modelopt
 from llmcalc.precision.named import CONTINUOUS, make
+from llmcalc.precision.overrides import SKIP, Overrides
 from llmcalc.precision.patterns import Names
 from llmcalc.precision.scheme import Module, Scheme
 from llmcalc.precision.stated import Choice, Stated, entry_of, finished, integer_of, left_alone, patterns_of
@@ -76,21 +77,31 @@ def _guessed(stated: Stated) -> str:
 
 def _named(entry: dict[str, Any], stated: Stated, found: dict[str, Any]) -> Scheme:
     """A catalog scheme with the options and exceptions of a configuration."""
-    allowed, bits = entry.get("bits") or [], found.get("bits")
+    plain = make(entry, {key: value for key, value in found.items() if value is not None})
+    ignored, overrides = patterns_of(stated), Overrides(stated)
+    for one in (found, *(own for _, _, own in overrides.rules), *overrides.names.values()):
+        _check_bits(entry, one.get("bits"))
+
+    def choose(module: Module) -> Choice | None:
+        skipped = module.name in ignored
+        choice = None if skipped or left_alone(module) else plain.choose(module)
+        own = overrides.find(module.name) if overrides and choice is not None else None
+        if own is None or choice is None:
+            return choice
+        given = {key: value for key, value in own.items() if value is not None}
+        return None if own is SKIP else (choice[0], {**choice[1], **given})
+
+    return finished(plain.name, choose, plain, ignored, overrides)
+
+
+def _check_bits(entry: dict[str, Any], bits: Any) -> None:
+    allowed = entry.get("bits") or []
     between = entry["method"] in CONTINUOUS and allowed and allowed[0] <= (bits or 0) <= allowed[-1]
     if bits is not None and allowed and bits not in allowed and not between:
         raise ConfigError(
             f"quantization: {entry['name']} has no {bits} bits.",
             f"It has {', '.join(f'{b:g}' for b in allowed)}.",
         )
-    plain = make(entry, {key: value for key, value in found.items() if value is not None})
-    ignored = patterns_of(stated)
-
-    def choose(module: Module) -> Choice | None:
-        skipped = module.name in ignored
-        return None if skipped or left_alone(module) else plain.choose(module)
-
-    return finished(plain.name, choose, plain, ignored)
 
 
 def _gptq(stated: Stated, catalog: Catalog) -> Scheme:

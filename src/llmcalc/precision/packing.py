@@ -161,6 +161,16 @@ def awq(m: Matrix, bits: int = 4, group: int = 128, zero_point: bool = True, **_
     return f"int{bits}", made if zero_point else [made[0], made[2]]
 
 
+def int4_awq(m: Matrix, group: int = 128, static: bool = False, **_: Any) -> Layout:
+    """ModelOpt's INT4: two rows a byte, fp32 scales, what AWQ multiplies the columns by; W4A8 scales too."""
+    made = [
+        m.packed("weight", "uint8", shrunk(m.out, 2), m.inp),
+        m.tensor("weight_scale", "fp32", m.out, groups(m, group, "modelopt-awq")),
+        m.tensor("pre_quant_scale", m.model, m.inp),
+    ]
+    return "int4", [*made, m.scalar("weight_scale_2"), m.scalar("input_scale")] if static else made
+
+
 def bitsandbytes4(
     m: Matrix, kind: str = "nf4", double: bool = False, block: int = 64, nested: int = 256, **_: Any
 ) -> Layout:
@@ -392,8 +402,8 @@ def bitnet(m: Matrix, **_: Any) -> Layout:
 
 METHODS: dict[str, Callable[..., Layout]] = {
     "aqlm": aqlm, "awq": awq, "bitnet": bitnet, "bitsandbytes4": bitsandbytes4, "eetq": eetq, "exl2": exl2,
-    "exl3": exl3, "fp8": fp8, "gpt_oss": gpt_oss, "gptq": gptq, "hqq": hqq, "int8_channel": int8_channel,
-    "int8_rows": int8_rows, "mlx": mlx, "mx": mx, "nvfp4": nvfp4, "pack_quantized": pack_quantized,
-    "quanto": quanto, "quip": quip, "torchao": torchao,
+    "exl3": exl3, "fp8": fp8, "gpt_oss": gpt_oss, "gptq": gptq, "hqq": hqq, "int4_awq": int4_awq,
+    "int8_channel": int8_channel, "int8_rows": int8_rows, "mlx": mlx, "mx": mx, "nvfp4": nvfp4,
+    "pack_quantized": pack_quantized, "quanto": quanto, "quip": quip, "torchao": torchao,
 }  # fmt: skip
 """Packers by the word that `data/schemes.yaml` calls them by."""

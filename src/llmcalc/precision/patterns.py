@@ -56,10 +56,10 @@ class Patterns:
             raise ConfigError(f"{label} is not a list of names.", "Write it as a list of module names.")
         for one in stated:
             if one.startswith("re:"):
-                self.expressions[one] = _compiled(one[3:], label)
+                self.expressions[one] = compiled(one[3:], label)
             elif any(mark in one for mark in "*?["):
                 whole = translate(tail(one))
-                self.expressions[one] = _compiled(f"{whole}|{translate(tail(one) + '.*')}", label)
+                self.expressions[one] = compiled(f"{whole}|{translate(tail(one) + '.*')}", label)
             else:
                 self.names.add(one)
                 self.tails[tail(one)] = one
@@ -130,7 +130,8 @@ def _inner(name: str) -> str:
     return tail(name).removeprefix("language_model.").removeprefix("model.")
 
 
-def _compiled(expression: str, label: str) -> re.Pattern[str]:
+def compiled(expression: str, label: str) -> re.Pattern[str]:
+    """A regular expression of a configuration."""
     try:
         return re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
