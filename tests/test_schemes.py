@@ -310,6 +310,33 @@ def test_exceptions_of_mlx_for_experts(name, inside):
     assert not any("match no tensor" in warning for warning in more.warnings)
 
 
+DEEPSEEK = {
+    k: v for k, v in BOOK.lookup("models", "deepseek-r1")["config"].items() if k != "quantization_config"
+}
+ONE = 2048 * 7168
+
+
+@pytest.mark.parametrize(("ignored", "alone"), [
+    (["model.layers.3.mlp.experts.0.up_proj"], 1),
+    (["model.layers.3.mlp.experts.5.up_proj"], 1),
+    (["model.layers.3.mlp.experts.5"], 3),
+    ([f"model.layers.3.mlp.experts.{n}.down_proj" for n in range(256)], 256),
+    ([f"model.layers.{layer}.mlp.experts.{n}.{part}_proj" for layer in range(3, 10) for n in range(256)
+      for part in ("gate", "up", "down")], 7 * 256 * 3),
+    (["re:.*layers\\.4\\.mlp\\.experts\\.[0-3]\\..*"], 12),
+    (["re:.*layers\\.4\\.mlp\\.experts\\..*"], 768),
+])  # fmt: skip
+def test_single_experts_are_left_alone(ignored, alone):
+    weights = {"num_bits": 4, "type": "int", "group_size": 128}
+    plain, report = (
+        llmcalc.vram({**DEEPSEEK, "quantization_config": grouped(weights, ignore=["lm_head", *names])})
+        for names in ([], ignored)
+    )
+    own = ONE // 2 + ONE // 128 * 2 + 16  # elements, scales, the shape
+    assert report["weights"].bytes - plain["weights"].bytes == alone * (2 * ONE - own)
+    assert not any("match no tensor" in warning for warning in report.warnings)
+
+
 def test_modelopt_beside_the_configuration(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     stated = {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}

@@ -229,6 +229,11 @@ def module_name(group: Group, tensor: Tensor, layer: int | None) -> str:
     return _module(group, tensor).replace("{layer}", str(layer)).replace("{expert}", "0")
 
 
+def is_apart(group: Group, tensor: Tensor) -> bool:
+    """Whether the checkpoint stores the experts of a tensor one by one."""
+    return ".experts.{expert}." in _module(group, tensor)
+
+
 def _suffix(module: str, tensor: Tensor) -> str:
     if ".experts." in module and "{expert}" not in module:  # fused experts are bare parameters
         return "_bias" if tensor.part == "bias" else ""

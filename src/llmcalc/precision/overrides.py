@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmcalc.errors import ConfigError
-from llmcalc.precision.patterns import Names, Patterns, compiled
+from llmcalc.precision.patterns import ONE_EXPERT, Names, Patterns, compiled
 from llmcalc.precision.stated import Stated, integer_of
 
 SKIP: dict[str, Any] = {}
@@ -61,6 +61,12 @@ class Overrides:
 
     def __bool__(self) -> bool:
         return bool(self.rules or self.names or self.inside)
+
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+        own = any(ONE_EXPERT.search(key) for key, _, _ in self.rules)
+        return own or self.named.single or (self.inside is not None and self.inside.single)
 
     @property
     def unused(self) -> list[str]:

@@ -17,6 +17,10 @@ OTHERS = ("vision", "visual", "audio", "mtp", "embed_vision", "multi_modal", "im
 """Words before the layers that tell a tower from the language model."""
 
 
+ONE_EXPERT = re.compile(r"experts\\?\.[\d\\(\[?]")
+"""A name or pattern with the number of an expert, or what stands for some of them."""
+
+
 def tail(name: str) -> str:
     """A name from its layers on: what stands before them differs between versions of one model."""
     at = name.find("layers.")
@@ -42,12 +46,13 @@ class Patterns:
     [True, False]
     """
 
-    __slots__ = ("expressions", "label", "names", "tails", "used")
+    __slots__ = ("expressions", "label", "lengths", "names", "tails", "used")
 
     def __init__(self, stated: Any, label: str) -> None:
         self.label, self.names, self.expressions = label, set[str](), dict[str, re.Pattern[str]]()
         self.used: set[str] = set()
         self.tails: dict[str, str] = {}
+        self.lengths: set[int] = set()
         if stated is None:
             return
         if isinstance(stated, str):
@@ -63,14 +68,15 @@ class Patterns:
             else:
                 self.names.add(one)
                 self.tails[tail(one)] = one
+                self.lengths.add(one.count(".") + 1)
 
     def __contains__(self, name: str) -> bool:
         short, found = tail(name), False
         for whole in {name, short} if self.names else ():
             parts = whole.split(".")
-            for start in range(len(parts)):
-                for end in range(start + 1, len(parts) + 1):
-                    run = ".".join(parts[start:end])
+            for length in self.lengths:
+                for start in range(len(parts) - length + 1):
+                    run = ".".join(parts[start : start + length])
                     if run in self.names:
                         self.used.add(run)
                         found = True
@@ -89,6 +95,11 @@ class Patterns:
 
     def __bool__(self) -> bool:
         return bool(self.names or self.expressions)
+
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+        return any(ONE_EXPERT.search(one) for one in (*self.names, *self.expressions))
 
     @property
     def unused(self) -> list[str]:
@@ -119,6 +130,11 @@ class Names:
 
     def __bool__(self) -> bool:
         return bool(self.stated)
+
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+        return any(ONE_EXPERT.search(one) for one in self.stated)
 
     @property
     def unused(self) -> list[str]:

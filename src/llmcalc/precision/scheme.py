@@ -6,8 +6,8 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from llmcalc.model.dialects import module_name
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor
+from llmcalc.model.dialects import is_apart, module_name
+from llmcalc.model.inventory import Group, Inventory, Op, Tensor, dim, size
 from llmcalc.precision.packing import METHODS, Layout, Matrix
 
 SMALL = ("delta_a", "delta_b", "index_weights", "index_compressor", "compressor_", "hc_")
@@ -89,6 +89,8 @@ class Scheme:
         Packer and options of a module, or None.
     by_layer : bool
         Whether layers of one group may differ, as under lists of names.
+    single : bool
+        Whether experts of one layer may differ too.
     grade : str
         Of the bytes: ``exact`` where the layout is the method's own, else ``derived`` or ``assumed``.
     source : str
@@ -103,7 +105,8 @@ class Scheme:
     """
 
     __slots__ = (
-        "by_layer", "choose", "dense", "dtype", "entry", "grade", "name", "notes", "source", "unmatched",
+        "by_layer", "choose", "dense", "dtype", "entry", "grade", "name", "notes", "single", "source",
+        "unmatched",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +117,7 @@ class Scheme:
         self.notes: list[str] = []
         self.dense: Chooser | None = None
         self.entry: dict[str, Any] = {}
-        self.dtype = ""
+        self.dtype, self.single = "", False
         self.unmatched: Callable[[], Iterable[str]] = tuple
 
     def apply(self, inventory: Inventory, model: str) -> Inventory:
@@ -150,9 +153,9 @@ class Scheme:
         kinds: dict[Any, list[int]] = {}
         for layer in layers:
             chosen = tuple(
-                _frozen(choose(Module(group, t, layer, model, ops.get(t.role))))
+                self._choices(Module(group, t, layer, model, ops.get(t.role)), group, t, choose)
                 if self.by_layer or len(t.dims) > 1
-                else None
+                else ((None, 0),)
                 for t in tensors
             )
             kinds.setdefault(chosen, []).append(layer if layer is not None else -1)
@@ -160,11 +163,33 @@ class Scheme:
         for chosen, members in kinds.items():
             whole = len(kinds) == 1
             stored = [
-                _repacked(group, t, one, model, ops.get(t.role))
-                for t, one in zip(tensors, chosen, strict=True)
+                _repacked(group, _some(t, many), choice, model, ops.get(t.role))
+                for t, choices in zip(tensors, chosen, strict=True)
+                for choice, many in choices
             ]
             made.append(group.with_layers(group.layers if whole else tuple(members), stored))
         return made
+
+    def _choices(
+        self, module: Module, group: Group, tensor: Tensor, choose: Chooser
+    ) -> tuple[tuple[Any, int], ...]:
+        """What is chosen for a tensor: once, or for how many of its experts (0 stands for all)."""
+        if not self.single or module.kind != "expert" or not is_apart(group, tensor):
+            return ((_frozen(choose(module)), 0),)
+        counts: dict[Any, int] = {}
+        before, _, after = module.name.rpartition(".experts.0.")
+        for expert in range(size(tensor.dims[0])):
+            module.name = f"{before}.experts.{expert}.{after}"
+            choice = _frozen(choose(module))
+            counts[choice] = counts.get(choice, 0) + 1
+        return tuple(counts.items()) if len(counts) > 1 else ((next(iter(counts)), 0),)
+
+
+def _some(tensor: Tensor, many: int) -> Tensor:
+    """A tensor of so many of its experts."""
+    if not many:
+        return tensor
+    return Tensor(tensor.role, (dim(expert=many), *tensor.dims[1:]), tensor.part, tensor.tag, tensor.dtype)
 
 
 def _untied(group: Group, inventory: Inventory, model: str, choose: Chooser) -> Group:

@@ -22,6 +22,10 @@ class Listed(Protocol):
     def __bool__(self) -> bool: ...
 
     @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+
+    @property
     def unused(self) -> list[str]:
         """Those that have matched nothing so far."""
 
@@ -64,6 +68,7 @@ def finished(name: str, choose: Callable[[Module], Choice | None], like: Scheme,
     by_layer = any(patterns) or not patterns
     scheme = Scheme(name, choose, by_layer=by_layer, grade=like.grade, source=like.source)
     scheme.entry = like.entry
+    scheme.single = any(listed.single for listed in patterns)
     scheme.unmatched = lambda: [one for listed in patterns for one in listed.unused]
     return scheme
 
