@@ -131,6 +131,22 @@ def test_tp_and_pp(name):
         assert sum(split["state"].amounts) == alone["state"].bytes
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds", "context", "mib"),
+    [  # as ik_llama.cpp printed: llog-0068, llog-0093, llog-0105, llog-0165
+        ("deepseek-v3-0324", {"kv_dtype_k": "q8_0"}, 2048, 72.91),
+        ("deepseek-v3-0324", {"kv_dtype_k": "q8_0"}, 32768, 1166.62),
+        ("deepseek-r1-0528", {"kv_dtype_k": "q8_0"}, 61440, 2187.42),
+        ("kimi-k2-instruct", {"kv_dtype_k": "q8_0", "kv_dtype_v": "q4_0"}, 2048, 72.91),
+        ("deepseek-r1-0528", {"kv_dtype_v": "q8_0"}, 2048, 61 * 576 * 2 * 2048 / 2**20),
+    ],
+)  # fmt: skip
+def test_latent_caches_are_keys_alone(name, kinds, context, mib):
+    """Latent and rotary key lie in one K cache; the format of values changes nothing."""
+    kept = llmcalc.vram(name, quant="none", context=context, **kinds)["kv_cache"]
+    assert kept.bytes / 2**20 == pytest.approx(mib, abs=0.006)
+
+
 def test_kv_heads_are_replicated_beyond_their_number():
     eight, sixteen = (llmcalc.vram("llama-3.1-70b", context="8k", tp=tp)["kv_cache"].bytes for tp in (8, 16))
     assert eight == sixteen == 2.5 * GIB / 8

@@ -110,6 +110,7 @@ class Scheme(Entry):
     fused: bool = True
     continuous: bool = False
     words: list[Literal["sym", "asym", "dq", "static", "dynamic"]] = []
+    unties: bool = False
     nominal: float | None = pydantic.Field(None, gt=0, le=64)
     hardware: str | None = None
     runtime: str | None = None

@@ -344,11 +344,16 @@ def _precision(
     if inventory.is_opaque and scenario.scheme is not None:
         from llmcalc.precision.scheme import nominal_bits
 
-        scenario.bits = nominal_bits(scenario.scheme)
+        scenario.bits = nominal_bits(scenario.scheme)  # None where weights stay in the dtype
 
 
 def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: str | None) -> Format:
-    """The dtype asked for, else the checkpoint's, else bf16 (assumed)."""
+    """The dtype asked for, else that of the scheme, else the checkpoint's, else bf16 (assumed)."""
+    named = getattr(scenario.scheme, "dtype", "")
+    if named and given is not None and find_format(given, catalog, "weights", "--dtype").name != named:
+        raise InputError(f"--quant {named} and --dtype {given} contradict each other.", "Keep one of them.")
+    if named:
+        return find_format(named, catalog, "weights", "--quant")
     if given is not None:
         return find_format(given, catalog, "weights", "--dtype")
     # A checkpoint may name a dtype that only a scheme explains (fp8): priced at 16 bit.

@@ -119,7 +119,10 @@ def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
     """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
-    if scenario.scheme is None or scenario.bits is not None:
+    bare = scenario.scheme is not None and (
+        scenario.scheme.name == "none" or getattr(scenario.scheme, "dtype", "")
+    )
+    if scenario.scheme is None or bare or scenario.bits is not None:
         assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
         return precision.label + assumed
     return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"

@@ -11,6 +11,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError
 from llmcalc.hardware import smallest_cards
 from llmcalc.model.inventory import Inventory
+from llmcalc.precision import find_format
 from llmcalc.precision.named import find_scheme
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -67,6 +68,8 @@ def quant_reports(
     for name in dict.fromkeys(names):
         own = copy.copy(scenario)
         own.scheme, own.bits = find_scheme(name, book), None
+        if getattr(own.scheme, "dtype", ""):
+            own.dtype, own.dtype_assumed = find_format(own.scheme.dtype, book, "weights", "--schemes"), False
         own.stated = (scenario.stated - {"bits"}) | {"quant"}
         try:
             reports.append(_report(inventory, own, book, given))

@@ -169,8 +169,9 @@ def _cache_bytes(
     tokens = workload.tokens(cache)
     if cache.rate > 1:
         tokens = tokens // cache.rate
-    plain = precision.key.name == precision.value.name and _is_plain(precision.key)
-    common["bytes_per_element"] = precision.key.block_bytes
+    formats = [_format(cache, part, precision) for part in range(len(widths))]
+    plain = len({kept.name for kept in formats}) == 1 and _is_plain(formats[0])
+    common["bytes_per_element"] = formats[0].block_bytes
     if plain and cache.kind == "latent":
         inputs = {**common, "kv_lora_rank": widths[0], "qk_rope_head_dim": widths[1], "tokens": tokens}
         return ("mla_cache_bytes", inputs, "DeepSeek-V2 2024, section 2.1.2"), mla_cache_bytes(**inputs)
@@ -202,15 +203,19 @@ def _is_plain(kept: Format) -> bool:
     return kept.elements == 1 and not kept.head_bytes and not kept.residual
 
 
+def _format(cache: Cache, part: int, precision: Precision) -> Format:
+    """The format of one part of a cache: of values by their name; a latent and its rotary key are keys."""
+    return precision.value if cache.parts[part][0] == "v" else precision.key
+
+
 def _row(cache: Cache, tp: int, precision: Precision) -> tuple[int, int, int]:
     """Bytes of one position, those of one of the newest positions, and how many those are.
 
-    Keys in the first part, all else in the format of values; block formats round each row up, and
-    scales come once for each head, or for a latent as a whole.
+    Block formats round each row up, and scales come once for each head, or for a latent as a whole.
     """
     row = recent = residual = 0
     for part in range(len(cache.parts)):
-        kept, width = precision.key if part == 0 else precision.value, rank_width(cache, part, tp)
+        kept, width = _format(cache, part, precision), rank_width(cache, part, tp)
         heads = dict(cache.parts[part][1][0]).get("kv_heads", 1)
         own = ceil_div(width * kept.block_bytes, kept.elements) + ceil_div(heads, tp) * kept.head_bytes
         row += own

@@ -16,6 +16,9 @@ FLOATS = ("bf16", "fp16", "fp32", "fp64")
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
 
+SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
+"""Axes that tensor parallelism divides; all others are held whole by every rank."""
+
 
 def dim(**axes: int) -> Dim:
     """One dimension as a product of named axes; add several to concatenate them.

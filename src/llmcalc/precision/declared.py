@@ -11,7 +11,8 @@ from llmcalc.model.parts import FLOATS
 from llmcalc.precision.checks import MLX_MODES
 from llmcalc.precision.grouped import compressed, modelopt
 from llmcalc.precision.named import check_bits, make
-from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.overrides import SKIP, Overrides
+from llmcalc.precision.patterns import Names
 from llmcalc.precision.scheme import Module, Scheme
 from llmcalc.precision.stated import (
     Choice,
@@ -86,18 +87,24 @@ def _guessed(stated: Stated) -> str:
 
 def _named(entry: dict[str, Any], stated: Stated, found: dict[str, Any]) -> Scheme:
     """A catalog scheme with the options and exceptions of a configuration."""
+    ignored, overrides = patterns_of(stated), Overrides(stated)
     try:
-        check_bits(entry, found.get("bits"), "quantization")
+        for one in (found, *(own for _, _, own in overrides.rules), *overrides.names.values()):
+            check_bits(entry, one.get("bits"), "quantization")
         plain = make(entry, {key: value for key, value in found.items() if value is not None}, "quantization")
     except InputError as error:
         raise ConfigError(error.problem, error.remedy) from None
-    ignored = patterns_of(stated)
 
     def choose(module: Module) -> Choice | None:
         skipped = module.name in ignored
-        return None if skipped or left_alone(module) else plain.choose(module)
+        choice = None if skipped or left_alone(module) else plain.choose(module)
+        own = overrides.find(module.name) if overrides and choice is not None else None
+        if own is None or choice is None:
+            return choice
+        given = {key: value for key, value in own.items() if value is not None}
+        return None if own is SKIP else checked((choice[0], {**choice[1], **given}))
 
-    return finished(plain.name, choose, plain, ignored)
+    return finished(plain.name, choose, plain, ignored, overrides)
 
 
 def _gptq(stated: Stated, catalog: Catalog) -> Scheme:
@@ -185,19 +192,26 @@ def _mlx(stated: Stated, catalog: Catalog) -> Scheme:
     checked(("mlx", {**entry["options"], **found}))
     plain = make(entry, found)
     exceptions = {name: value for name, value in stated.items() if isinstance(value, dict) or value is False}
-    targets = {name: Patterns([name], "quantization") for name in exceptions}
+    targets = Names(exceptions)
 
     own: dict[str, Choice] = {
         name: _exception(name, value) for name, value in exceptions.items() if value is not False
     }
 
     def choose(module: Module) -> Choice | None:
-        for name, pattern in targets.items():
-            if module.name in pattern:
-                return own.get(name) if plain.choose(module) is not None else None
-        return plain.choose(module)
+        usual, name = plain.choose(module), targets.find(*mlx_names(module))
+        return usual if name is None or usual is None else own.get(name)
 
-    return finished(plain.name, choose, plain, *targets.values())
+    return finished(plain.name, choose, plain, targets)
+
+
+def mlx_names(module: Module) -> list[str]:
+    """Names of a module in MLX, which stacks experts and splits fused ones."""
+    before, experts, _ = module.name.partition(".experts.")
+    if not experts or module.kind != "expert":
+        return [module.name]
+    parts = [part for part in ("gate", "up", "down") if part in module.role.split("_")]
+    return [f"{before}.{stack}.{part}_proj" for stack in ("switch_mlp", "experts") for part in parts]
 
 
 def _exception(name: str, own: Stated) -> Choice:

@@ -40,14 +40,13 @@ def weights_of(weights: Stated, style: str, static: bool, dialect: str) -> Choic
     if kind == "float" and bits in (6, 8) and (group == 32 or "mxfp" in style):
         return "mx", {"bits": bits}
     if kind == "float" and bits == 8:
+        own = {"static": static, "dialect": "compressed" if dialect == "compressed" else ""}
         if strategy == "block":
-            return "fp8", {
-                "strategy": "block",
-                "block": _block(weights.get("block_structure")),
-                "scale": "bf16",
-                "name": "weight_scale",
-            }
-        return "fp8", {"strategy": "channel" if strategy == "channel" else "tensor", "static": static}
+            return "fp8", {**own, "strategy": "block", "block": _block(weights.get("block_structure")),
+                           "scale": "bf16"}  # fmt: skip
+        if strategy == "group" and group:
+            return checked(("fp8", {**own, "strategy": "block", "block": (1, group), "scale": "bf16"}))
+        return "fp8", {**own, "strategy": "channel" if strategy == "channel" else "tensor"}
     if kind == "int" and bits == 8 and style in ("int-quantized", "naive-quantized", "") and not group:
         return "int8_channel", {"static": static}
     if kind == "int" and bits in (2, 3, 4, 5, 6, 7, 8):
@@ -118,7 +117,8 @@ def _groups(stated: Stated, catalog: Catalog, dialect: str) -> Scheme:
                 "Keep one of them.",
             )
         incoming = group.get("input_activations")
-        static = isinstance(incoming, dict) and not incoming.get("dynamic")
+        # "local" means scales of groups as they come, and one stored for the whole.
+        static = isinstance(incoming, dict) and incoming.get("dynamic") in (None, False, "local")
         style = str(group.get("format") or stated.get("format") or "")
         choice = weights_of(weights, style, static, dialect)
         own_targets = group.get("targets") or ["Linear"]
@@ -172,18 +172,20 @@ def compressed(stated: Stated, catalog: Catalog) -> Scheme:
 ALGORITHMS = {
     "nvfp4": "nvfp4", "nvfp4-awq": "nvfp4", "w4a16-nvfp4": "nvfp4", "fp8": "fp8-static",
     "fp8-per-tensor": "fp8-static", "fp8-pb-wo": "fp8-block", "fp8-per-channel-per-token": "fp8-dynamic",
-    "int4-awq": "awq", "w4a16-awq": "awq", "mxfp4": "mxfp4", "mxfp8": "mxfp8", "w4a8-awq": "awq",
+    "int4-awq": "modelopt-awq", "w4a16-awq": "modelopt-awq", "mxfp4": "mxfp4", "mxfp8": "mxfp8",
+    "w4a8-awq": "modelopt-w4a8",
 }  # fmt: skip
 """ModelOpt's algorithms by our names."""
 
 
-def _algorithm(name: Any, catalog: Catalog) -> Scheme:
+def _algorithm(name: Any, catalog: Catalog, group: int | None = None) -> Scheme:
     word = str(name).lower().replace("_", "-")
     if word not in ALGORITHMS:
         raise ConfigError(
             f"quantization: quant_algo {word[:40]!r} is not known.", "Name the scheme with --quant."
         )
-    return make(entry_of(catalog, ALGORITHMS[word]))
+    entry = entry_of(catalog, ALGORITHMS[word])
+    return make(entry, {"group": group} if group and entry.get("group") else None)
 
 
 def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
@@ -195,7 +197,7 @@ def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
     algorithm = stated.get("quant_algo")
     if stated.get("config_groups") and str(algorithm).lower() not in ("fp8",):
         return _groups(stated, catalog, "modelopt")
-    plain = _algorithm(algorithm, catalog)
+    plain = _algorithm(algorithm, catalog, integer_of(stated, "group_size"))
 
     def choose(module: Module) -> Choice | None:
         return None if module.name in ignored else plain.choose(module)
@@ -206,12 +208,13 @@ def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
 def _by_layer(layers: Stated, stated: Stated, catalog: Catalog) -> Scheme:
     """One algorithm for each module named, experts by their first; blocks of FP8 for all else if stated."""
     rules: dict[str, Scheme] = {}
-    made: dict[str, Scheme] = {}
+    made: dict[tuple[str, int | None], Scheme] = {}
     for name, one in layers.items():
         word = str(one.get("quant_algo")) if isinstance(one, dict) else str(one)
-        if word not in made:
-            made[word] = _algorithm(word, catalog)
-        rules[tail(str(name))] = made[word]
+        group = integer_of(one, "group_size") if isinstance(one, dict) else None
+        if (word, group) not in made:
+            made[word, group] = _algorithm(word, catalog, group)
+        rules[tail(str(name))] = made[word, group]
     rest = make(entry_of(catalog, "fp8-block")) if stated.get("weight_block_size") else None
 
     def choose(module: Module) -> Choice | None:

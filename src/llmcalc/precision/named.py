@@ -8,26 +8,20 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.errors import InputError, one_of
 from llmcalc.precision.checks import trouble
 from llmcalc.precision.gguf import File
-from llmcalc.precision.scheme import PLAIN, TOWERS, Chooser, Module, Scheme
+from llmcalc.precision.scheme import PLAIN, TOWERS, Chooser, Module, Scheme, plain
 from llmcalc.units import whole_or_fraction
 
 if TYPE_CHECKING:
     from llmcalc.catalog import Catalog
 
-UNQUANTIZED = (
-    "none",
-    "no",
-    "off",
-    "unquantized",
-    "16bit",
-    "bf16",
-    "fp16",
-    "fp32",
-    "float16",
-    "bfloat16",
-    "float32",
-)
-"""Words for weights as the model computes them."""
+UNQUANTIZED = ("none", "no", "off", "unquantized")
+"""Words for weights in the checkpoint's own dtype."""
+
+DTYPES = {
+    "bf16": "bf16", "bfloat16": "bf16", "16bit": "bf16", "fp16": "fp16", "float16": "fp16", "half": "fp16",
+    "fp32": "fp32", "float32": "fp32", "32bit": "fp32",
+}  # fmt: skip
+"""Words for weights that are not quantized, but in a dtype of their own."""
 
 IMATRIX = re.compile(r"(?i)[\s+_-]+(imatrix|imat|i1)$")
 HEAD = 6
@@ -68,6 +62,8 @@ def find_scheme(name: Any, catalog: Catalog) -> Scheme | File:
     text = re.sub(r"\s*\(([^)]*)\)", lambda match: _remark(name, match.group(1)), name.strip().lower())
     if text in UNQUANTIZED:
         return PLAIN
+    if text in DTYPES:
+        return plain(DTYPES[text])
     mixed = re.match(r"(.+?)\s*\+\s*(.+?)[\s-]+experts$", text)
     if mixed and not IMATRIX.search(text):
         return _both(find_scheme(mixed.group(1), catalog), find_scheme(mixed.group(2), catalog), text)
@@ -114,6 +110,7 @@ def _file(text: str, catalog: Catalog) -> File | None:
     if entry is None or entry["method"] != "gguf":
         return None
     file = File(str(entry["name"]).removeprefix("gguf-"), bool(stated))
+    file.name = f"{entry['name']}+imatrix" if stated else str(entry["name"])
     file.entry = entry
     return file
 

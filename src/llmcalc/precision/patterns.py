@@ -47,6 +47,10 @@ SECONDS = 2.0
 """CPU time that one list's expressions may take."""
 
 
+ONE_EXPERT = re.compile(r"experts\\?\.[\d\\(\[?]")
+"""A name or pattern with the number of an expert, or what stands for some of them."""
+
+
 def tail(name: str) -> str:
     """A name from its layers on: what stands before them differs between versions of one model."""
     at = name.find("layers.")
@@ -73,7 +77,7 @@ class Patterns:
     """
 
     __slots__ = (
-        "expressions", "found", "label", "lengths", "names", "spent", "starts", "tails", "used",
+        "expressions", "found", "label", "lengths", "names", "spent", "starts", "tails", "used", "widths",
     )  # fmt: skip
 
     def __init__(self, stated: Any, label: str) -> None:
@@ -83,6 +87,7 @@ class Patterns:
         self.starts: dict[str, list[str]] = {}
         self.found: dict[str, frozenset[str]] = {}
         self.spent = 0.0
+        self.lengths: set[int] = set()
         listed = [stated] if isinstance(stated, str) else [] if stated is None else stated
         if not isinstance(listed, Iterable) or isinstance(listed, dict):
             raise ConfigError(f"{label} is not a list of names.", "Write it as a list of module names.")
@@ -101,7 +106,7 @@ class Patterns:
                     f"{label} lists more than {MOST_PATTERNS:,} globs and expressions.",
                     f"Shorten it to {MOST_PATTERNS:,} or fewer: join them with |, or list plain names.",
                 )
-        self.lengths = sorted({len(start) for start in self.starts})
+        self.widths = sorted({len(start) for start in self.starts})
 
     def _add(self, one: str) -> None:
         if one.startswith("re:"):
@@ -120,6 +125,7 @@ class Patterns:
         else:
             self.names.add(one)
             self.tails[tail(one)] = one
+            self.lengths.add(one.count(".") + 1)
 
     def __contains__(self, name: str) -> bool:
         return bool(self.matches(name))
@@ -136,9 +142,9 @@ class Patterns:
         short, found = tail(name), set[str]()
         for whole in {name, short} if self.names else ():
             parts = whole.split(".")
-            for start in range(len(parts)):
-                for end in range(start + 1, len(parts) + 1):
-                    run = ".".join(parts[start:end])
+            for length in self.lengths:
+                for start in range(len(parts) - length + 1):
+                    run = ".".join(parts[start : start + length])
                     if run in self.names:
                         found.add(run)
         if not found and self.tails:
@@ -147,7 +153,7 @@ class Patterns:
                 one = self.tails.get(".".join(parts[:end]))
                 if one is not None:
                     found.add(one)
-        for length in self.lengths:
+        for length in self.widths:
             for whole in {name, short}:
                 found |= set(self.starts.get(whole[:length], ()) if len(whole) >= length else ())
         if self.expressions:
@@ -163,8 +169,11 @@ class Patterns:
                 )
         return found
 
-    def __bool__(self) -> bool:
-        return bool(self.names or self.expressions or self.starts)
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+        globs = (one for listed in self.starts.values() for one in listed)
+        return any(ONE_EXPERT.search(one) for one in (*self.names, *self.expressions, *globs))
 
     @property
     def unused(self) -> list[str]:
@@ -172,19 +181,60 @@ class Patterns:
         globs = {one for listed in self.starts.values() for one in listed}
         return sorted({*self.names, *self.expressions, *globs} - self.used)
 
-    @property
-    def doubtful(self) -> list[str]:
-        """Those that have matched nothing and should have: what a reader may want to know.
+    def __len__(self) -> int:
+        return len(self.names) + len(self.expressions) + sum(map(len, self.starts.values()))
 
-        A tied head is no module of its own, bare parameters are none, towers may be left out; and of the
-        long lists that programs write, a few names that match nothing are usual.
-        """
-        unused = [
-            one for one in self.unused
-            if one != "Linear" and not one.endswith(NO_MODULE) and not any(word in one for word in TOWERS)
-        ]  # fmt: skip
-        many = len(self.names) + len(self.expressions) + sum(map(len, self.starts.values()))
-        return [] if many > LONG_LIST and 2 * len(unused) <= many else unused
+
+def doubtful(unused: list[str], many: int) -> list[str]:
+    """Names of a list that have matched nothing and should have: what a reader may want to know.
+
+    A tied head is no module of its own, bare parameters are none, towers may be left out; and of the long
+    lists that programs write, a few names that match nothing are usual.
+    """
+    odd = [
+        one for one in unused
+        if one != "Linear" and not one.endswith(NO_MODULE) and not any(word in one for word in TOWERS)
+    ]  # fmt: skip
+    return [] if many > LONG_LIST and 2 * len(odd) <= many else odd
+
+
+class Names:
+    """Modules by their own names, wherever in a larger model they stand.
+
+    Examples
+    --------
+    >>> Names(["language_model.model.layers.3.mlp.up_proj"]).find("model.layers.3.mlp.up_proj")
+    'language_model.model.layers.3.mlp.up_proj'
+    """
+
+    __slots__ = ("stated", "used")
+
+    def __init__(self, stated: Iterable[str]) -> None:
+        self.stated = {_inner(one): one for one in stated}
+        self.used: set[str] = set()
+
+    def find(self, *names: str) -> str | None:
+        """The stated name of a module that has one of these names."""
+        found = [self.stated[inner] for inner in map(_inner, names) if inner in self.stated]
+        self.used.update(found)
+        return found[0] if found else None
+
+    def __len__(self) -> int:
+        return len(self.stated)
+
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+        return any(ONE_EXPERT.search(one) for one in self.stated)
+
+    @property
+    def unused(self) -> list[str]:
+        """Those that have matched nothing so far."""
+        return sorted({*self.stated.values()} - self.used)
+
+
+def _inner(name: str) -> str:
+    return tail(name).removeprefix("language_model.").removeprefix("model.")
 
 
 def compiled(expression: str, label: str) -> re.Pattern[str]:

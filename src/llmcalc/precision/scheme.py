@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llmcalc.errors import InputError, one_of
-from llmcalc.model.dialects import module_name
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from llmcalc.model.dialects import is_apart, module_name
+from llmcalc.model.inventory import Group, Inventory, Op, Tensor, dim, size
 from llmcalc.precision.packing import METHODS, GroupError, Layout, Matrix
 
 SMALL = ("delta_a", "delta_b", "index_weights", "index_compressor", "compressor_", "hc_")
@@ -90,6 +90,8 @@ class Scheme:
         Packer and options of a module, or None.
     by_layer : bool
         Whether layers of one group may differ, as under lists of names.
+    single : bool
+        Whether experts of one layer may differ too.
     grade : str
         Of the bytes: ``exact`` where the layout is the method's own, else ``derived`` or ``assumed``.
     source : str
@@ -103,10 +105,13 @@ class Scheme:
         Of a mix of two: that of all else, and that of the experts.
     skips : int
         Group of a method that leaves a matrix alone whose columns it does not divide; 0 of all others.
+    dtype : str
+        Of all that is not quantized, where the scheme names one.
     """
 
     __slots__ = (
-        "by_layer", "choose", "dense", "entry", "grade", "name", "notes", "parts", "skips", "source",
+        "by_layer", "choose", "dense", "dtype", "entry", "grade", "name", "notes", "parts", "single", "skips",
+        "source",
         "unmatched",
     )  # fmt: skip
 
@@ -120,6 +125,7 @@ class Scheme:
         self.entry: dict[str, Any] = {}
         self.parts: tuple[Any, ...] = ()
         self.skips = 0
+        self.dtype, self.single = "", False
         self.unmatched: Callable[[], Iterable[str]] = tuple
 
     def __reduce__(self) -> Any:
@@ -139,13 +145,18 @@ class Scheme:
         """
         groups: list[Group] = []
         choose = self.dense if self.dense is not None and not inventory.routed_params else self.choose
+        parts = inventory.groups
+        if self.entry.get("unties"):
+            parts = tuple(_untied(group, inventory, model, choose) for group in parts)
         try:
-            for group in inventory.groups:
+            for group in parts:
                 groups += self._stored(group, model, choose)
         except GroupError as error:
             raise InputError(error.problem, self._remedy(inventory)) from None
         made = copy.copy(inventory)
         made.groups = tuple(groups)
+        if parts != inventory.groups:
+            made.loaded = (*inventory.loaded, "duplicate")
         self._tell(made)
         return made
 
@@ -210,9 +221,9 @@ class Scheme:
         kinds: dict[Any, list[int]] = {}
         for layer in layers:
             chosen = tuple(
-                _frozen(choose(Module(group, t, layer, model, ops.get(t.role))))
+                self._choices(Module(group, t, layer, model, ops.get(t.role)), group, t, choose)
                 if self.by_layer or len(t.dims) > 1
-                else None
+                else ((None, 0),)
                 for t in tensors
             )
             kinds.setdefault(chosen, []).append(layer if layer is not None else -1)
@@ -220,11 +231,48 @@ class Scheme:
         for chosen, members in kinds.items():
             whole = len(kinds) == 1
             stored = [
-                _repacked(group, t, one, model, ops.get(t.role))
-                for t, one in zip(tensors, chosen, strict=True)
+                _repacked(group, _some(t, many), choice, model, ops.get(t.role))
+                for t, choices in zip(tensors, chosen, strict=True)
+                for choice, many in choices
             ]
             made.append(group.with_layers(group.layers if whole else tuple(members), stored))
         return made
+
+    def _choices(
+        self, module: Module, group: Group, tensor: Tensor, choose: Chooser
+    ) -> tuple[tuple[Any, int], ...]:
+        """What is chosen for a tensor: once, or for how many of its experts (0 stands for all)."""
+        if not self.single or module.kind != "expert" or not is_apart(group, tensor):
+            return ((_frozen(choose(module)), 0),)
+        counts: dict[Any, int] = {}
+        before, _, after = module.name.rpartition(".experts.0.")
+        for expert in range(size(tensor.dims[0])):
+            module.name = f"{before}.experts.{expert}.{after}"
+            choice = _frozen(choose(module))
+            counts[choice] = counts.get(choice, 0) + 1
+        return tuple(counts.items()) if len(counts) > 1 else ((next(iter(counts)), 0),)
+
+
+def _some(tensor: Tensor, many: int) -> Tensor:
+    """A tensor of so many of its experts."""
+    if not many:
+        return tensor
+    return Tensor(tensor.role, (dim(expert=many), *tensor.dims[1:]), tensor.part, tensor.tag, tensor.dtype)
+
+
+def _untied(group: Group, inventory: Inventory, model: str, choose: Chooser) -> Group:
+    """A head that shares the embedding, with a matrix of its own if the method quantizes heads."""
+    tied = next((op for op in group.ops if group.place == "head" and op.role == "embedding"), None)
+    table = next((t for g in inventory for t in g.tensors if t.role == "embedding"), None)
+    if tied is None or table is None:
+        return group
+    op = Op(tied.kind, "unembedding", tied.out, tied.inp, tied.active, tied.stored, tied.window)
+    head = Tensor("unembedding", table.dims, "weight", "duplicate")
+    if choose(Module(group, head, None, model, op)) is None:
+        return group
+    made = group.with_layers(group.layers, (*group.tensors, head))
+    made.ops = tuple(op if one is tied else one for one in group.ops)
+    return made
 
 
 def _op(group: Group, tensor: Tensor) -> Op | None:
@@ -263,10 +311,22 @@ PLAIN = Scheme("none", lambda module: None)
 """Weights as the model computes them."""
 
 
+def plain(dtype: str) -> Scheme:
+    """Unquantized weights in a dtype."""
+    made = Scheme(dtype, lambda module: None)
+    made.dtype = dtype
+    return made
+
+
 def nominal_bits(scheme: Any) -> Any:
-    """Bits of a weight that a bare count is priced at: of a large matrix, or of a typical file. [bit]"""
+    """Bits of a weight that a bare count is priced at: of a large matrix, or of a typical file. [bit]
+
+    None for unquantized weights, which have those of their dtype.
+    """
     from fractions import Fraction
 
+    if not scheme.entry and (scheme.name == PLAIN.name or scheme.dtype):
+        return None
     stated = scheme.entry.get("nominal")
     if stated is not None:
         return Fraction(str(stated))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmcalc.errors import ConfigError
 from llmcalc.precision.checks import trouble
-from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.patterns import Patterns, doubtful
 from llmcalc.precision.scheme import Module, Scheme
 
 if TYPE_CHECKING:
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 Stated = Mapping[str, Any]
 Choice = tuple[str, dict[str, Any]]
+
+
+class Listed(Protocol):
+    """Names or patterns of a configuration, which must all be accounted for."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def single(self) -> bool:
+        """Whether some of them tell one expert from another."""
+
+    @property
+    def unused(self) -> list[str]:
+        """Those that have matched nothing so far."""
+
 
 IGNORED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules",
            "skip_modules", "linear_weights_not_to_quantize")  # fmt: skip
@@ -84,14 +99,13 @@ def patterns_of(stated: Stated) -> Patterns:
     return Patterns(listed, "quantization")
 
 
-def finished(
-    name: str, choose: Callable[[Module], Choice | None], like: Scheme, *patterns: Patterns
-) -> Scheme:
+def finished(name: str, choose: Callable[[Module], Choice | None], like: Scheme, *patterns: Listed) -> Scheme:
     """A scheme with the name and source of another, and the lists it must account for."""
-    by_layer = any(patterns) or not patterns
+    by_layer = any(map(len, patterns)) or not patterns
     scheme = Scheme(name, choose, by_layer=by_layer, grade=like.grade, source=like.source)
     scheme.entry, scheme.parts, scheme.skips = like.entry, like.parts, like.skips
-    scheme.unmatched = lambda: [one for listed in patterns for one in listed.doubtful]
+    scheme.single = any(listed.single for listed in patterns)
+    scheme.unmatched = lambda: [one for listed in patterns for one in doubtful(listed.unused, len(listed))]
     return scheme
 
 

@@ -36,6 +36,7 @@ def read_entry(
     )
     inventory.origin = f"catalog entry {name} ({', '.join(entry.get('sources', ['own']))})"
     inventory.published = entry.get("stored_params")
+    _drop_tables(inventory)
     inventory.stored_note = str(entry.get("stored_note", ""))
     if entry.get("context"):
         inventory.context = int(entry["context"])
@@ -43,3 +44,20 @@ def read_entry(
     if entry.get("note"):
         inventory.warnings.append(str(entry["note"]))
     return inventory
+
+
+def _drop_tables(inventory: Inventory) -> None:
+    """Take embedding and head off prediction modules where the published total shows that it lacks them.
+
+    No key of a configuration says whether a module shares those of the model.
+    """
+    tables = [
+        (group, tensor)
+        for group in inventory.groups
+        for tensor in group.tensors
+        if tensor.tag == "mtp" and tensor.role in ("embedding", "unembedding")
+    ]
+    own = sum(group.count * tensor.numel for group, tensor in tables)
+    if own and inventory.unexplained_params == -own:
+        for group in {group for group, _ in tables}:
+            group.tensors = tuple(t for t in group.tensors if t.role not in ("embedding", "unembedding"))
