@@ -124,6 +124,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "gpt_oss": {},
     "gptq": {"bits": among(*INTEGERS), "group": grouped, "index": flag},
     "hqq": {"bits": among(1, 2, 3, 4, 5, 6, 8), "group": grouped},
+    "int4_awq": {"group": grouped, "static": flag},
     "int8_channel": {"static": flag, "scale": among("", "fp32", "bf16", "fp16")},
     "int8_rows": {},
     "mlx": {"bits": among(2, 3, 4, 5, 6, 8), "group": among(16, 32, 64, 128), "mode": among(*MLX_MODES)},

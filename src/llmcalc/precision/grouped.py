@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.errors import ConfigError, one_of
+from llmcalc.errors import ConfigError, InputError, one_of
 from llmcalc.precision.checks import blocks
 from llmcalc.precision.named import make
 from llmcalc.precision.patterns import Patterns, tail
@@ -185,7 +185,16 @@ def _algorithm(name: Any, catalog: Catalog, group: int | None = None) -> Scheme:
             f"quantization: quant_algo {word[:40]!r} is not known.", "Name the scheme with --quant."
         )
     entry = entry_of(catalog, ALGORITHMS[word])
-    return make(entry, {"group": group} if group and entry.get("group") else None)
+    usual = {"nvfp4": 16, "gpt_oss": 32, "mx": 32}.get(entry["method"])
+    if usual is not None and group not in (None, usual):
+        raise ConfigError(
+            f"quantization: group_size is {group}, but {word} has groups of {usual}.", f"Use {usual}."
+        )
+    try:
+        found = {"group": group} if group is not None and entry.get("group") else None
+        return make(entry, found, "quantization")
+    except InputError as error:
+        raise ConfigError(error.problem, error.remedy) from None
 
 
 def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
