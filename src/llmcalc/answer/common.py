@@ -119,13 +119,28 @@ def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
     """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
-    bare = scenario.scheme is not None and (
-        scenario.scheme.name == "none" or getattr(scenario.scheme, "dtype", "")
-    )
-    if scenario.scheme is None or bare or scenario.bits is not None:
-        assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
-        return precision.label + assumed
-    return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    if scenario.bits is not None:
+        return precision.label
+    if scenario.scheme is not None:
+        return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    held = _by_format(inventory)
+    most = max(held, key=lambda name: held[name], default="")
+    if most and most not in FLOATS:  # a file whose tensors say it, and no configuration
+        return f"{most} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    if most and "" not in held and "dtype" not in scenario.stated:
+        return most
+    return precision.label + (" (assumed)" if scenario.dtype_assumed else "")
+
+
+def _by_format(inventory: Inventory) -> dict[str, int]:
+    """Elements of the main tensors by their own format; "" is the model's dtype."""
+    held: dict[str, int] = {}
+    for group in inventory:
+        for tensor in group.tensors:
+            if tensor.tag == "main":
+                name = tensor.dtype or ""
+                held[name] = held.get(name, 0) + group.count * tensor.numel
+    return held
 
 
 def stored_bytes(inventory: Inventory, precision: Precision) -> int:
