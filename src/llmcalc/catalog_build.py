@@ -105,9 +105,6 @@ class Scheme(Entry):
     group: list[int] = []
     touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
     towers: bool = False
-    small: bool = False
-    skips: bool = False
-    fused: bool = True
     continuous: bool = False
     words: list[Literal["sym", "asym", "dq", "static", "dynamic"]] = []
     unties: bool = False

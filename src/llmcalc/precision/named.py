@@ -296,7 +296,7 @@ def _label(entry: dict[str, Any], given: dict[str, Any], options: dict[str, Any]
 
 def _chooser(entry: dict[str, Any], options: dict[str, Any], head: int) -> Chooser:
     method, towers = entry["method"], bool(entry.get("towers"))
-    touches, small, skips = set(entry.get("touches", TOUCHES)), entry.get("small"), entry.get("skips")
+    touches, skips = set(entry.get("touches", TOUCHES)), entry.get("skips")
     bits = {**options, "bits": _head_bits(method, head)} if entry.get("continuous") else options
 
     def choose(module: Module) -> tuple[str, dict[str, Any]] | None:

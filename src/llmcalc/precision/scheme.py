@@ -128,11 +128,6 @@ class Scheme:
         self.dtype, self.single = "", False
         self.unmatched: Callable[[], Iterable[str]] = tuple
 
-    def __reduce__(self) -> Any:
-        """A copy in another process keeps the name, not the rules, which are functions."""
-        kept = (self.name, self.grade, self.source, self.notes, self.entry)
-        return _named_scheme, kept
-
     def apply(self, inventory: Inventory, model: str) -> Inventory:
         """The inventory with every tensor stored as the scheme says.
 
@@ -294,17 +289,6 @@ def _repacked(group: Group, tensor: Tensor, choice: Any, model: str, op: Op | No
     assert found is not None
     layout: Layout = METHODS[method](found, **dict(options))
     return Tensor(tensor.role, tensor.dims, tensor.part, tensor.tag, layout[0], layout[1])
-
-
-def _named_scheme(name: str, grade: str, source: str, notes: list[str], entry: dict[str, Any]) -> Scheme:
-    """A scheme that has been applied already, read from a pickle."""
-    scheme = Scheme(name, _unpickled, grade=grade, source=source)
-    scheme.notes, scheme.entry = notes, entry
-    return scheme
-
-
-def _unpickled(module: Module) -> tuple[str, dict[str, Any]] | None:
-    raise InputError("A scheme that was pickled names what is stored, no more.", "Read the model again.")
 
 
 PLAIN = Scheme("none", lambda module: None)
