@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
-from llmcalc.model.inventory import Inventory
+from llmcalc.model.inventory import Inventory, Tensor
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
@@ -27,6 +28,9 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+"""Dtypes that `--dtype` replaces."""
+
 LEAVES_EXPERTS = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "torchao")
 """Methods that transformers applies to linear layers alone, which fused experts are not."""
 
@@ -115,7 +119,27 @@ class Scenario:
             from llmcalc.precision.scheme import PLAIN
 
             return PLAIN.apply(inventory, self.dtype.name)
+        if "dtype" in self.stated and self.scheme is None:
+            return _retyped(inventory)
         return inventory
+
+
+def _retyped(inventory: Inventory) -> Inventory:
+    """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
+    made = copy.copy(inventory)
+    made.groups = tuple(
+        group.with_layers(
+            group.layers,
+            [
+                Tensor(t.role, t.dims, t.part, t.tag, None, t.stored)
+                if t.dtype in FLOATS and t.tag != "scale"
+                else t
+                for t in group.tensors
+            ],
+        )
+        for group in inventory.groups
+    )
+    return made
 
 
 def array_of(value: Any, what: str, most: int) -> Any:

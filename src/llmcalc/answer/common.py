@@ -17,8 +17,6 @@ from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
 
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
-
 
 def placement_of(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
     """Tensor ranks, stages and replicas for a device: with N GPUs and no placement, tp = N."""
@@ -89,7 +87,7 @@ def precision_of(
     own = _own_formats(inventory, tags or inventory.loaded)
     if scenario.dtype_assumed and "" in own:
         grades.append("assumed")
-    native = None if scenario.bits is not None else _native_bits(own, scenario, book)
+    native = None if scenario.bits is not None else _native_bits(own, book)
     return Precision(
         bits, label, worst_grade(grades), _model_dtype(scenario, book), scenario.key, scenario.value, native,
         source,
@@ -107,15 +105,9 @@ def _own_formats(inventory: Inventory, tags: tuple[str, ...]) -> set[str]:
     }
 
 
-def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, Any]:
-    """Bits of the formats that single tensors have for themselves; --dtype replaces the floats."""
-    stated = "dtype" in scenario.stated and scenario.scheme is None
-    return {
-        name: scenario.dtype.bits
-        if stated and name in FLOATS
-        else find_format(name, book, "stored", "--dtype").bits
-        for name in own - {""}
-    }
+def _native_bits(own: set[str], book: Catalog) -> dict[str, Any]:
+    """Bits of the formats that single tensors have for themselves."""
+    return {name: find_format(name, book, "stored", "--dtype").bits for name in own - {""}}
 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
