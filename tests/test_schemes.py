@@ -52,6 +52,19 @@ def test_stored_elements_of_quantized_models(name, total):
 
 
 @pytest.mark.parametrize(
+    ("name", "total"), [("deepseek-v4-flash", 166_726_476_754), ("deepseek-v4-pro", 909_964_405_662)]
+)
+def test_experts_quantized_anew_beside_those_of_the_checkpoint(name, total):
+    """nvidia/DeepSeek-V4-*-NVFP4 as published: experts of the prediction layer stay MXFP4, attention FP8."""
+    config = BOOK.lookup("models", name)["config"]
+    layers = {f"layers.{n}.ffn.experts": {"group_size": 16, "quant_algo": "NVFP4"}
+              for n in range(config["num_hidden_layers"])}  # fmt: skip
+    stated = {**config["quantization_config"], "quantized_layers": layers, "moe_quant_algo": "NVFP4",
+              "ignore": ["*.attn.*", "*.ffn.shared_experts.*", "head", "mtp.*"]}  # fmt: skip
+    assert llmcalc.model({**config, "quantization_config": stated}).stored_params == total
+
+
+@pytest.mark.parametrize(
     ("quant", "gib"),
     [  # of Llama-3.1-8B: 6.98 B parameters in linear layers, 2.10 GB of 16 bit beside them
         ("nf4", 5.61), ("nf4-dq", 5.31), ("awq", 5.33), ("gptq", 5.34), ("fp8", 8.46), ("int8", 8.46),
