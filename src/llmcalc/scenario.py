@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
-from llmcalc.model.inventory import Inventory, Tensor
+from llmcalc.model.inventory import FLOATS, Inventory, Tensor
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
@@ -28,12 +27,6 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
-"""Dtypes that `--dtype` replaces."""
-
-LEAVES_EXPERTS = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "torchao")
-"""Methods that transformers applies to linear layers alone, which fused experts are not."""
-
 KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
@@ -126,6 +119,8 @@ class Scenario:
 
 def _retyped(inventory: Inventory) -> Inventory:
     """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
+    import copy
+
     made = copy.copy(inventory)
     made.groups = tuple(
         group.with_layers(
@@ -331,7 +326,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         from llmcalc.precision.named import find_scheme
 
         scheme = find_scheme(given["quant"], catalog)
-        if inventory.routed_params and scheme.entry.get("method") in LEAVES_EXPERTS:
+        if inventory.routed_params and scheme.entry.get("leaves_experts"):
             scheme.notes.append(
                 "transformers 5 leaves experts that share one tensor in 16 bit with this method; they are "
                 "counted as quantized, as by vLLM and transformers 4."
@@ -341,7 +336,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     if stated is None or given["bits"] is not None:
         return None
     if "refused" in stated and strict:
-        raise stated["refused"]
+        raise ConfigError(*stated["refused"])
     return stated.get("applied")
 
 

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
 
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+"""Dtypes that a model computes in; anything narrower is a way to store it."""
+
 SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
 """Axes that tensor parallelism divides; all others are held whole by every rank."""
 

@@ -89,7 +89,8 @@ def find_format(name: Any, catalog: Catalog, use: str, what: str) -> Format:
 def stored_as_declared(inventory: Inventory, catalog: Catalog) -> Inventory:
     """The inventory stored as its configuration says it is quantized; as it is where that says nothing.
 
-    What is not understood is kept as ``quantization["refused"]``, to be raised where bytes are asked for.
+    What is not understood is kept as ``quantization["refused"]``, problem and remedy, to be raised where
+    bytes are asked for.
     """
     stated = inventory.quantization
     if stated is None or "applied" in stated or "refused" in stated:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import ConfigError, LlmcalcError
+from llmcalc.model.inventory import FLOATS
 from llmcalc.precision.grouped import compressed, modelopt
 from llmcalc.precision.named import CONTINUOUS, make
 from llmcalc.precision.overrides import SKIP, Overrides
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from llmcalc.catalog import Catalog
     from llmcalc.model.inventory import Inventory
 
-FLOATS = ("bf16", "fp16", "fp32")
-
 
 def apply(inventory: Inventory, stated: Stated, catalog: Catalog) -> Inventory:
     """The inventory stored as stated; with the reason kept where that can't be told."""
@@ -39,7 +38,7 @@ def apply(inventory: Inventory, stated: Stated, catalog: Catalog) -> Inventory:
         scheme = declared(stated, catalog)
         stored = scheme.apply(inventory, model)
     except LlmcalcError as error:
-        made.quantization = {**stated, "refused": error}
+        made.quantization = {**stated, "refused": (error.problem, error.remedy)}
         return made
     # A tied head is no module of its own, and bare parameters are no modules at all.
     unused = [

@@ -29,12 +29,6 @@ HEAD = 6
 EXL2_HEADS = {6: (6344, 1000), 8: (803, 100)}
 """What EXL2's head comes to with its scales, as a ratio: a sixth of it is kept at 8 bits. [bit]"""
 
-SKIPPING = ("mlx", "torchao")
-"""Methods that leave a matrix alone whose columns a group does not divide."""
-
-EVERY_LINEAR = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "mlx", "hqq", "torchao")
-"""Methods that take every linear layer there is, however small."""
-
 CONTINUOUS = ("exl2", "exl3")
 """Methods of any number of bits between two."""
 
@@ -196,13 +190,12 @@ def _chooser(entry: dict[str, Any], options: dict[str, Any], head: int) -> Choos
     bits = {**options, "bits": _head_bits(method, head)} if method in CONTINUOUS else options
 
     def choose(module: Module) -> tuple[str, dict[str, Any]] | None:
-        kind = "linear" if module.kind == "small" and method in EVERY_LINEAR else module.kind
-        if kind not in touches or (module.component in TOWERS and not towers):
+        if module.kind not in touches or (module.component in TOWERS and not towers):
             return None
         columns = module.matrix.columns if module.matrix else 0
         if method == "mlx" and module.kind == "router":
             return None if columns % 64 else ("mlx", {"bits": 8, "group": 64})
-        if method in SKIPPING and columns % int(options.get("group", 1)):
+        if entry.get("skips") and columns % int(options.get("group", 1)):
             return None
         return method, bits if module.kind == "head" else options
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmcalc.model.dialects import NamedTensor
-from llmcalc.model.inventory import Group, Inventory, Tensor, dim
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor, dim
 
 SCALES = (
     "_scale", "_scale_inv", "_scales", "_scale_2", "_zeros", "_zero_point", ".scales", ".qzeros", ".g_idx",
@@ -37,9 +37,6 @@ PREFIXES = ("model.", "language_model.", "model.language_model.", "transformer."
 """What a checkpoint saved from a part of a model lacks, or has too much, before its names."""
 
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
-
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
-"""Dtypes that a model computes in; anything narrower is a way to store it."""
 
 
 class StoredTensor:
