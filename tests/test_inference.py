@@ -442,3 +442,18 @@ def test_an_engine_refuses_formats_that_it_does_not_keep():
     with pytest.raises(InputError, match="q8_0") as caught:
         llmcalc.vram("llama-3.1-8b", engine="transformers", kv_dtype="q8_0")
     assert "bf16" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kv", ["bf16", "q8_0", "kivi-4bit", "kivi-2bit", "quantized-int4", "quantized-int2"])
+@pytest.mark.parametrize("name", ["deepseek-v4-flash", "t5-large", "gemma-3-1b"])
+@pytest.mark.parametrize("room", [0.05, 0.7, 3])
+def test_the_longest_context_fits_and_one_more_does_not(name, kv, room):
+    weights = llmcalc.vram(name, quant="none", context=1)["weights"].bytes
+    size = f"{weights + GIB + int(room * GIB)}B"
+    asked = {"quant": "none", "kv_dtype": kv, "gpu": size, "sequences": 3, "allow_overlong": True}
+    longest = llmcalc.vram(name, context=1000, **asked).capacity.max_context
+    assert longest > 0
+    at, over = (llmcalc.vram(name, context=longest + more, **asked) for more in (0, 1))
+    assert at.headroom_bytes >= 0
+    assert over.headroom_bytes < 0 or longest == llmcalc.model(name).context
+    assert over["kv_cache"].bytes - at["kv_cache"].bytes == 3 * at.capacity.kv_bytes_per_token

@@ -1,6 +1,7 @@
 """Schemes: by name, as configurations state them, and what published repositories hold."""
 
 import json
+import pickle
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -49,6 +50,19 @@ def test_stored_elements_of_quantized_models(name, total):
     model = llmcalc.model(name)
     assert model.stored_params == total
     assert model.unexplained_params == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "total"), [("deepseek-v4-flash", 166_726_476_754), ("deepseek-v4-pro", 909_964_405_662)]
+)
+def test_experts_quantized_anew_beside_those_of_the_checkpoint(name, total):
+    """nvidia/DeepSeek-V4-*-NVFP4 as published: experts of the prediction layer stay MXFP4, attention FP8."""
+    config = BOOK.lookup("models", name)["config"]
+    layers = {f"layers.{n}.ffn.experts": {"group_size": 16, "quant_algo": "NVFP4"}
+              for n in range(config["num_hidden_layers"])}  # fmt: skip
+    stated = {**config["quantization_config"], "quantized_layers": layers, "moe_quant_algo": "NVFP4",
+              "ignore": ["*.attn.*", "*.ffn.shared_experts.*", "head", "mtp.*"]}  # fmt: skip
+    assert llmcalc.model({**config, "quantization_config": stated}).stored_params == total
 
 
 @pytest.mark.parametrize(
@@ -408,6 +422,28 @@ def test_tensor_ranks_share_scales_too():
 def test_quant_and_bits_contradict():
     with pytest.raises(InputError, match="together"):
         llmcalc.vram("llama-3.1-8b", quant="awq", bits=4)
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "gpt-oss-20b", "llama-3.1-8b"])
+def test_models_can_be_pickled(name):
+    model = llmcalc.model(name)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.params == model.params
+    for quant in (None, "nf4", "q4_k_m"):
+        one, two = (llmcalc.vram(m, quant=quant) for m in (model, again))
+        assert two["weights"].bytes == one["weights"].bytes
+        assert two.header == one.header
+
+
+def test_a_refused_quantization_can_be_asked_for_again():
+    model = llmcalc.model({**LLAMA, "quantization_config": {"quant_method": "sorcery"}})
+    again = pickle.loads(pickle.dumps(model))
+    seen = []
+    for one in (model, model, again):
+        with pytest.raises(ConfigError, match="sorcery") as caught:
+            llmcalc.vram(one)
+        seen.append(caught.value)
+    assert len(set(map(id, seen))) == 3  # one object would gather the traces of all calls
 
 
 def test_unknown_method_names_the_way_out():

@@ -103,11 +103,13 @@ class Scheme(Entry):
     options: dict[str, Any] = {}
     bits: list[float] = []
     group: list[int] = []
-    touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
+    touches: list[Literal["linear", "small", "expert", "head", "embedding", "router"]] = []
     towers: bool = False
     continuous: bool = False
     words: list[Literal["sym", "asym", "dq", "static", "dynamic"]] = []
     unties: bool = False
+    skips: bool = False
+    leaves_experts: bool = False
     nominal: float | None = pydantic.Field(None, gt=0, le=64)
     hardware: str | None = None
     runtime: str | None = None

@@ -8,7 +8,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
-from llmcalc.model.inventory import Inventory
+from llmcalc.model.inventory import FLOATS, Inventory, Tensor
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
@@ -112,7 +112,29 @@ class Scenario:
             from llmcalc.precision.scheme import PLAIN
 
             return PLAIN.apply(inventory, self.dtype.name)
+        if "dtype" in self.stated and self.scheme is None:
+            return _retyped(inventory)
         return inventory
+
+
+def _retyped(inventory: Inventory) -> Inventory:
+    """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
+    import copy
+
+    made = copy.copy(inventory)
+    made.groups = tuple(
+        group.with_layers(
+            group.layers,
+            [
+                Tensor(t.role, t.dims, t.part, t.tag, None, t.stored)
+                if t.dtype in FLOATS and t.tag != "scale"
+                else t
+                for t in group.tensors
+            ],
+        )
+        for group in inventory.groups
+    )
+    return made
 
 
 def array_of(value: Any, what: str, most: int) -> Any:
@@ -304,7 +326,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         from llmcalc.precision.named import find_scheme
 
         scheme = find_scheme(given["quant"], catalog)
-        if inventory.routed_params and scheme.entry.get("fused") is False:
+        if inventory.routed_params and scheme.entry.get("leaves_experts"):
             scheme.notes.append(
                 "transformers 5 leaves experts that share one tensor in 16 bit with this method; they are "
                 "counted as quantized, as by vLLM and transformers 4."

@@ -11,8 +11,7 @@ from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, place
 from llmcalc.memory import engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
-from llmcalc.model.inventory import Inventory
-from llmcalc.model.parts import FLOATS
+from llmcalc.model.inventory import FLOATS, Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -88,7 +87,7 @@ def precision_of(
     own = _own_formats(inventory, tags or inventory.loaded)
     if scenario.dtype_assumed and "" in own:
         grades.append("assumed")
-    native = None if scenario.bits is not None else _native_bits(own, scenario, book)
+    native = None if scenario.bits is not None else _native_bits(own, book)
     return Precision(
         bits, label, worst_grade(grades), _model_dtype(scenario, book), scenario.key, scenario.value, native,
         source,
@@ -106,22 +105,17 @@ def _own_formats(inventory: Inventory, tags: tuple[str, ...]) -> set[str]:
     }
 
 
-def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, Any]:
-    """Bits of the formats that single tensors have for themselves; --dtype replaces the floats."""
-    stated = "dtype" in scenario.stated and scenario.scheme is None
-    return {
-        name: scenario.dtype.bits
-        if stated and name in FLOATS
-        else find_format(name, book, "stored", "--dtype").bits
-        for name in own - {""}
-    }
+def _native_bits(own: set[str], book: Catalog) -> dict[str, Any]:
+    """Bits of the formats that single tensors have for themselves."""
+    return {name: find_format(name, book, "stored", "--dtype").bits for name in own - {""}}
 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
     """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
+    scheme = scenario.scheme
     if scenario.bits is not None:
         return precision.label
-    if scenario.scheme is not None:
+    if scheme is not None and scheme.name != "none" and not getattr(scheme, "dtype", ""):
         return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
     held = _by_format(inventory)
     most = max(held, key=lambda name: held[name], default="")

@@ -238,8 +238,9 @@ class Profile:
         Bytes that each further token costs, whatever the length. [B]
     limited : list of (int, int)
         Windows: positions kept at most, and bytes of one position. [tokens], [B]
-    stepped : list of (int, int)
-        Compressed caches: tokens that share one entry, and bytes of an entry. [tokens], [B]
+    stepped : list of (int, int, int or None)
+        Compressed caches: tokens that share one entry, bytes of an entry, entries kept at most.
+        [tokens], [B], [-]
     state : int
         Bytes that a sequence costs at any length. [B]
     """
@@ -249,15 +250,21 @@ class Profile:
     def __init__(self) -> None:
         self.row, self.state = 0, 0
         self.limited: list[tuple[int, int]] = []
-        self.stepped: list[tuple[int, int]] = []
+        self.stepped: list[tuple[int, int, int | None]] = []
 
     def bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of one sequence of `tokens`. [B]"""
         total = self.row * tokens + self.state
         for limit, row in self.limited:
             total = total + row * smaller(tokens, limit)
-        for rate, row in self.stepped:
-            total = total + row * (tokens // rate)
+        return total + self._entries(tokens)
+
+    def _entries(self, tokens: Quantity) -> Quantity:
+        """Bytes of the entries that several tokens share. [B]"""
+        total: Quantity = 0
+        for rate, row, most in self.stepped:
+            held = tokens // rate
+            total = total + row * (held if most is None else smaller(held, most))
         return total
 
     def bytes_per_token(self, tokens: Quantity) -> Quantity:
@@ -265,17 +272,19 @@ class Profile:
         total: Quantity = self.row
         for limit, row in self.limited:
             total = total + row * where(tokens < limit, 1, 0)
-        for rate, row in self.stepped:
-            total = total + row * ((tokens + 1) // rate - tokens // rate)
-        return total
+        return total + self._entries(tokens + 1) - self._entries(tokens)
 
 
 def profiles(
     inventory: Inventory, placement: Placement, precision: Precision, workload: Workload
 ) -> list[Profile]:
-    """How the caches of each pipeline stage grow with the decoder's tokens, on one tensor rank."""
+    """How the caches of each pipeline stage grow with the decoder's tokens, on one tensor rank.
+
+    An encoder that is assumed to read as much as the decoder grows with it.
+    """
     made = [Profile() for _ in range(placement.pp)]
-    one = Workload({**workload.streams, "decoder": 1}, 1, workload.layout)
+    growing = ("decoder", "encoder") if workload.assumed else ("decoder",)
+    one = Workload({**workload.streams, **dict.fromkeys(growing, 1)}, 1, workload.layout)
     for group in inventory.groups:
         for need in group.caches:
             cache = workload.layout(need)
@@ -283,17 +292,16 @@ def profiles(
                 count = placement.count(group, stage)
                 if not count:
                     continue
+                row, recent, residual = _row(cache, placement.tp, precision)
                 if cache.rate > 1:
-                    full = Workload({**workload.streams, "decoder": cache.rate}, 1, workload.layout)
-                    profile.stepped.append(
-                        (cache.rate, int(_cache_bytes(cache, count, placement.tp, precision, full)[1]))
-                    )
+                    profile.stepped.append((cache.rate, count * row, cache.positions))
+                    if residual:
+                        profile.stepped.append((cache.rate, count * (recent - row), residual))
                     continue
                 amount = int(_cache_bytes(cache, count, placement.tp, precision, one)[1])
-                if cache.is_state or cache.stream != "decoder":
+                if cache.is_state or cache.stream not in growing:
                     profile.state += amount
                     continue
-                row, recent, residual = _row(cache, placement.tp, precision)
                 if residual:  # the newest cost more, up to their number
                     amount = count * row
                     kept = residual if cache.positions is None else min(residual, cache.positions)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.model.parts import SPLIT_AXES, Cache, Dim, Op, Segment, Tensor, dim, size
+from llmcalc.model.parts import FLOATS, SPLIT_AXES, Cache, Dim, Op, Segment, Tensor, dim, size
 
 if TYPE_CHECKING:
     from llmcalc.model.dialects import NamedTensor
 
 __all__ = [
-    "LOADED", "SPLIT_AXES", "TAGS", "Cache", "Dim", "Group", "Inventory", "Op", "Segment", "Tensor", "dim",
-    "size",
+    "FLOATS", "LOADED", "SPLIT_AXES", "TAGS", "Cache", "Dim", "Group", "Inventory", "Op", "Segment", "Tensor",
+    "dim", "size",
 ]  # fmt: skip
 
 TAGS = ("main", "mtp", "buffer", "scale", "duplicate")

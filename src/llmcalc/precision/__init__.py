@@ -100,7 +100,8 @@ def _named_file(inventory: Inventory, stated: dict[str, Any], catalog: Catalog) 
 def stored_as_declared(inventory: Inventory, catalog: Catalog) -> Inventory:
     """The inventory stored as its configuration says it is quantized; as it is where that says nothing.
 
-    What is not understood is kept as ``quantization["refused"]``, to be raised where bytes are asked for.
+    What is not understood is kept as ``quantization["refused"]``, problem and remedy, to be raised where
+    bytes are asked for.
     """
     stated = inventory.quantization
     if stated is None or "applied" in stated or "refused" in stated:

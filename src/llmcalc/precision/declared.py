@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import ConfigError, InputError, LlmcalcError, one_of
-from llmcalc.model.parts import FLOATS
+from llmcalc.model.inventory import FLOATS
 from llmcalc.precision.checks import MLX_MODES
 from llmcalc.precision.grouped import compressed, modelopt
 from llmcalc.precision.named import check_bits, make
@@ -15,6 +15,7 @@ from llmcalc.precision.overrides import SKIP, Overrides
 from llmcalc.precision.patterns import Names
 from llmcalc.precision.scheme import Module, Scheme
 from llmcalc.precision.stated import (
+    IGNORED,
     Choice,
     Stated,
     checked,
@@ -148,12 +149,19 @@ def _bitsandbytes(stated: Stated, catalog: Catalog) -> Scheme:
 
 def _fp8(stated: Stated, catalog: Catalog) -> Scheme:
     if stated.get("quantized_layers") or stated.get("moe_quant_algo"):
-        return modelopt(stated, catalog)
+        # ModelOpt quantizes some layers of a checkpoint anew; its list of what it ignores is about those.
+        base = {key: value for key, value in stated.items() if key not in IGNORED}
+        rest = _blocks(base, catalog) if stated.get("weight_block_size") else None
+        return modelopt(stated, catalog, rest)
+    if stated.get("weight_block_size") is not None:
+        return _blocks(stated, catalog)
+    static = stated.get("activation_scheme") == "static"
+    return _named(entry_of(catalog, "fp8-static" if static else "fp8"), stated, {"dialect": "transformers"})
+
+
+def _blocks(stated: Stated, catalog: Catalog) -> Scheme:
+    """FP8 in blocks as DeepSeek stores it; experts in FP4 since V4."""
     block = stated.get("weight_block_size")
-    if block is None:
-        static = stated.get("activation_scheme") == "static"
-        entry = entry_of(catalog, "fp8-static" if static else "fp8")
-        return _named(entry, stated, {"dialect": "transformers"})
     sizes = block if isinstance(block, (list, tuple)) else ()
     if len(sizes) != 2 or not all(type(side) is int and side > 0 for side in sizes):
         raise ConfigError(f"quantization: weight_block_size is {str(block)[:40]!r}.", "Use [128, 128].")

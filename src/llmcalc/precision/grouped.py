@@ -18,7 +18,6 @@ from llmcalc.precision.stated import (
     finished,
     flag_of,
     integer_of,
-    left_alone,
     patterns_of,
 )
 
@@ -197,12 +196,12 @@ def _algorithm(name: Any, catalog: Catalog, group: int | None = None) -> Scheme:
         raise ConfigError(error.problem, error.remedy) from None
 
 
-def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
-    """NVIDIA ModelOpt: groups, one algorithm for all, or one for each layer named."""
+def modelopt(stated: Stated, catalog: Catalog, rest: Scheme | None = None) -> Scheme:
+    """NVIDIA ModelOpt: groups, one algorithm for all, or one for each layer named and `rest` for others."""
     ignored = patterns_of(stated)
     layers = stated.get("quantized_layers")
     if isinstance(layers, dict) and layers:
-        return _by_layer(layers, stated, catalog)
+        return _by_layer(layers, catalog, rest)
     algorithm = stated.get("quant_algo")
     if stated.get("config_groups") and str(algorithm).lower() not in ("fp8",):
         return _groups(stated, catalog, "modelopt")
@@ -214,8 +213,8 @@ def modelopt(stated: Stated, catalog: Catalog) -> Scheme:
     return finished(plain.name, choose, plain, ignored)
 
 
-def _by_layer(layers: Stated, stated: Stated, catalog: Catalog) -> Scheme:
-    """One algorithm for each module named, experts by their first; blocks of FP8 for all else if stated."""
+def _by_layer(layers: Stated, catalog: Catalog, rest: Scheme | None) -> Scheme:
+    """One algorithm for each module named, experts by their first."""
     rules: dict[str, Scheme] = {}
     made: dict[tuple[str, int | None], Scheme] = {}
     for name, one in layers.items():
@@ -224,7 +223,6 @@ def _by_layer(layers: Stated, stated: Stated, catalog: Catalog) -> Scheme:
         if (word, group) not in made:
             made[word, group] = _algorithm(word, catalog, group)
         rules[tail(str(name))] = made[word, group]
-    rest = make(entry_of(catalog, "fp8-block")) if stated.get("weight_block_size") else None
 
     def choose(module: Module) -> Choice | None:
         name = tail(module.name)
@@ -232,7 +230,7 @@ def _by_layer(layers: Stated, stated: Stated, catalog: Catalog) -> Scheme:
             if name in rules:
                 return rules[name].choose(module)
             name = name.rpartition(".")[0]
-        return rest.choose(module) if rest is not None and not left_alone(module) else None
+        return None if rest is None else rest.choose(module)
 
     return finished(
         "+".join(dict.fromkeys(scheme.name for scheme in made.values())), choose, made[next(iter(made))]

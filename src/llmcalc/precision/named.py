@@ -300,8 +300,7 @@ def _chooser(entry: dict[str, Any], options: dict[str, Any], head: int) -> Choos
     bits = {**options, "bits": _head_bits(method, head)} if entry.get("continuous") else options
 
     def choose(module: Module) -> tuple[str, dict[str, Any]] | None:
-        kind = "linear" if module.kind == "small" and small else module.kind
-        if kind not in touches or (module.component in TOWERS and not towers):
+        if module.kind not in touches or (module.component in TOWERS and not towers):
             return None
         columns = module.matrix.columns if module.matrix else 0
         if method == "mlx" and module.kind == "router":

@@ -75,6 +75,11 @@ def _matrix(tensor: Tensor, op: Op | None, model: str) -> Matrix:
     return Matrix(tensor.role, out, inp, tuple(lead), model)
 
 
+def _forgotten(module: Module) -> Any:
+    """The rules of a scheme that was pickled."""
+    raise InputError("A copied or pickled scheme has lost its rules.", "Name it with --quant again.")
+
+
 Chooser = Callable[[Module], "tuple[str, dict[str, Any]] | None"]
 """Packer and its options for a module; None leaves it in the model's dtype."""
 
@@ -127,6 +132,15 @@ class Scheme:
         self.skips = 0
         self.dtype, self.single = "", False
         self.unmatched: Callable[[], Iterable[str]] = tuple
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the rules, which are functions of a configuration: what was stored by them stays."""
+        left = {name: getattr(self, name) for name in self.__slots__}
+        return left | {"choose": _forgotten, "dense": None, "unmatched": tuple}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def apply(self, inventory: Inventory, model: str) -> Inventory:
         """The inventory with every tensor stored as the scheme says.

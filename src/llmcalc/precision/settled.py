@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import LlmcalcError
-from llmcalc.model.inventory import Group, Inventory, Tensor, dim
-from llmcalc.model.parts import FLOATS
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor, dim
 from llmcalc.model.readers.stored import StoredTensor, adopt, aligned, main_dtype, tag_of
 from llmcalc.precision.declared import apply, declared
 from llmcalc.precision.scheme import WIDTHS

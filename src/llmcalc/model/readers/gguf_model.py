@@ -13,7 +13,7 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
 from llmcalc.model.dialects import GGUF, GGUF_WHOLE
-from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Op, Tensor, dim
+from llmcalc.model.inventory import LOADED, Cache, Dim, Group, Inventory, Op, Tensor, dim
 from llmcalc.model.readers.gguf import Header, read_header
 from llmcalc.model.readers.gguf_caches import Memory, number
 from llmcalc.model.readers.stored import StoredTensor
@@ -68,6 +68,7 @@ def read_gguf(path: str, catalog: Catalog) -> Inventory:
     kind = header.metadata.get("general.file_type")
     if isinstance(kind, int) and kind in FILE_TYPES:
         inventory.quantization = {"quant_method": "gguf", "file_type": FILE_TYPES[kind]}
+    inventory.loaded = (*LOADED, "buffer")  # llama.cpp loads the factors of rotary positions too
     heads = number(header, "attention.head_count", path, required=False)
     if heads:
         inventory.split = {"attention heads": heads}

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmcalc.model.dialects import NamedTensor
-from llmcalc.model.inventory import Group, Inventory, Tensor, dim
-from llmcalc.model.parts import FLOATS
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor, dim
 
 SCALES = (
     "_scale", "_scale_inv", "_scales", "_scale_2", "_zeros", "_zero_point", ".scales", ".qzeros", ".g_idx",
