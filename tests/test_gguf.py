@@ -119,7 +119,7 @@ def test_header_and_configuration_agree(tmp_path, name, architecture):
         llmcalc.vram(m, context=4000, dtype="bf16", quant="none", allow_overlong=True) for m in (model, read)
     )
     assert found["kv_cache"].bytes == wanted["kv_cache"].bytes
-    assert found["weights"].bytes == wanted["weights"].bytes
+    assert found["weights"].bytes == wanted["weights"].bytes + 2 * model.count("buffer")
     if name != "mamba2-1.3b":  # llama.cpp keeps convolution columns in fp32
         assert found["state"].bytes == wanted["state"].bytes
 
@@ -386,3 +386,17 @@ def test_mutated_files_end_well(tmp_path, changes):
     except LlmcalcError as error:
         params = len(error.remedy)
     assert params >= 0
+
+
+def test_factors_of_rotary_positions_are_loaded(tmp_path):
+    """32 of them, as in the prediction from the configuration and in what llama.cpp prints."""
+    config = dict(llmcalc.catalog.Catalog.shipped().lookup("models", "llama-3.2-1b")["config"])
+    model = llmcalc.model("llama-3.2-1b")
+    path = tmp_path / "model.gguf"
+    tensors = [("rope_freqs.weight", (32,)), *converted(model)]
+    write(path, metadata(model, "llama", config), tensors)
+    alone = tmp_path / "alone.gguf"
+    write(alone, metadata(model, "llama", config), tensors[1:])
+    with_them, without = (llmcalc.vram(str(one))["weights"].bytes for one in (path, alone))
+    assert with_them - without == 32 * 2  # this file has 16 bits for all
+    assert llmcalc.model(str(path)).params == model.params

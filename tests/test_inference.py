@@ -131,6 +131,22 @@ def test_tp_and_pp(name):
         assert sum(split["state"].amounts) == alone["state"].bytes
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds", "context", "mib"),
+    [  # as ik_llama.cpp printed: llog-0068, llog-0093, llog-0105, llog-0165
+        ("deepseek-v3-0324", {"kv_dtype_k": "q8_0"}, 2048, 72.91),
+        ("deepseek-v3-0324", {"kv_dtype_k": "q8_0"}, 32768, 1166.62),
+        ("deepseek-r1-0528", {"kv_dtype_k": "q8_0"}, 61440, 2187.42),
+        ("kimi-k2-instruct", {"kv_dtype_k": "q8_0", "kv_dtype_v": "q4_0"}, 2048, 72.91),
+        ("deepseek-r1-0528", {"kv_dtype_v": "q8_0"}, 2048, 61 * 576 * 2 * 2048 / 2**20),
+    ],
+)  # fmt: skip
+def test_latent_caches_are_keys_alone(name, kinds, context, mib):
+    """Latent and rotary key lie in one K cache; the format of values changes nothing."""
+    kept = llmcalc.vram(name, quant="none", context=context, **kinds)["kv_cache"]
+    assert kept.bytes / 2**20 == pytest.approx(mib, abs=0.006)
+
+
 def test_kv_heads_are_replicated_beyond_their_number():
     eight, sixteen = (llmcalc.vram("llama-3.1-70b", context="8k", tp=tp)["kv_cache"].bytes for tp in (8, 16))
     assert eight == sixteen == 2.5 * GIB / 8
@@ -426,3 +442,18 @@ def test_an_engine_refuses_formats_that_it_does_not_keep():
     with pytest.raises(InputError, match="q8_0") as caught:
         llmcalc.vram("llama-3.1-8b", engine="transformers", kv_dtype="q8_0")
     assert "bf16" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kv", ["bf16", "q8_0", "kivi-4bit", "kivi-2bit", "quantized-int4", "quantized-int2"])
+@pytest.mark.parametrize("name", ["deepseek-v4-flash", "t5-large", "gemma-3-1b"])
+@pytest.mark.parametrize("room", [0.05, 0.7, 3])
+def test_the_longest_context_fits_and_one_more_does_not(name, kv, room):
+    weights = llmcalc.vram(name, quant="none", context=1)["weights"].bytes
+    size = f"{weights + GIB + int(room * GIB)}B"
+    asked = {"quant": "none", "kv_dtype": kv, "gpu": size, "sequences": 3, "allow_overlong": True}
+    longest = llmcalc.vram(name, context=1000, **asked).capacity.max_context
+    assert longest > 0
+    at, over = (llmcalc.vram(name, context=longest + more, **asked) for more in (0, 1))
+    assert at.headroom_bytes >= 0
+    assert over.headroom_bytes < 0 or longest == llmcalc.model(name).context
+    assert over["kv_cache"].bytes - at["kv_cache"].bytes == 3 * at.capacity.kv_bytes_per_token

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import llmcalc
 from llmcalc.errors import InputError
-from llmcalc.model.inventory import dim
+from llmcalc.hardware import rank_stored
+from llmcalc.model.inventory import Tensor, dim
 from llmcalc.precision.packing import METHODS, Matrix
 
 LAYOUTS = json.loads((Path(__file__).parent / "data" / "stored_layouts.json").read_text())
@@ -89,3 +91,50 @@ def test_tensors_of_the_layer(row):
         if t["name"] != "bias" and "quant_state" not in t["name"]
     }
     assert found == wanted
+
+
+SIDES = {
+    "column": (dim(ffn=14336), dim(hidden=4096)),
+    "row": (dim(hidden=4096), dim(ffn=14336)),
+    "output": (dim(hidden=4096), dim(heads=32, head_dim=128)),
+    "fused": (dim(heads=32, head_dim=128) + dim(kv_heads=8, head_dim=128) * 2, dim(hidden=4096)),
+    "head": (dim(vocab=128256), dim(hidden=4096)),
+}
+EVERY = [
+    (name, options)
+    for name in METHODS
+    for options in {
+        "bitsandbytes4": [{}, {"double": True}],
+        "fp8": [{}, {"strategy": "channel"}, {"strategy": "block"}],
+        "gptq": [{}, {"bits": 3}, {"group": -1}],
+        "hqq": [{}, {"bits": 3}, {"bits": 8}, {"bits": 2, "group": 16}, {"group": -1}],
+        "mlx": [{}, {"bits": 3}, {"mode": "mxfp4", "group": 32}],
+        "quanto": [{}, {"bits": 2}, {"bits": 8}],
+        "pack_quantized": [{}, {"bits": 3}, {"group": -1}, {"symmetric": False}],
+        "exl2": [{"bits": 2}, {"bits": 6}],
+        "exl3": [{"bits": 2}, {"bits": 3}],
+    }.get(name, [{}])
+]
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("name", "options"), EVERY, ids=lambda value: str(value))
+def test_all_tensor_ranks_together_are_the_whole(name, options, side, tp):
+    """But for vectors along one side and tables, which each rank keeps."""
+    out, inp = SIDES[side]
+    matrix = Matrix("up", out, inp)
+    kind, stored = METHODS[name](matrix, **options)
+    tensor = Tensor("up", (out, inp), "weight", "main", kind, stored)
+    for place, (part, number) in enumerate(zip(stored, rank_stored(tensor, tp), strict=True)):
+        table = place and (part.numel <= matrix.rows + matrix.columns or part.part == "codebooks")
+        assert number * tp >= part.numel
+        assert number * tp <= (part.numel * tp if table else part.numel + tp * 64), part
+
+
+@pytest.mark.parametrize("tp", [2, 4, 8])
+@pytest.mark.parametrize("quant", ["nf4", "nf4-dq", "fp4", "hqq", "quanto", "exl2-4.0", "exl3-4.0", "awq"])
+def test_a_rank_of_a_model_is_its_share(quant, tp):
+    one = llmcalc.vram("llama-3.1-8b", quant=quant)["weights"].bytes
+    share = llmcalc.vram("llama-3.1-8b", quant=quant, tp=tp)["weights"].bytes
+    assert one / tp <= share < one / tp * 1.005

@@ -71,7 +71,7 @@ def test_every_scheme_of_the_catalog_on_every_kind_of_model():
         larger = [
             row.scheme["name"] for row in table if row.scheme["weights_bytes"] > plain.scheme["weights_bytes"]
         ]
-        assert set(larger) <= {"f32", "f16", "bf16"}, name
+        assert set(larger) <= {"gguf-f32", "gguf-f16", "gguf-bf16"}, name
 
 
 def test_the_command(capsys):
@@ -121,3 +121,48 @@ def test_tensors_as_they_are_stored(capsys):
     kinds = {row["gguf"]: row["dtype"] for row in json.loads(text)["rows"]}
     assert kinds["blk.0.attn_v.weight"] == "q8_0"  # 576 is no multiple of 256
     assert kinds["output_norm.weight"] == "fp32"
+
+
+@pytest.mark.parametrize("word", ["fp32", "float32", "F32", "gguf-f32"])
+def test_thirty_two_bits_are_thirty_two(word):
+    report = llmcalc.vram("llama-3.1-8b", quant=word)
+    assert report["weights"].bytes == pytest.approx(4 * 8_030_261_248, rel=1e-6)
+    assert "32" in report.header[2]
+    assert report.scenario["quant"] in ("fp32", "gguf-f32")
+    assert llmcalc.vram("13b", quant=word)["weights"].bytes == 52_000_000_000
+
+
+def test_unquantized_weights_are_headed_by_their_dtype():
+    for word, label in (("none", "bf16"), ("fp16", "fp16"), ("bfloat16", "bf16"), ("16bit", "bf16")):
+        assert llmcalc.vram("llama-3.1-8b", quant=word).header[2] == label
+    assert llmcalc.vram("llama-3.1-8b", quant="none", dtype="fp32").header[2] == "fp32"
+    with pytest.raises(InputError, match="contradict"):
+        llmcalc.vram("llama-3.1-8b", quant="fp32", dtype="bf16")
+
+
+def test_names_of_files_can_be_typed():
+    table = llmcalc.quant("smollm2-135m", all_schemes=True)
+    names = [row.scheme["name"] for row in table]
+    assert len(set(names)) == len(names)
+    for row in table:
+        if not row.scheme["hardware"].startswith(("CPU", "everything")):
+            continue
+        again = llmcalc.vram("smollm2-135m", quant=row.scheme["name"])
+        assert again["weights"].bytes == row.scheme["weights_bytes"], row.scheme["name"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["whisper-large-v3", "bart-base", "dia-1.6b", "rwkv-5-world-3b", "deepseek-v4-flash",
+     "clip-vit-large-patch14"],
+)  # fmt: skip
+def test_files_that_llama_cpp_may_not_make_are_assumed(name):
+    report = llmcalc.vram(name, quant="q4_k_m")
+    assert report["weights"].grade == "assumed"
+    assert any("llama.cpp may not make such a file" in warning for warning in report.warnings)
+
+
+def test_a_bare_count_has_nominal_bits():
+    report = llmcalc.vram("13b", quant="q4_k_m")
+    assert report["weights"].grade == "assumed"
+    assert report.header[1] == "q4_k_m (nominally 4.84 b/w)"

@@ -167,6 +167,13 @@ def test_packed_elements(tmp_path, name, convert, nbytes):
     assert llmcalc.params(read, by="tag").total_bytes == stored
     assert not read.warnings
     assert not any("16 bit here" in warning for warning in report.warnings)
+    # Another dtype is that of the model; scales and packed elements are what they are.
+    floats = 0
+    for tensor in model.tensors:
+        one, *scales = convert(tensor)
+        if one[0] == tensor.name and not scales:
+            floats += int(np.prod(one[2], dtype=object))
+    assert llmcalc.vram(read, context=1000, dtype="fp32")["weights"].bytes == stored + 2 * floats
 
 
 def saved(tmp_path, name, tensors):

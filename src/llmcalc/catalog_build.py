@@ -10,140 +10,17 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
 import yaml
 
 from llmcalc.catalog import COMPILED, MAGIC, fold, sources_of
+from llmcalc.catalog_schemas import SCHEMAS, Entry
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
 USER_KINDS = ("gpus", "models", "formats", "schemes", "sources")
-
-
-class Entry(pydantic.BaseModel):
-    """What all catalog entries share: a name, aliases, no unknown keys."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
-
-    name: str = pydantic.Field(min_length=1, max_length=120)
-    aliases: list[str] = []
-    note: str | None = None
-
-
-Positive = pydantic.confloat(gt=0, allow_inf_nan=False)
-
-
-class Gpu(Entry):
-    """One accelerator: marketed, driver-reported and runtime memory apart."""
-
-    vendor: str
-    kind: Literal["gpu", "soc", "cpu", "tpu", "npu", "accelerator"] = "gpu"
-    architecture: str | None = None
-    compute_capability: str | None = None
-    memory_gb: float | None = pydantic.Field(None, gt=0, le=1e6)
-    memory_type: str | None = None
-    memory_mib_driver: float | None = pydantic.Field(None, gt=0, le=1e9)
-    memory_mib_driver_source: str | list[str] | None = None
-    memory_mib_runtime: float | None = pydantic.Field(None, gt=0, le=1e9)
-    memory_mib_runtime_source: str | list[str] | None = None
-    working_set_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
-    working_set_source: str | list[str] | None = None
-    usable_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
-    usable_low_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
-    usable_high_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
-    usable_source: str | None = None
-    bandwidth_gb_s: float | None = pydantic.Field(None, gt=0)
-    tflops_dense: dict[str, float] | None = None
-    achievable: Any = None
-    interconnect: str | None = None
-    scale_up_domain: int | None = pydantic.Field(None, ge=1)
-    tdp_w: float | None = pydantic.Field(None, gt=0)
-    released: str | None = None
-    price_usd_h: float | None = pydantic.Field(None, gt=0)
-    confidence: Literal["verified", "single-source", "medium", "low", "derived", "user"] = "user"
-    sources: dict[str, Any] = {}
-    flags: list[str] = []
-    notes: str | None = None
-    popular: bool = False
-
-
-class Model(Entry):
-    """One model: names, where it comes from, and the configuration fields themselves."""
-
-    hf: str | None = None
-    organisation: str | None = None
-    licence: str | None = None
-    released: str | None = None
-    context: int | None = pydantic.Field(None, gt=0)
-    proven: Literal["all", "shapes"] = "all"
-    stored_params: int | None = pydantic.Field(None, gt=0)
-    stored_note: str | None = None
-    sources: list[str] = []
-    config: dict[str, Any]
-
-
-class Format(Entry):
-    """One number format: elements and bytes of a block."""
-
-    elements: int = pydantic.Field(gt=0)
-    bytes: int = pydantic.Field(gt=0)
-    weights: bool = False
-    kv: bool = False
-    head_bytes: int = pydantic.Field(0, ge=0, le=1024)
-    residual: int = pydantic.Field(0, ge=0, le=1 << 20)
-    sources: list[str] = []
-
-
-class Scheme(Entry):
-    """One quantization scheme: how it stores a matrix, and which matrices it touches."""
-
-    method: str
-    options: dict[str, Any] = {}
-    bits: list[float] = []
-    group: list[int] = []
-    touches: list[Literal["linear", "expert", "head", "embedding", "router"]] = []
-    towers: bool = False
-    nominal: float | None = pydantic.Field(None, gt=0, le=64)
-    hardware: str | None = None
-    runtime: str | None = None
-    grade: Literal["exact", "derived", "assumed"] = "exact"
-    sources: list[str] = []
-
-
-class Source(Entry):
-    """One publication, package or log that figures come from."""
-
-    title: str
-    kind: Literal["paper", "package", "repository", "documentation", "log", "vendor", "standard"]
-    reference: str
-    read: str | None = None
-
-
-class Measurement(Entry):
-    """One run of an engine: what it was told, and what it printed."""
-
-    engine: Literal["llama.cpp"]
-    program: str
-    build: str
-    era: Literal["2023", "2024", "2025", "2026", "ik"]
-    date: str
-    model: str
-    source: str
-    options: dict[str, Any]
-    gpus: int = pydantic.Field(ge=0, le=1024)
-    devices: str | None = None
-    measured: dict[
-        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch"],
-        float | list[float],
-    ]
-
-
-SCHEMAS: dict[str, type[Entry]] = {
-    "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement,
-}  # fmt: skip
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -226,10 +103,64 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
         except pydantic.ValidationError as error:
             wrong.extend(f"{where}, {_reason(problem, schema)}" for problem in error.errors())
             continue
+        if kind == "schemes":
+            found = scheme_problems(entry)
+            wrong.extend(f"{where}, field {problem}" for problem in found)
+            if found:
+                continue
         checked.append({key: value for key, value in entry.items() if value is not None})
     if wrong:
         raise CatalogError("\n".join(wrong[:12]), "Mend the fields named; docs/catalogs.md lists them all.")
     return checked
+
+
+def scheme_problems(entry: dict[str, Any]) -> list[str]:
+    """What a scheme's method can't do of its fields, each with the field's name."""
+    import inspect
+
+    from llmcalc.precision.checks import trouble
+    from llmcalc.precision.mixtures import DEFAULTS
+    from llmcalc.precision.named import HEAD, UNQUANTIZED
+    from llmcalc.precision.packing import METHODS
+
+    name, method, options = str(entry["name"]), entry["method"], entry.get("options") or {}
+    wrong = []
+    for field, word in [("name", name), *(("aliases", alias) for alias in entry.get("aliases") or [])]:
+        if word.lower() in UNQUANTIZED:
+            wrong.append(f"{field}: {word!r} stands for unquantized weights")
+    if method == "gguf":
+        if name.lower().removeprefix("gguf-") not in DEFAULTS:
+            known = ", ".join(sorted(DEFAULTS))
+            wrong.append(f"name: {name!r} is no file type of llama.cpp; those are {known}")
+        if entry.get("nominal") is None:
+            wrong.append("nominal: a file type needs its bits per weight")
+        return wrong
+    if method not in METHODS:
+        near = did_you_mean(method, METHODS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        return [*wrong, f"method: {method!r} is no packer{hint}; those are {', '.join(METHODS)}, or gguf"]
+    known_options = {*inspect.signature(METHODS[method]).parameters, "head"} - {"m", "_"}
+    for key, value in options.items():
+        if key not in known_options:
+            near = did_you_mean(key, known_options, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            wrong.append(f"options.{key}: unknown to {method}{hint}")
+            continue
+        shared = {"mode": options["mode"]} if "mode" in options and key != "mode" else {}
+        found = trouble(method, {**shared, key: _exact(value)})
+        if found is not None:
+            wrong.append(f"options.{key}: {method} has no {found[0]}. {found[1]}")
+    for field, key in (("bits", "bits"), ("group", "group")):
+        for value in entry.get(field) or []:
+            found = trouble(method, {**options, key: _exact(value), "head": HEAD})
+            if found is not None and not any(line.startswith("options.") for line in wrong):
+                wrong.append(f"{field}: {method} has no {found[0]}. {found[1]}")
+    return wrong
+
+
+def _exact(value: Any) -> Any:
+    """A number as packers take it: whole where it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _reason(problem: Any, schema: type[Entry]) -> str:

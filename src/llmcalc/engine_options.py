@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.formula import is_array
 from llmcalc.units import parse_integer, parse_length, shown
 
 LLAMA_CPP = (
@@ -256,3 +257,44 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
             raise InputError(
                 f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
             )
+
+
+def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
+    """The engine's own options; llama.cpp's slots and total context settle sequences and context.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        With engine, sequences and context; the latter two may be changed.
+    given : dict
+        Keywords; None means not given.
+    """
+    if scenario.engine not in ("llama.cpp", "ollama"):
+        if given["engine_version"] is not None:
+            raise InputError(
+                f"--engine {scenario.engine} has no versions.",
+                "Leave --engine-version out, or name an engine.",
+            )
+        return None
+    if scenario.engine == "ollama" and given["engine_version"] is not None:
+        raise InputError(
+            "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
+            "Leave --engine-version out.",
+        )
+    options = llama_options(given)
+    if scenario.engine == "ollama":
+        options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
+    many = scenario.sequences
+    if options.parallel is not None and not is_array(many):
+        if "sequences" in scenario.stated and many > options.parallel:
+            raise InputError(
+                f"--sequences {many} is more than the {options.parallel} slots of --parallel.",
+                f"Use --parallel {many}.",
+            )
+        scenario.sequences = options.parallel
+    if options.n_ctx is not None:
+        if scenario.stated & {"context", "max_model_len", "prompt", "output"}:
+            raise InputError("--n-ctx and --context are given together.", "Keep one of them.")
+        slots = options.parallel or scenario.sequences
+        scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
+    return options

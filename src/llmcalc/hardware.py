@@ -8,11 +8,8 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, join_remedies, one_of
 from llmcalc.formula import ceil_div
-from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Tensor
+from llmcalc.model.inventory import SPLIT_AXES, Cache, Dim, Group, Inventory, Tensor
 from llmcalc.units import BYTES, GIB, MIB, parse_bytes
-
-SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
-"""Axes that tensor parallelism divides; all others are held whole by every rank."""
 
 CUDA_RESERVE = 600 * MIB
 CUDA_RESERVE_SPREAD = 150 * MIB
@@ -300,6 +297,18 @@ def rank_numel(tensor: Tensor, tp: int) -> int:
         product *= length
         done = done or was_split
     return product
+
+
+def rank_stored(tensor: Tensor, tp: int) -> list[int]:
+    """Elements of each tensor stored in place of a quantized one (or of itself) on one tensor rank.
+
+    Packed elements, however they lie, are shared as the matrix is; scales along axes of their own.
+    """
+    if tp == 1 or not tensor.stored:
+        return [part.numel for part in tensor.stored] or [rank_numel(tensor, tp)]
+    packed, *scales = tensor.stored
+    share = ceil_div(packed.numel * rank_numel(tensor, tp), tensor.numel)
+    return [share, *(rank_numel(part, tp) for part in scales)]
 
 
 def rank_width(cache: Cache, part: int, tp: int) -> int:

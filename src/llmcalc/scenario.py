@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import OLLAMA_BUILD, OWNERS, check_owners, llama_options
-from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.engine_options import OWNERS, check_owners, engine_options
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus, place
-from llmcalc.model.inventory import Inventory
+from llmcalc.model.inventory import FLOATS, Inventory, Tensor
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
@@ -28,9 +28,6 @@ DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
 MAX_SEQUENCES = 10**9
-LEAVES_EXPERTS = ("bitsandbytes4", "int8_rows", "quanto", "eetq", "torchao")
-"""Methods that transformers applies to linear layers alone, which fused experts are not."""
-
 KEYWORDS = (
     "allow_overlong", "bits", "context", "dp", "dtype", "encoder_tokens", "engine", "gpu",
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
@@ -124,7 +121,29 @@ class Scenario:
             from llmcalc.precision.scheme import PLAIN
 
             return PLAIN.apply(inventory, self.dtype.name)
+        if "dtype" in self.stated and self.scheme is None:
+            return _retyped(inventory)
         return inventory
+
+
+def _retyped(inventory: Inventory) -> Inventory:
+    """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
+    import copy
+
+    made = copy.copy(inventory)
+    made.groups = tuple(
+        group.with_layers(
+            group.layers,
+            [
+                Tensor(t.role, t.dims, t.part, t.tag, None, t.stored)
+                if t.dtype in FLOATS and t.tag != "scale"
+                else t
+                for t in group.tensors
+            ],
+        )
+        for group in inventory.groups
+    )
+    return made
 
 
 def array_of(value: Any, what: str, most: int) -> Any:
@@ -216,46 +235,13 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
             )
         scenario.engine = engine or "none"
         check_owners(scenario.engine, given)
-        scenario.options = _engine_options(scenario, given)
+        scenario.options = engine_options(scenario, given)
     with problems:
         scenario.streams = _streams(inventory, given)
     problems.check()
     _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
-
-
-def _engine_options(scenario: Scenario, given: dict[str, Any]) -> Any:
-    """The engine's own options; llama.cpp's slots and total context settle sequences and context."""
-    if scenario.engine not in ("llama.cpp", "ollama"):
-        if given["engine_version"] is not None:
-            raise InputError(
-                f"--engine {scenario.engine} has no versions.",
-                "Leave --engine-version out, or name an engine.",
-            )
-        return None
-    if scenario.engine == "ollama" and given["engine_version"] is not None:
-        raise InputError(
-            "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
-            "Leave --engine-version out.",
-        )
-    options = llama_options(given)
-    if scenario.engine == "ollama":
-        options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
-    many = scenario.sequences
-    if options.parallel is not None and not is_array(many):
-        if "sequences" in scenario.stated and many > options.parallel:
-            raise InputError(
-                f"--sequences {many} is more than the {options.parallel} slots of --parallel.",
-                f"Use --parallel {many}.",
-            )
-        scenario.sequences = options.parallel
-    if options.n_ctx is not None:
-        if scenario.stated & {"context", "max_model_len", "prompt", "output"}:
-            raise InputError("--n-ctx and --context are given together.", "Keep one of them.")
-        slots = options.parallel or scenario.sequences
-        scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
-    return options
 
 
 def _this_machine(catalog: Catalog) -> list[Device]:
@@ -351,7 +337,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         from llmcalc.precision.named import find_scheme
 
         scheme = find_scheme(given["quant"], catalog)
-        if inventory.routed_params and scheme.entry.get("method") in LEAVES_EXPERTS:
+        if inventory.routed_params and scheme.entry.get("leaves_experts"):
             scheme.notes.append(
                 "transformers 5 leaves experts that share one tensor in 16 bit with this method; they are "
                 "counted as quantized, as by vLLM and transformers 4."
@@ -361,7 +347,7 @@ def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     if stated is None or given["bits"] is not None:
         return None
     if "refused" in stated and strict:
-        raise stated["refused"]
+        raise ConfigError(*stated["refused"])
     return stated.get("applied")
 
 
@@ -392,11 +378,16 @@ def _precision(
     if inventory.is_opaque and scenario.scheme is not None:
         from llmcalc.precision.scheme import nominal_bits
 
-        scenario.bits = nominal_bits(scenario.scheme)
+        scenario.bits = nominal_bits(scenario.scheme)  # None where weights stay in the dtype
 
 
 def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: str | None) -> Format:
-    """The dtype asked for, else the checkpoint's, else bf16 (assumed)."""
+    """The dtype asked for, else that of the scheme, else the checkpoint's, else bf16 (assumed)."""
+    named = getattr(scenario.scheme, "dtype", "")
+    if named and given is not None and find_format(given, catalog, "weights", "--dtype").name != named:
+        raise InputError(f"--quant {named} and --dtype {given} contradict each other.", "Keep one of them.")
+    if named:
+        return find_format(named, catalog, "weights", "--quant")
     if given is not None:
         return find_format(given, catalog, "weights", "--dtype")
     # A checkpoint may name a dtype that only a scheme explains (fp8): priced at 16 bit.

@@ -11,17 +11,11 @@ from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, Placement, place
 from llmcalc.memory import engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
-from llmcalc.model.inventory import Inventory
+from llmcalc.model.inventory import FLOATS, Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_count
-
-SPLIT_ROLES = ("key_b", "value_b", "expert_gate", "expert_up", "gate", "up", "query", "key", "value",
-               "shared_gate", "shared_up", "shared_down", "delta_qkv", "delta_gate")  # fmt: skip
-"""Matrices that a conversion makes of fused ones."""
-
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
 
 
 def placement_of(inventory: Inventory, scenario: Scenario, device: Device | None) -> Placement:
@@ -93,7 +87,7 @@ def precision_of(
     own = _own_formats(inventory, tags or inventory.loaded)
     if scenario.dtype_assumed and "" in own:
         grades.append("assumed")
-    native = None if scenario.bits is not None else _native_bits(own, scenario, book)
+    native = None if scenario.bits is not None else _native_bits(own, book)
     return Precision(
         bits, label, worst_grade(grades), _model_dtype(scenario, book), scenario.key, scenario.value, native,
         source,
@@ -111,23 +105,36 @@ def _own_formats(inventory: Inventory, tags: tuple[str, ...]) -> set[str]:
     }
 
 
-def _native_bits(own: set[str], scenario: Scenario, book: Catalog) -> dict[str, Any]:
-    """Bits of the formats that single tensors have for themselves; --dtype replaces the floats."""
-    stated = "dtype" in scenario.stated and scenario.scheme is None
-    return {
-        name: scenario.dtype.bits
-        if stated and name in FLOATS
-        else find_format(name, book, "stored", "--dtype").bits
-        for name in own - {""}
-    }
+def _native_bits(own: set[str], book: Catalog) -> dict[str, Any]:
+    """Bits of the formats that single tensors have for themselves."""
+    return {name: find_format(name, book, "stored", "--dtype").bits for name in own - {""}}
 
 
 def priced(inventory: Inventory, scenario: Scenario, precision: Precision) -> str:
     """What the weights are stored in, for the heading: with a scheme its bits per weight overall."""
-    if scenario.scheme is None or scenario.bits is not None:
-        assumed = " (assumed)" if scenario.dtype_assumed and scenario.bits is None else ""
-        return precision.label + assumed
-    return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    scheme = scenario.scheme
+    if scenario.bits is not None:
+        return precision.label
+    if scheme is not None and scheme.name != "none" and not getattr(scheme, "dtype", ""):
+        return f"{scenario.scheme.name} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    held = _by_format(inventory)
+    most = max(held, key=lambda name: held[name], default="")
+    if most and most not in FLOATS:  # a file whose tensors say it, and no configuration
+        return f"{most} ({bits_per_weight(inventory, precision):.2f} b/w)"
+    if most and "" not in held and "dtype" not in scenario.stated:
+        return most
+    return precision.label + (" (assumed)" if scenario.dtype_assumed else "")
+
+
+def _by_format(inventory: Inventory) -> dict[str, int]:
+    """Elements of the main tensors by their own format; "" is the model's dtype."""
+    held: dict[str, int] = {}
+    for group in inventory:
+        for tensor in group.tensors:
+            if tensor.tag == "main":
+                name = tensor.dtype or ""
+                held[name] = held.get(name, 0) + group.count * tensor.numel
+    return held
 
 
 def stored_bytes(inventory: Inventory, precision: Precision) -> int:

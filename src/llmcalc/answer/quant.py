@@ -11,6 +11,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError
 from llmcalc.hardware import smallest_cards
 from llmcalc.model.inventory import Inventory
+from llmcalc.precision import find_format
 from llmcalc.precision.named import find_scheme
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -23,6 +24,23 @@ USUAL = (
 """What people choose among; ``--all`` adds the rest of the catalog."""
 
 ORDERS = ("size", "bits", "name")
+
+
+def scheme_names(schemes: Any) -> tuple[str, ...]:
+    """Names of a list, or of a text with commas.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or names nothing.
+    """
+    listed = schemes.split(",") if isinstance(schemes, str) else schemes
+    fitting = isinstance(listed, (list, tuple)) and all(isinstance(one, str) for one in listed)
+    if not fitting or not any(one.strip() for one in listed):
+        raise InputError(
+            f"--schemes {str(schemes)[:40]!r} names no scheme.", "Name some, such as q4_k_m,awq,nf4."
+        )
+    return tuple(one.strip() for one in listed if one.strip())
 
 
 def quant_reports(
@@ -50,6 +68,8 @@ def quant_reports(
     for name in dict.fromkeys(names):
         own = copy.copy(scenario)
         own.scheme, own.bits = find_scheme(name, book), None
+        if getattr(own.scheme, "dtype", ""):
+            own.dtype, own.dtype_assumed = find_format(own.scheme.dtype, book, "weights", "--schemes"), False
         own.stated = (scenario.stated - {"bits"}) | {"quant"}
         try:
             reports.append(_report(inventory, own, book, given))

@@ -115,9 +115,11 @@ def count_report(
         "pp": placement.pp,
         "dp": placement.dp,
     }
-    label = f"{float(bits):g}-bit weights" + (
-        " (assumed)" if scenario.bits is None and given["dtype"] is None else ""
-    )
+    assumed = scenario.bits is None and given["dtype"] is None and not getattr(scenario.scheme, "dtype", "")
+    label = f"{float(bits):g}-bit weights" + (" (assumed)" if assumed else "")
+    if scenario.bits is not None and scenario.scheme is not None:
+        label = f"{scenario.scheme.name} (nominally {float(bits):.2f} b/w)"
+        items[0].grade, items[0].note = "assumed", "parameters x nominal bits / 8"
     report.header = [inventory.title, label, f"rule of thumb  N x M x {numerator / denominator:g}"]
     report.placement = ranks_of(placement)
     asked = [

@@ -322,11 +322,11 @@ def quant(
     >>> quant("llama-3-8b", schemes="q4_k_m")[0].scheme["weights_bytes"] / 2**20
     4685.3046875
     """
-    from llmcalc.answer.quant import ORDERS, USUAL, quant_reports
+    from llmcalc.answer.quant import ORDERS, USUAL, quant_reports, scheme_names
     from llmcalc.units import parse_bytes
 
     asked = dict(locals())
-    for name in ("ORDERS", "USUAL", "quant_reports", "parse_bytes"):
+    for name in ("ORDERS", "USUAL", "quant_reports", "scheme_names", "parse_bytes"):
         asked.pop(name)
     book = _catalog(catalog)
     given = {
@@ -342,8 +342,8 @@ def quant(
         most = None if max_size is None else parse_bytes(max_size, "--max-size")
     names: tuple[str, ...] = USUAL
     if schemes is not None:
-        listed = schemes.split(",") if isinstance(schemes, str) else schemes
-        names = tuple(str(one).strip() for one in listed)
+        with problems:
+            names = scheme_names(schemes)
     elif all_schemes:
         names = ("none", *(str(entry["name"]) for entry in book.entries("schemes")))
     with problems:

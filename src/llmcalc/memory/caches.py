@@ -169,8 +169,9 @@ def _cache_bytes(
     tokens = workload.tokens(cache)
     if cache.rate > 1:
         tokens = tokens // cache.rate
-    plain = precision.key.name == precision.value.name and _is_plain(precision.key)
-    common["bytes_per_element"] = precision.key.block_bytes
+    formats = [_format(cache, part, precision) for part in range(len(widths))]
+    plain = len({kept.name for kept in formats}) == 1 and _is_plain(formats[0])
+    common["bytes_per_element"] = formats[0].block_bytes
     if plain and cache.kind == "latent":
         inputs = {**common, "kv_lora_rank": widths[0], "qk_rope_head_dim": widths[1], "tokens": tokens}
         return ("mla_cache_bytes", inputs, "DeepSeek-V2 2024, section 2.1.2"), mla_cache_bytes(**inputs)
@@ -202,15 +203,19 @@ def _is_plain(kept: Format) -> bool:
     return kept.elements == 1 and not kept.head_bytes and not kept.residual
 
 
+def _format(cache: Cache, part: int, precision: Precision) -> Format:
+    """The format of one part of a cache: of values by their name; a latent and its rotary key are keys."""
+    return precision.value if cache.parts[part][0] == "v" else precision.key
+
+
 def _row(cache: Cache, tp: int, precision: Precision) -> tuple[int, int, int]:
     """Bytes of one position, those of one of the newest positions, and how many those are.
 
-    Keys in the first part, all else in the format of values; block formats round each row up, and
-    scales come once for each head, or for a latent as a whole.
+    Block formats round each row up, and scales come once for each head, or for a latent as a whole.
     """
     row = recent = residual = 0
     for part in range(len(cache.parts)):
-        kept, width = precision.key if part == 0 else precision.value, rank_width(cache, part, tp)
+        kept, width = _format(cache, part, precision), rank_width(cache, part, tp)
         heads = dict(cache.parts[part][1][0]).get("kv_heads", 1)
         own = ceil_div(width * kept.block_bytes, kept.elements) + ceil_div(heads, tp) * kept.head_bytes
         row += own
@@ -233,8 +238,9 @@ class Profile:
         Bytes that each further token costs, whatever the length. [B]
     limited : list of (int, int)
         Windows: positions kept at most, and bytes of one position. [tokens], [B]
-    stepped : list of (int, int)
-        Compressed caches: tokens that share one entry, and bytes of an entry. [tokens], [B]
+    stepped : list of (int, int, int or None)
+        Compressed caches: tokens that share one entry, bytes of an entry, entries kept at most.
+        [tokens], [B], [-]
     state : int
         Bytes that a sequence costs at any length. [B]
     """
@@ -244,15 +250,21 @@ class Profile:
     def __init__(self) -> None:
         self.row, self.state = 0, 0
         self.limited: list[tuple[int, int]] = []
-        self.stepped: list[tuple[int, int]] = []
+        self.stepped: list[tuple[int, int, int | None]] = []
 
     def bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of one sequence of `tokens`. [B]"""
         total = self.row * tokens + self.state
         for limit, row in self.limited:
             total = total + row * smaller(tokens, limit)
-        for rate, row in self.stepped:
-            total = total + row * (tokens // rate)
+        return total + self._entries(tokens)
+
+    def _entries(self, tokens: Quantity) -> Quantity:
+        """Bytes of the entries that several tokens share. [B]"""
+        total: Quantity = 0
+        for rate, row, most in self.stepped:
+            held = tokens // rate
+            total = total + row * (held if most is None else smaller(held, most))
         return total
 
     def bytes_per_token(self, tokens: Quantity) -> Quantity:
@@ -260,17 +272,19 @@ class Profile:
         total: Quantity = self.row
         for limit, row in self.limited:
             total = total + row * where(tokens < limit, 1, 0)
-        for rate, row in self.stepped:
-            total = total + row * ((tokens + 1) // rate - tokens // rate)
-        return total
+        return total + self._entries(tokens + 1) - self._entries(tokens)
 
 
 def profiles(
     inventory: Inventory, placement: Placement, precision: Precision, workload: Workload
 ) -> list[Profile]:
-    """How the caches of each pipeline stage grow with the decoder's tokens, on one tensor rank."""
+    """How the caches of each pipeline stage grow with the decoder's tokens, on one tensor rank.
+
+    An encoder that is assumed to read as much as the decoder grows with it.
+    """
     made = [Profile() for _ in range(placement.pp)]
-    one = Workload({**workload.streams, "decoder": 1}, 1, workload.layout)
+    growing = ("decoder", "encoder") if workload.assumed else ("decoder",)
+    one = Workload({**workload.streams, **dict.fromkeys(growing, 1)}, 1, workload.layout)
     for group in inventory.groups:
         for need in group.caches:
             cache = workload.layout(need)
@@ -278,17 +292,16 @@ def profiles(
                 count = placement.count(group, stage)
                 if not count:
                     continue
+                row, recent, residual = _row(cache, placement.tp, precision)
                 if cache.rate > 1:
-                    full = Workload({**workload.streams, "decoder": cache.rate}, 1, workload.layout)
-                    profile.stepped.append(
-                        (cache.rate, int(_cache_bytes(cache, count, placement.tp, precision, full)[1]))
-                    )
+                    profile.stepped.append((cache.rate, count * row, cache.positions))
+                    if residual:
+                        profile.stepped.append((cache.rate, count * (recent - row), residual))
                     continue
                 amount = int(_cache_bytes(cache, count, placement.tp, precision, one)[1])
-                if cache.is_state or cache.stream != "decoder":
+                if cache.is_state or cache.stream not in growing:
                     profile.state += amount
                     continue
-                row, recent, residual = _row(cache, placement.tp, precision)
                 if residual:  # the newest cost more, up to their number
                     amount = count * row
                     kept = residual if cache.positions is None else min(residual, cache.positions)

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, smaller
-from llmcalc.hardware import Placement, rank_numel
+from llmcalc.hardware import Placement, rank_numel, rank_stored
 from llmcalc.memory.caches import kv_item, state_item
 from llmcalc.memory.inference import overhead_bytes, weight_bytes
 from llmcalc.memory.workload import Precision, Workload
@@ -37,10 +37,10 @@ class Stored:
         self.parameters = 0
         self.words: dict[str, int] = {}
 
-    def add(self, tensor: Tensor, count: int, tp: int) -> None:
-        """Add a stored tensor, `count` times, of one of `tp` tensor ranks."""
-        own = tensor.dtype or ""
-        self.words[own] = self.words.get(own, 0) + count * rank_numel(tensor, tp)
+    def add(self, dtype: str | None, number: int) -> None:
+        """Add stored elements of a dtype."""
+        own = dtype or ""
+        self.words[own] = self.words.get(own, 0) + number
 
 
 SCALES = "scales"
@@ -73,8 +73,9 @@ def rank_storage(inventory: Inventory, placement: Placement) -> list[dict[str, S
 def _hold(by_format: dict[str, Stored], tensor: Tensor, count: int, tp: int) -> None:
     first = by_format.setdefault(tensor.dtype or "", Stored())
     first.parameters += count * rank_numel(tensor, tp)
-    for place, part in enumerate(tensor.stored or (tensor,)):
-        (by_format.setdefault(SCALES, Stored()) if place else first).add(part, count, tp)
+    parts = zip(tensor.stored or (tensor,), rank_stored(tensor, tp), strict=True)
+    for place, (part, number) in enumerate(parts):
+        (by_format.setdefault(SCALES, Stored()) if place else first).add(part.dtype, count * number)
 
 
 def weights_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:

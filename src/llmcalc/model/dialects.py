@@ -161,6 +161,16 @@ GGUF = {
 }
 
 
+PREDICTION = {
+    "embedding_norm": ("enorm", "nextn.enorm"),
+    "hidden_norm": ("hnorm", "nextn.hnorm"),
+    "projection": ("eh_proj", "nextn.eh_proj"),
+    "final_norm": ("shared_head.norm", "nextn.shared_head_norm"),
+    "embedding": ("embed_tokens", "nextn.embed_tokens"),
+    "unembedding": ("shared_head.head", "nextn.shared_head_head"),
+}
+"""What stands around the layer of a prediction module: its usual Hugging Face name, and GGUF's."""
+
 GGUF_WHOLE = {
     "a_log": "ssm_a",
     "skip": "ssm_d",
@@ -219,6 +229,11 @@ def module_name(group: Group, tensor: Tensor, layer: int | None) -> str:
     return _module(group, tensor).replace("{layer}", str(layer)).replace("{expert}", "0")
 
 
+def is_apart(group: Group, tensor: Tensor) -> bool:
+    """Whether the checkpoint stores the experts of a tensor one by one."""
+    return ".experts.{expert}." in _module(group, tensor)
+
+
 def _suffix(module: str, tensor: Tensor) -> str:
     if ".experts." in module and "{expert}" not in module:  # fused experts are bare parameters
         return "_bias" if tensor.part == "bias" else ""
@@ -248,13 +263,17 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
 
 
 def gguf_name(group: Group, tensor: Tensor, layer: int | None) -> str | None:
-    """The GGUF tensor of a text layer; None where llama.cpp has no name for the role.
+    """The GGUF tensor of a text layer or prediction module; None where llama.cpp has no name for the role.
 
     A family with two stacks says under ``gguf:stack`` what stands before the names of each.
     """
     word = group.names.get(f"gguf:{tensor.role}", GGUF.get(tensor.role))
     stack = group.names.get("gguf:stack", "")
-    if (group.component != "text" and not stack) or (word is None and tensor.role not in GGUF_WHOLE):
+    if group.component == "mtp" and tensor.role in PREDICTION:
+        word = PREDICTION[tensor.role][1]
+    if (group.component not in ("text", "mtp") and not stack) or (
+        word is None and tensor.role not in GGUF_WHOLE
+    ):
         return None
     alone = layer is None and tensor.role in ("embedding", "unembedding", "second_head")
     block = ("" if alone else stack) + (f"blk.{layer}." if layer is not None else "")

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.model.parts import Cache, Dim, Op, Segment, Tensor, dim, size
+from llmcalc.model.parts import FLOATS, SPLIT_AXES, Cache, Dim, Op, Segment, Tensor, dim, size
 
 if TYPE_CHECKING:
     from llmcalc.model.dialects import NamedTensor
 
 __all__ = [
-    "LOADED", "TAGS", "Cache", "Dim", "Group", "Inventory", "Op", "Segment", "Tensor", "dim", "size",
+    "FLOATS", "LOADED", "SPLIT_AXES", "TAGS", "Cache", "Dim", "Group", "Inventory", "Op", "Segment", "Tensor",
+    "dim", "size",
 ]  # fmt: skip
 
 TAGS = ("main", "mtp", "buffer", "scale", "duplicate")
@@ -119,6 +120,8 @@ class Inventory:
         ``exact``; ``derived`` where sizes are the class's defaults, ``assumed`` where the family is.
     quantization : dict or None
         What the configuration says of the checkpoint's quantization.
+    beside : tuple of str and list, or None
+        Name and tensors of its weight file, where a quantization is still to be held against them.
     loaded : tuple of str
         Tags of the tensors that an engine loads by default.
     rope : tuple of (str, float)
@@ -128,8 +131,8 @@ class Inventory:
     """
 
     __slots__ = (
-        "context", "defaulted", "dtype", "family", "grade", "groups", "loaded", "name", "origin", "published",
-        "quantization", "rope", "source", "split", "stored_note", "streams", "title", "unproven",
+        "beside", "context", "defaulted", "dtype", "family", "grade", "groups", "loaded", "name", "origin",
+        "published", "quantization", "rope", "source", "split", "stored_note", "streams", "title", "unproven",
         "warnings",
     )  # fmt: skip
 
@@ -151,6 +154,7 @@ class Inventory:
         self.split = dict(split or {})
         self.grade = "exact"
         self.quantization: dict[str, Any] | None = None
+        self.beside: tuple[str, Any] | None = None
         self.loaded: tuple[str, ...] = LOADED
         self.rope: tuple[str, float] = ("", 1.0)
         self.streams: dict[str, int] = {}

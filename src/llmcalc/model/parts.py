@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+FLOATS = ("bf16", "fp16", "fp32", "fp64")
+"""Dtypes that a model computes in; anything narrower is a way to store it."""
+
 Segment = tuple[tuple[str, int], ...]
 Dim = tuple[Segment, ...]
+
+SPLIT_AXES = frozenset({"heads", "kv_heads", "ffn", "vocab", "state_heads", "key_heads", "groups"})
+"""Axes that tensor parallelism divides; all others are held whole by every rank."""
 
 
 def dim(**axes: int) -> Dim:

@@ -86,14 +86,32 @@ def find_format(name: Any, catalog: Catalog, use: str, what: str) -> Format:
     )
 
 
+def _named_file(inventory: Inventory, stated: dict[str, Any], catalog: Catalog) -> Inventory:
+    """A GGUF file under the name of its file type; its tensors have their types already."""
+    import copy
+
+    from llmcalc.precision.named import find_scheme
+
+    made = copy.copy(inventory)
+    made.quantization = {**stated, "applied": find_scheme(str(stated["file_type"]), catalog)}
+    return made
+
+
 def stored_as_declared(inventory: Inventory, catalog: Catalog) -> Inventory:
     """The inventory stored as its configuration says it is quantized; as it is where that says nothing.
 
-    What is not understood is kept as ``quantization["refused"]``, to be raised where bytes are asked for.
+    What is not understood is kept as ``quantization["refused"]``, problem and remedy, to be raised where
+    bytes are asked for.
     """
     stated = inventory.quantization
     if stated is None or "applied" in stated or "refused" in stated:
         return inventory
+    if stated.get("quant_method") == "gguf" and "file_type" in stated:
+        return _named_file(inventory, stated, catalog)
+    if inventory.beside is not None:
+        from llmcalc.precision.settled import settle
+
+        return settle(inventory, stated, catalog)
     from llmcalc.precision.declared import apply
 
     return apply(inventory, stated, catalog)

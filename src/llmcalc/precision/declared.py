@@ -6,18 +6,31 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.errors import ConfigError, LlmcalcError
+from llmcalc.errors import ConfigError, InputError, LlmcalcError, one_of
+from llmcalc.model.inventory import FLOATS
+from llmcalc.precision.checks import MLX_MODES
 from llmcalc.precision.grouped import compressed, modelopt
-from llmcalc.precision.named import CONTINUOUS, make
-from llmcalc.precision.patterns import Patterns
+from llmcalc.precision.named import check_bits, make
+from llmcalc.precision.overrides import SKIP, Overrides
+from llmcalc.precision.patterns import Names
 from llmcalc.precision.scheme import Module, Scheme
-from llmcalc.precision.stated import Choice, Stated, entry_of, finished, integer_of, left_alone, patterns_of
+from llmcalc.precision.stated import (
+    IGNORED,
+    Choice,
+    Stated,
+    checked,
+    entry_of,
+    finished,
+    flag_of,
+    integer_of,
+    left_alone,
+    object_of,
+    patterns_of,
+)
 
 if TYPE_CHECKING:
     from llmcalc.catalog import Catalog
     from llmcalc.model.inventory import Inventory
-
-FLOATS = ("bf16", "fp16", "fp32")
 
 
 def apply(inventory: Inventory, stated: Stated, catalog: Catalog) -> Inventory:
@@ -29,14 +42,13 @@ def apply(inventory: Inventory, stated: Stated, catalog: Catalog) -> Inventory:
         scheme = declared(stated, catalog)
         stored = scheme.apply(inventory, model)
     except LlmcalcError as error:
-        made.quantization = {**stated, "refused": error}
+        made.quantization = {**stated, "refused": (error.problem, error.remedy)}
         return made
-    # A tied head is no module of its own, and bare parameters are no modules at all.
-    unused = [
-        one for one in scheme.unmatched() if one.split(".")[-1] not in ("lm_head", "e_score_correction_bias")
-    ]
+    unused = list(scheme.unmatched())
     if unused and scheme.name != "none":
-        told = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+        told = ", ".join(one[:60] for one in unused[:3]) + (
+            f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+        )
         scheme.notes.append(f"Patterns of the quantization's lists match no tensor: {told}.")
     stored.quantization = {**stated, "applied": scheme}
     return stored
@@ -76,21 +88,24 @@ def _guessed(stated: Stated) -> str:
 
 def _named(entry: dict[str, Any], stated: Stated, found: dict[str, Any]) -> Scheme:
     """A catalog scheme with the options and exceptions of a configuration."""
-    allowed, bits = entry.get("bits") or [], found.get("bits")
-    between = entry["method"] in CONTINUOUS and allowed and allowed[0] <= (bits or 0) <= allowed[-1]
-    if bits is not None and allowed and bits not in allowed and not between:
-        raise ConfigError(
-            f"quantization: {entry['name']} has no {bits} bits.",
-            f"It has {', '.join(f'{b:g}' for b in allowed)}.",
-        )
-    plain = make(entry, {key: value for key, value in found.items() if value is not None})
-    ignored = patterns_of(stated)
+    ignored, overrides = patterns_of(stated), Overrides(stated)
+    try:
+        for one in (found, *(own for _, _, own in overrides.rules), *overrides.names.values()):
+            check_bits(entry, one.get("bits"), "quantization")
+        plain = make(entry, {key: value for key, value in found.items() if value is not None}, "quantization")
+    except InputError as error:
+        raise ConfigError(error.problem, error.remedy) from None
 
     def choose(module: Module) -> Choice | None:
         skipped = module.name in ignored
-        return None if skipped or left_alone(module) else plain.choose(module)
+        choice = None if skipped or left_alone(module) else plain.choose(module)
+        own = overrides.find(module.name) if overrides and choice is not None else None
+        if own is None or choice is None:
+            return choice
+        given = {key: value for key, value in own.items() if value is not None}
+        return None if own is SKIP else checked((choice[0], {**choice[1], **given}))
 
-    return finished(plain.name, choose, plain, ignored)
+    return finished(plain.name, choose, plain, ignored, overrides)
 
 
 def _gptq(stated: Stated, catalog: Catalog) -> Scheme:
@@ -100,7 +115,7 @@ def _gptq(stated: Stated, catalog: Catalog) -> Scheme:
         "group": integer_of(stated, "group_size", "q_group_size", default=128),
     }
     entry = dict(entry_of(catalog, method))
-    if stated.get("lm_head") is True:
+    if flag_of(stated, "lm_head"):
         entry["touches"] = [*entry["touches"], "head"]
     return _named(entry, stated, found)
 
@@ -110,19 +125,22 @@ def _awq(stated: Stated, catalog: Catalog) -> Scheme:
         "bits": integer_of(stated, "bits", "w_bit", default=4),
         "group": integer_of(stated, "group_size", "q_group_size", default=128),
     }
-    if stated.get("zero_point") is False:
+    if not flag_of(stated, "zero_point", default=True):
         found["zero_point"] = False
     return _named(entry_of(catalog, "awq"), stated, found)
 
 
 def _bitsandbytes(stated: Stated, catalog: Catalog) -> Scheme:
-    if stated.get("load_in_4bit") or stated.get("_load_in_4bit"):
+    four, eight = (flag_of(stated, key, f"_{key}") for key in ("load_in_4bit", "load_in_8bit"))
+    if four and eight:
+        raise ConfigError("quantization: load_in_4bit and load_in_8bit are both true.", "Keep one of them.")
+    if four:
         kind = str(stated.get("bnb_4bit_quant_type", "fp4")).lower()
         if kind not in ("nf4", "fp4"):
             raise ConfigError(f"quantization: bnb_4bit_quant_type is {kind[:40]!r}.", "Use nf4 or fp4.")
-        name = kind + ("-dq" if stated.get("bnb_4bit_use_double_quant") else "")
+        name = kind + ("-dq" if flag_of(stated, "bnb_4bit_use_double_quant") else "")
         return _named(entry_of(catalog, name), stated, {})
-    if stated.get("load_in_8bit") or stated.get("_load_in_8bit"):
+    if eight:
         return _named(entry_of(catalog, "int8"), stated, {})
     raise ConfigError(
         "quantization: bitsandbytes with neither load_in_4bit nor load_in_8bit.", "Set the one that is meant."
@@ -131,12 +149,19 @@ def _bitsandbytes(stated: Stated, catalog: Catalog) -> Scheme:
 
 def _fp8(stated: Stated, catalog: Catalog) -> Scheme:
     if stated.get("quantized_layers") or stated.get("moe_quant_algo"):
-        return modelopt(stated, catalog)
+        # ModelOpt quantizes some layers of a checkpoint anew; its list of what it ignores is about those.
+        base = {key: value for key, value in stated.items() if key not in IGNORED}
+        rest = _blocks(base, catalog) if stated.get("weight_block_size") else None
+        return modelopt(stated, catalog, rest)
+    if stated.get("weight_block_size") is not None:
+        return _blocks(stated, catalog)
+    static = stated.get("activation_scheme") == "static"
+    return _named(entry_of(catalog, "fp8-static" if static else "fp8"), stated, {"dialect": "transformers"})
+
+
+def _blocks(stated: Stated, catalog: Catalog) -> Scheme:
+    """FP8 in blocks as DeepSeek stores it; experts in FP4 since V4."""
     block = stated.get("weight_block_size")
-    if block is None:
-        static = stated.get("activation_scheme") == "static"
-        entry = entry_of(catalog, "fp8-static" if static else "fp8")
-        return _named(entry, stated, {"dialect": "transformers"})
     sizes = block if isinstance(block, (list, tuple)) else ()
     if len(sizes) != 2 or not all(type(side) is int and side > 0 for side in sizes):
         raise ConfigError(f"quantization: weight_block_size is {str(block)[:40]!r}.", "Use [128, 128].")
@@ -165,29 +190,56 @@ def _mxfp4(stated: Stated, catalog: Catalog) -> Scheme:
 
 def _mlx(stated: Stated, catalog: Catalog) -> Scheme:
     """MLX: bits and group for all modules, and exceptions under their names."""
-    modes = {"mxfp4": "mlx-mxfp4", "nvfp4": "mlx-nvfp4", "mxfp8": "mlx-mxfp8"}
-    entry = entry_of(catalog, modes.get(str(stated.get("mode")), "mlx"))
+    modes = {"affine": "mlx", "mxfp4": "mlx-mxfp4", "nvfp4": "mlx-nvfp4", "mxfp8": "mlx-mxfp8"}
+    mode = str(stated.get("mode") or "affine")
+    if mode not in modes:
+        raise ConfigError(f"quantization: mode is {mode[:40]!r}.", f"Use {one_of(list(modes))}.")
+    entry = entry_of(catalog, modes[mode])
     group = integer_of(stated, "group_size", default=entry["options"]["group"])
-    plain = make(entry, {"bits": integer_of(stated, "bits", default=4), "group": group})
+    found = {"bits": integer_of(stated, "bits", default=entry["options"]["bits"]), "group": group}
+    checked(("mlx", {**entry["options"], **found}))
+    plain = make(entry, found)
     exceptions = {name: value for name, value in stated.items() if isinstance(value, dict) or value is False}
-    targets = {name: Patterns([name], "quantization") for name in exceptions}
+    targets = Names(exceptions)
+
+    own: dict[str, Choice] = {
+        name: _exception(name, value) for name, value in exceptions.items() if value is not False
+    }
 
     def choose(module: Module) -> Choice | None:
-        for name, pattern in targets.items():
-            if module.name in pattern:
-                own = exceptions[name]
-                if own is False or plain.choose(module) is None:
-                    return None
-                bits, group = integer_of(own, "bits", default=4), integer_of(own, "group_size", default=64)
-                return "mlx", {"bits": bits, "group": group, "mode": str(own.get("mode", "affine"))}
-        return plain.choose(module)
+        usual, name = plain.choose(module), targets.find(*mlx_names(module))
+        return usual if name is None or usual is None else own.get(name)
 
-    return finished(plain.name, choose, plain, *targets.values())
+    return finished(plain.name, choose, plain, targets)
+
+
+def mlx_names(module: Module) -> list[str]:
+    """Names of a module in MLX, which stacks experts and splits fused ones."""
+    before, experts, _ = module.name.partition(".experts.")
+    if not experts or module.kind != "expert":
+        return [module.name]
+    parts = [part for part in ("gate", "up", "down") if part in module.role.split("_")]
+    return [f"{before}.{stack}.{part}_proj" for stack in ("switch_mlp", "experts") for part in parts]
+
+
+def _exception(name: str, own: Stated) -> Choice:
+    """What an MLX configuration says of one module."""
+    mode, found = str(own.get("mode") or "affine"), MLX_MODES.get(str(own.get("mode") or "affine"))
+    if found is None:
+        raise ConfigError(
+            f"quantization: mode of {name[:60]} is {mode[:40]!r}.", f"Use {one_of(list(MLX_MODES))}."
+        )
+    widths, sizes = found
+    bits = integer_of(own, "bits", default=4 if 4 in widths else widths[0])
+    group = integer_of(own, "group_size", default=64 if 64 in sizes else sizes[0])
+    return checked(("mlx", {"bits": bits, "group": group, "mode": mode}), f"quantization of {name[:60]}")
 
 
 def _hqq(stated: Stated, catalog: Catalog) -> Scheme:
-    own = stated.get("quant_config", stated)
-    own = own.get("weight_quant_params", own) if isinstance(own, dict) else {}
+    own, what = stated, "nbits: 4, group_size: 64"
+    for key in ("quant_config", "weight_quant_params"):
+        if key in own:
+            own = object_of(own, key, what)
     found = {"bits": integer_of(own, "nbits", default=4), "group": integer_of(own, "group_size", default=64)}
     return _named(entry_of(catalog, "hqq"), stated, found)
 
@@ -204,12 +256,15 @@ def _torchao(stated: Stated, catalog: Catalog) -> Scheme:
     kind = stated.get("quant_type")
     if isinstance(kind, dict):
         inner: Any = next(iter(kind.values()), {})
-        group = integer_of(inner.get("_data", {}) if isinstance(inner, dict) else {}, "group_size")
-        kind = inner.get("_type", "") if isinstance(inner, dict) else ""
+        inner = inner if isinstance(inner, dict) else {"_type": inner}
+        data = object_of(inner, "_data", "group_size: 128") if "_data" in inner else {}
+        group, kind = integer_of(data, "group_size"), inner.get("_type", "")
     else:
         own = stated.get("quant_type_kwargs")
-        group = integer_of(own if isinstance(own, dict) else {}, "group_size")
-    word = str(kind).lower()
+        group = integer_of(
+            object_of(stated, "quant_type_kwargs", "group_size: 128") if own else {}, "group_size"
+        )
+    word = str(kind).lower()[:80]
     name = "torchao-int4" if "int4" in word else "torchao-fp8" if "float8" in word else "torchao-int8"
     if not any(part in word for part in ("int4", "int8", "float8")):
         raise ConfigError(f"quantization: quant_type {word[:40]!r} is not known.", "Name it with --quant.")

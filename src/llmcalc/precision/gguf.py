@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from llmcalc.model.dialects import gguf_name
+from llmcalc.model.dialects import gguf_name, module_name
 from llmcalc.model.inventory import Cache, Group, Inventory, Tensor, dim, size
 from llmcalc.precision.mixtures import DEFAULTS, FLOATS, FP32, NEEDS_IMATRIX, Entry, Shape, types
 
@@ -25,13 +25,13 @@ ARCHITECTURES = {
 """llama.cpp's names, of the families that a rule names."""
 
 MTP_KEPT = (
-    "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "qwen3_5", "qwen3_5_moe", "deepseek_v32", "exaone_moe",
-    "mimo_v2_flash", "step3p5",
+    "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text",
+    "deepseek_v32", "exaone4_5", "exaone_moe", "mimo_v2_flash", "nemotron_h", "step3p5", "step3p7",
 )  # fmt: skip
 """Families whose prediction layers the converter keeps, so that the quantizer counts them."""
 
-DROPPED = ("pooler",)
-"""Roles that the converter leaves out."""
+DROPPED = ("pooler", "activation_positive", "activation_negative")
+"""Roles that the converter leaves out, or writes into the metadata."""
 
 POSITIONS = {"roberta": 2, "xlm-roberta": 2}
 """Rows of the position table that the converter cuts off."""
@@ -155,17 +155,21 @@ def row_first(tensor: Tensor) -> tuple[int, ...]:
     return tuple(map(size, reversed(tensor.dims)))
 
 
+def name_of(group: Group, tensor: Tensor, layer: int | None) -> str:
+    """The GGUF name of a tensor; where llama.cpp has none, one that no rule takes for another tensor's."""
+    return gguf_name(group, tensor, layer) or f"?{group.component}.{layer}.{tensor.role}?{tensor.part}"
+
+
 class File:
     """What a scheme's `apply` needs: a file type, with or without an importance matrix."""
 
-    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "kv", "name", "notes", "source")
+    __slots__ = ("entry", "fallbacks", "file_type", "grade", "imatrix", "name", "notes", "source")
 
     def __init__(self, file_type: str, imatrix: bool = False) -> None:
         self.file_type, self.imatrix = file_type, imatrix
         self.name = file_type + ("+imatrix" if imatrix else "")
         self.grade, self.source = "exact", "llama.cpp v0.5.0, llama-quant.cpp"
         self.notes: list[str] = []
-        self.kv = ""
         self.entry: dict[str, Any] = {}
         self.fallbacks: dict[str, str] = {}
 
@@ -175,7 +179,7 @@ class File:
         groups = [_renamed(group, inventory) for group in inventory.groups if group.component in kept]
         groups[0].tensors += tuple(added(inventory))
         entries = [
-            Entry(gguf_name(g, t, layer) or f"{t.role}.{t.part}", row_first(t))
+            Entry(name_of(g, t, layer), row_first(t))
             for g in groups
             for layer in (g.layers[: g.stored] or (None,))
             for t in g.tensors
@@ -184,15 +188,16 @@ class File:
         made = copy.copy(inventory)
         made.groups = tuple(part for group in groups for part in self._typed(group, found))
         made.loaded = (*inventory.loaded, "buffer")
+        unnamed = [t.role for g in groups for t in g.tensors if gguf_name(g, t, 0) is None]
         self.notes = []
-        self._tell(inventory)
+        self._tell(inventory, list(dict.fromkeys(unnamed)))
         return made
 
     def _typed(self, group: Group, found: dict[str, str]) -> list[Group]:
         """A group with its types, split where layers differ."""
         kinds: dict[tuple[str, ...], list[int]] = {}
         for layer in group.layers[: group.stored] or (None,):
-            chosen = tuple(self._type(gguf_name(group, t, layer), t, found) for t in group.tensors)
+            chosen = tuple(self._type(name_of(group, t, layer), t, found) for t in group.tensors)
             kinds.setdefault(chosen, []).append(-1 if layer is None else layer)
         parts = []
         for chosen, layers in kinds.items():
@@ -203,16 +208,26 @@ class File:
             parts.append(group.with_layers(group.layers if len(kinds) == 1 else tuple(layers), tensors))
         return parts
 
-    def _type(self, name: str | None, tensor: Tensor, found: dict[str, str]) -> str:
-        name = name or f"{tensor.role}.{tensor.part}"
+    def _type(self, name: str, tensor: Tensor, found: dict[str, str]) -> str:
         if name in found:
             return found[name]
         if len(tensor.dims) < 2 or not name.endswith("weight") or FP32.search(name):
             return "fp32"
         return DEFAULTS[self.file_type] if self.file_type in FLOATS else "fp16"
 
-    def _tell(self, inventory: Inventory) -> None:
+    def _tell(self, inventory: Inventory, unnamed: list[str]) -> None:
+        """Notes of what the reader should know, and how sure the file is."""
         towers = sorted({g.component for g in inventory.groups} - {*KEPT, "mtp"})
+        no_decoder = bool(towers) and not any(group.caches for group in inventory.groups)
+        self.grade = "assumed" if unnamed or no_decoder else "exact"
+        if unnamed:
+            told = ", ".join(unnamed[:3]) + (f" and {len(unnamed) - 3} more" if len(unnamed) > 3 else "")
+            self.notes.append(
+                f"No GGUF names are known for tensors of {inventory.family} ({told}): llama.cpp may not make "
+                "such a file, and their types are assumed."
+            )
+        if no_decoder:
+            self.notes.append(f"{inventory.family} has no decoder: llama.cpp may not make such a file.")
         if towers:
             self.notes.append(
                 f"The {' and '.join(towers)} is a file of its own in GGUF (mmproj) and is not counted."
@@ -234,11 +249,16 @@ class File:
 
 def _renamed(group: Group, inventory: Inventory) -> Group:
     made = copy.copy(group)
-    made.tensors = tuple(t for t in converted(group) if t.role not in DROPPED)
+    made.tensors = tuple(t for t in converted(group) if not _is_dropped(group, t))
     cut = POSITIONS.get(inventory.family)
     if cut:
         made.tensors = tuple(_shortened(t, cut) if t.role == "position" else t for t in made.tensors)
     return made
+
+
+def _is_dropped(group: Group, tensor: Tensor) -> bool:
+    """Whether the converter leaves a tensor out: also the heads that BERT was trained with."""
+    return tensor.role in DROPPED or module_name(group, tensor, 0).startswith("cls.")
 
 
 def _shortened(tensor: Tensor, cut: int) -> Tensor:

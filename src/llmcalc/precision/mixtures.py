@@ -96,7 +96,7 @@ class Entry:
     def is_quantized(self) -> bool:
         """Whether the quantizer touches it at all."""
         left = FP32.search(self.name) or SIXTEEN.search(self.name)
-        return len(self.shape) > 1 and self.name.endswith("weight") and not left
+        return any(n > 1 for n in self.shape[1:]) and self.name.endswith("weight") and not left
 
 
 def category(name: str) -> str:

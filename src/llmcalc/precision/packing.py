@@ -12,7 +12,12 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
-from llmcalc.model.inventory import Dim, Tensor, dim, size
+from llmcalc.model.inventory import SPLIT_AXES, Dim, Segment, Tensor, dim, size
+
+
+class GroupError(InputError):
+    """Groups that do not divide a matrix; a scheme knows which would."""
+
 
 Layout = tuple[str, list[Tensor]]
 """Format of an element, and the tensors stored."""
@@ -75,11 +80,16 @@ def shrunk(dimension: Dim, by: int) -> Dim:
         return dimension
     if all(size((segment,)) % by == 0 for segment in dimension):
         return tuple(_shrunk(segment, by) for segment in dimension)
-    first = dimension[0][0][0] if dimension and dimension[0] else "block"
-    return dim(**{first: ceil_div(size(dimension), by)})
+    return dim(**{_axis(*dimension): ceil_div(size(dimension), by)})
 
 
-def _shrunk(segment: tuple[tuple[str, int], ...], by: int) -> tuple[tuple[str, int], ...]:
+def _axis(*segments: Segment) -> str:
+    """The axis that a run of elements is shared along: the first that tensor ranks divide, else the first."""
+    axes = [axis for segment in segments for axis, _ in segment]
+    return next((axis for axis in axes if axis in SPLIT_AXES), axes[0] if axes else "block")
+
+
+def _shrunk(segment: Segment, by: int) -> Segment:
     """Divide the last axis, else the only one that is left."""
     for place in range(len(segment) - 1, -1, -1):
         axis, length = segment[place]
@@ -88,27 +98,32 @@ def _shrunk(segment: tuple[tuple[str, int], ...], by: int) -> tuple[tuple[str, i
     product = 1
     for _, length in segment:
         product *= length
-    return ((segment[0][0], product // by),)
+    return ((_axis(segment), product // by),)
 
 
-def times(dimension: Dim, factor: int) -> Dim:
-    """A dimension of `factor` values for each element.
+def flat(rows: Dim, columns: Dim) -> Dim:
+    """A matrix as one dimension, row by row, along the axes of both sides.
 
     Examples
     --------
-    >>> size(times(dim(ffn=64), 3))
-    192
+    >>> flat(dim(hidden=4096), dim(ffn=448))
+    ((('hidden', 4096), ('ffn', 448)),)
     """
-    return tuple((*segment, ("each", factor)) for segment in dimension)
+    return tuple((*row, *column) for row in rows for column in columns)
+
+
+def run(m: Matrix, by: int) -> Dim:
+    """A `by`-th of all elements of a matrix in one dimension, over the ends of rows where `by` is no part."""
+    if m.columns % by == 0:
+        return flat(m.out, shrunk(m.inp, by))
+    return dim(**{_axis(*m.out, *m.inp): ceil_div(m.rows * m.columns, by)})
 
 
 def words(dimension: Dim, bits: int, width: int = 32) -> Dim:
     """Words of `width` bits that hold a dimension of `bits`-bit values without gaps."""
-    total = size(dimension) * bits
     if width % bits == 0:
         return shrunk(dimension, width // bits)
-    first = dimension[0][0][0]
-    return dim(**{first: ceil_div(total, width)})
+    return dim(**{_axis(*dimension): ceil_div(size(dimension) * bits, width)})
 
 
 def groups(m: Matrix, group: int, method: str) -> Dim:
@@ -116,7 +131,7 @@ def groups(m: Matrix, group: int, method: str) -> Dim:
     if group in (-1, 0):
         return dim(group=1)
     if m.columns % group and method not in PADS:
-        raise InputError(
+        raise GroupError(
             f"{method}: groups of {group} do not divide the {m.columns:,} columns of {m.role}.",
             "Use another group size, or a method that leaves such layers alone.",
         )
@@ -151,16 +166,23 @@ def awq(m: Matrix, bits: int = 4, group: int = 128, zero_point: bool = True, **_
     return f"int{bits}", made if zero_point else [made[0], made[2]]
 
 
+def int4_awq(m: Matrix, group: int = 128, static: bool = False, **_: Any) -> Layout:
+    """ModelOpt's INT4: two rows a byte, fp32 scales, what AWQ multiplies the columns by; W4A8 scales too."""
+    made = [
+        m.packed("weight", "uint8", shrunk(m.out, 2), m.inp),
+        m.tensor("weight_scale", "fp32", m.out, groups(m, group, "modelopt-awq")),
+        m.tensor("pre_quant_scale", m.model, m.inp),
+    ]
+    return "int4", [*made, m.scalar("weight_scale_2"), m.scalar("input_scale")] if static else made
+
+
 def bitsandbytes4(
     m: Matrix, kind: str = "nf4", double: bool = False, block: int = 64, nested: int = 256, **_: Any
 ) -> Layout:
     """Two elements a byte, one fp32 maximum for each block, or that maximum in 8 bits once more."""
-    axis, elements = m.out[0][0][0], m.rows * m.columns
-    whole = m.columns % block == 0  # else blocks run over the ends of rows
-    absmax = times(m.out, m.columns // block) if whole else dim(**{axis: ceil_div(elements, block)})
-    pairs = times(m.out, m.columns // 2) if m.columns % 2 == 0 else dim(**{axis: ceil_div(elements, 2)})
+    absmax = run(m, block)
     made = [
-        m.packed("weight", "uint8", pairs, dim(one=1)),
+        m.packed("weight", "uint8", run(m, 2), dim(one=1)),
         m.tensor("weight.absmax", "uint8" if double else "fp32", absmax),
         m.tensor("weight.quant_map", "fp32", dim(code=16)),
     ]
@@ -290,11 +312,12 @@ def mlx(m: Matrix, bits: int = 4, group: int = 64, mode: str = "affine", **_: An
 def hqq(m: Matrix, bits: int = 4, group: int = 64, **_: Any) -> Layout:
     """HQQ: groups as rows, packed down them; 5 and 6 bits lie in bytes, 3 bits ten to a word."""
     width = m.columns if group in (-1, 0) else group
-    count, rest = divmod(m.rows * m.columns, width)
-    if rest:
-        raise InputError(f"hqq: groups of {group} do not divide the elements of {m.role}.", "Use another.")
-    whole = m.columns % width == 0  # else groups run over the ends of rows
-    rows = times(m.out, m.columns // width) if whole else dim(**{m.out[0][0][0]: count})
+    if m.rows * m.columns % width:
+        raise GroupError(
+            f"hqq: groups of {group} do not divide the {m.rows * m.columns:,} elements of {m.role}.",
+            "Use another group size.",
+        )
+    rows = run(m, width)
     dtype, held = {8: ("uint8", 1), 6: ("uint8", 1), 5: ("uint8", 1), 3: ("int32", 10)}.get(
         bits, ("uint8", 8 // bits)
     )
@@ -314,7 +337,7 @@ def quanto(m: Matrix, bits: int = 4, group: int = 128, number: str = "int", **_:
         return dtype, [m.packed("weight._data", dtype, m.out, m.inp), scale, *ends]
     fitting = next((g for g in range(group, 0, -32) if m.columns % g == 0), m.columns)
     many = groups(m, fitting, "quanto")
-    rows = times(m.out, size(many))
+    rows = flat(m.out, many)
     return f"int{bits}", [
         m.packed("weight._data._data", "uint8", shrunk(rows, 8 // bits), dim(group=m.columns // size(many))),
         m.tensor("weight._scale", m.model, rows, dim(one=1)),
@@ -387,8 +410,8 @@ def bitnet(m: Matrix, **_: Any) -> Layout:
 
 METHODS: dict[str, Callable[..., Layout]] = {
     "aqlm": aqlm, "awq": awq, "bitnet": bitnet, "bitsandbytes4": bitsandbytes4, "eetq": eetq, "exl2": exl2,
-    "exl3": exl3, "fp8": fp8, "gpt_oss": gpt_oss, "gptq": gptq, "hqq": hqq, "int8_channel": int8_channel,
-    "int8_rows": int8_rows, "mlx": mlx, "mx": mx, "nvfp4": nvfp4, "pack_quantized": pack_quantized,
-    "quanto": quanto, "quip": quip, "torchao": torchao,
+    "exl3": exl3, "fp8": fp8, "gpt_oss": gpt_oss, "gptq": gptq, "hqq": hqq, "int4_awq": int4_awq,
+    "int8_channel": int8_channel, "int8_rows": int8_rows, "mlx": mlx, "mx": mx, "nvfp4": nvfp4,
+    "pack_quantized": pack_quantized, "quanto": quanto, "quip": quip, "torchao": torchao,
 }  # fmt: skip
 """Packers by the word that `data/schemes.yaml` calls them by."""

@@ -209,12 +209,14 @@ def _neighbours(report: Any, units: str) -> list[str]:
     return [
         *[f"  {line}" for line in lines],
         "  Name the model for an exact figure:",
-        f"    llmcalc vram {nearest} {_near(bits)}",
+        f"    llmcalc vram {nearest} {_near(bits, report.scenario.get('quant'))}",
     ]
 
 
-def _near(bits: float) -> str:
-    """The option that prices a named model near a number of bits."""
+def _near(bits: float, quant: str | None) -> str:
+    """The option that prices a named model alike: its scheme, else one near a number of bits."""
+    if quant is not None:
+        return f"--quant {quant}"
     schemes = {2: "q2_k", 3: "q3_k_m", 4: "q4_k_m", 5: "q5_k_m", 6: "q6_k", 8: "q8_0"}
     return f"--quant {schemes[int(bits)]}" if bits in schemes else f"--bits {bits:g}"
 

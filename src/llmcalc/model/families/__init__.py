@@ -31,6 +31,7 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, did_you_mean
 from llmcalc.model.configuration import Config
+from llmcalc.model.dialects import PREDICTION
 from llmcalc.model.inventory import Group
 from llmcalc.model.layers import Block, embedding, lower, norm, projection
 from llmcalc.model.layers import head as unembedding
@@ -87,7 +88,8 @@ def prediction(family: ModuleType, c: Config) -> list[Group]:
     if not count:
         return []
     indices = tuple(range(c.num_hidden_layers, c.num_hidden_layers + count))
-    return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.")]
+    names = {**names_of(family), **{role: name for role, (name, _) in PREDICTION.items()}}
+    return [Group("mtp", "layer", indices, made.tensors, (), made.ops, "model.layers.{layer}.", names)]
 
 
 def part(c: Config, key: str, model_type: str, catalog: Catalog, main: bool = False) -> Config:

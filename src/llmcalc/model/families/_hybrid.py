@@ -132,5 +132,7 @@ def prediction(
         inside = number < len(blocks)
         indices = tuple(range(first, first + count)) if inside else (first,)
         root = f"{prefix}layers.{number}." if inside else prefix
-        groups.append(Group("mtp", "layer", indices, made.tensors, (), made.ops, root, names))
+        # GGUF folds the blocks into one layer, where the norm of a second one stands after attention.
+        own = {**names, "gguf:mixer_norm": "post_attention_norm"} if inside and number else names
+        groups.append(Group("mtp", "layer", indices, made.tensors, (), made.ops, root, own))
     return groups

@@ -33,6 +33,7 @@ MTP_NAMES = {
     "embedding_norm": "pre_fc_norm_embedding",
     "hidden_norm": "pre_fc_norm_hidden",
     "final_norm": "norm",
+    "gguf:ffn_norm": GGUF_NAMES["ffn_norm"],
 }
 
 

@@ -36,6 +36,7 @@ def read_entry(
     )
     inventory.origin = f"catalog entry {name} ({', '.join(entry.get('sources', ['own']))})"
     inventory.published = entry.get("stored_params")
+    _drop_unstored(inventory)
     inventory.stored_note = str(entry.get("stored_note", ""))
     if entry.get("context"):
         inventory.context = int(entry["context"])
@@ -43,3 +44,23 @@ def read_entry(
     if entry.get("note"):
         inventory.warnings.append(str(entry["note"]))
     return inventory
+
+
+def _drop_unstored(inventory: Inventory) -> None:
+    """Take off prediction modules what the published total shows that the checkpoint lacks.
+
+    No key of a configuration says whether a module shares embedding and head of the model, and some
+    checkpoints lack the modules that theirs names.
+    """
+    for roles in (("embedding", "unembedding"), None):
+        gone = {
+            id(tensor): group.count * tensor.numel
+            for group in inventory.groups
+            for tensor in group.tensors
+            if tensor.tag == "mtp" and (roles is None or tensor.role in roles)
+        }
+        if gone and inventory.unexplained_params == -sum(gone.values()):
+            for group in inventory.groups:
+                group.tensors = tuple(t for t in group.tensors if id(t) not in gone)
+            inventory.groups = tuple(group for group in inventory.groups if group.tensors)
+            return

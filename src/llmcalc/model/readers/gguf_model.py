@@ -13,7 +13,7 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
 from llmcalc.model.dialects import GGUF, GGUF_WHOLE
-from llmcalc.model.inventory import Cache, Dim, Group, Inventory, Op, Tensor, dim
+from llmcalc.model.inventory import LOADED, Cache, Dim, Group, Inventory, Op, Tensor, dim
 from llmcalc.model.readers.gguf import Header, read_header
 from llmcalc.model.readers.gguf_caches import Memory, number
 from llmcalc.model.readers.stored import StoredTensor
@@ -27,6 +27,16 @@ OUT_AXES = {
 }  # fmt: skip
 IN_AXES = {"output": "heads", "down": "ffn", "expert_down": "ffn", "shared_down": "ffn"}
 BUFFERS = ("rope_freqs", "rope_factors_long", "rope_factors_short", "exp_probs_b")
+
+
+FILE_TYPES = {
+    2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1", 10: "q2_k", 11: "q3_k_s", 12: "q3_k_m",
+    13: "q3_k_l", 14: "q4_k_s", 15: "q4_k_m", 16: "q5_k_s", 17: "q5_k_m", 18: "q6_k", 19: "iq2_xxs",
+    20: "iq2_xs", 21: "q2_k_s", 22: "iq3_xs", 23: "iq3_xxs", 24: "iq1_s", 25: "iq4_nl", 26: "iq3_s",
+    27: "iq3_m", 28: "iq2_s", 29: "iq2_m", 30: "iq4_xs", 31: "iq1_m", 36: "tq1_0", 37: "tq2_0",
+    38: "mxfp4_moe", 40: "q1_0", 41: "q2_0",
+}  # fmt: skip
+"""llama.cpp's numbers of file types (`llama.h`); those of floats need no name."""
 
 
 def read_gguf(path: str, catalog: Catalog) -> Inventory:
@@ -55,6 +65,10 @@ def read_gguf(path: str, catalog: Catalog) -> Inventory:
         context=number(header, "context_length", path, required=False) or None,
     )
     inventory.origin, inventory.unproven = path, doubts
+    kind = header.metadata.get("general.file_type")
+    if isinstance(kind, int) and kind in FILE_TYPES:
+        inventory.quantization = {"quant_method": "gguf", "file_type": FILE_TYPES[kind]}
+    inventory.loaded = (*LOADED, "buffer")  # llama.cpp loads the factors of rotary positions too
     heads = number(header, "attention.head_count", path, required=False)
     if heads:
         inventory.split = {"attention heads": heads}

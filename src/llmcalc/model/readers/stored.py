@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llmcalc.model.dialects import NamedTensor
-from llmcalc.model.inventory import Group, Inventory, Tensor, dim
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor, dim
 
 SCALES = (
     "_scale", "_scale_inv", "_scales", "_scale_2", "_zeros", "_zero_point", ".scales", ".qzeros", ".g_idx",
@@ -37,9 +37,6 @@ PREFIXES = ("model.", "language_model.", "model.language_model.", "transformer."
 """What a checkpoint saved from a part of a model lacks, or has too much, before its names."""
 
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
-
-FLOATS = ("bf16", "fp16", "fp32", "fp64")
-"""Dtypes that a model computes in; anything narrower is a way to store it."""
 
 
 class StoredTensor:
@@ -123,7 +120,7 @@ class Comparison:
 def compare(promised: Iterable[NamedTensor], stored: Sequence[StoredTensor], layers: int) -> Comparison:
     """Hold stored tensors against promised ones by name."""
     result, promised = Comparison(), list(promised)
-    by_name = {tensor.name: tensor for tensor in _aligned({tensor.name for tensor in promised}, stored)}
+    by_name = {tensor.name: tensor for tensor in aligned({tensor.name for tensor in promised}, stored)}
     used, tied = set(), set()
     for tensor in promised:
         if tensor.role in ("embedding", "unembedding"):
@@ -142,16 +139,17 @@ def compare(promised: Iterable[NamedTensor], stored: Sequence[StoredTensor], lay
         else:
             used.add(found.name)
             result.reshaped.append((tensor, found))
+    stems = {tensor.name.removesuffix(".weight") for tensor, _, _ in result.packed}
     for name, one in by_name.items():
         if name not in used:
-            tag = tag_of(name, layers)
+            tag = "scale" if name.rpartition(".")[0] in stems else tag_of(name, layers)
             if tag == "unknown" and one.shape in tied and name.endswith(TIED):
                 tag = "duplicate"
             result.extra.setdefault(tag, []).append(one)
     return result
 
 
-def _aligned(names: set[str], stored: Sequence[StoredTensor]) -> Sequence[StoredTensor]:
+def aligned(names: set[str], stored: Sequence[StoredTensor]) -> Sequence[StoredTensor]:
     """The stored tensors, renamed where all their names lack a prefix or have one too much."""
     best, most = stored, sum(tensor.name in names for tensor in stored)
     if 2 * most >= len(names):
@@ -239,12 +237,7 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
         How the two agree.
     """
     result = compare(inventory.tensors, stored, inventory.layers)
-    elements: dict[str, int] = {}
-    for found in [found for _, found in result.matched] or stored:
-        if found.dtype in FLOATS:
-            elements[found.dtype] = elements.get(found.dtype, 0) + found.numel
-    if elements:
-        inventory.dtype = max(elements, key=lambda dtype: elements[dtype])
+    inventory.dtype = main_dtype([found for _, found in result.matched] or stored) or inventory.dtype
     _give_dtypes(inventory, result)
     extra = [
         Tensor("stored", tuple(dim(size=length) for length in tensor.shape), tensor.name, tag, tensor.dtype)
@@ -265,6 +258,15 @@ def adopt(inventory: Inventory, stored: Sequence[StoredTensor], label: str) -> C
         inventory.grade = "assumed"
         inventory.warnings += [f"{label} and its configuration differ; {line}." for line in result.lines()]
     return result
+
+
+def main_dtype(stored: Iterable[StoredTensor]) -> str | None:
+    """The float dtype of most elements that are kept in one."""
+    elements: dict[str, int] = {}
+    for found in stored:
+        if found.dtype in FLOATS:
+            elements[found.dtype] = elements.get(found.dtype, 0) + found.numel
+    return max(elements, key=lambda dtype: elements[dtype]) if elements else None
 
 
 def _give_dtypes(inventory: Inventory, result: Comparison) -> None:

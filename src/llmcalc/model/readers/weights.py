@@ -53,7 +53,10 @@ def read_weights(path: str, catalog: Catalog, assume: str | None = None) -> Inve
             raise
         inventory.warnings.append(f"The weights beside it are not read: {error.problem}")
         return inventory
-    adopt(inventory, stored, os.path.basename(files[0]))
+    if inventory.quantization is None:
+        adopt(inventory, stored, os.path.basename(files[0]))
+    else:
+        inventory.beside = os.path.basename(files[0]), stored
     inventory.source = "safetensors"
     inventory.origin = f"{config} and {len(files)} file{'s' if len(files) != 1 else ''} of weights"
     return inventory

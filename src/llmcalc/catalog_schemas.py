@@ -1,0 +1,139 @@
+"""What one entry of each catalog holds: the fields, their kinds and their bounds.
+
+Imported by `catalog_build` alone, and as rarely: pydantic is no part of an estimate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pydantic
+
+
+class Entry(pydantic.BaseModel):
+    """What all catalog entries share: a name, aliases, no unknown keys."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    name: str = pydantic.Field(min_length=1, max_length=120)
+    aliases: list[str] = []
+    note: str | None = None
+
+
+Positive = pydantic.confloat(gt=0, allow_inf_nan=False)
+
+
+class Gpu(Entry):
+    """One accelerator: marketed, driver-reported and runtime memory apart."""
+
+    vendor: str
+    kind: Literal["gpu", "soc", "cpu", "tpu", "npu", "accelerator"] = "gpu"
+    architecture: str | None = None
+    compute_capability: str | None = None
+    memory_gb: float | None = pydantic.Field(None, gt=0, le=1e6)
+    memory_type: str | None = None
+    memory_mib_driver: float | None = pydantic.Field(None, gt=0, le=1e9)
+    memory_mib_driver_source: str | list[str] | None = None
+    memory_mib_runtime: float | None = pydantic.Field(None, gt=0, le=1e9)
+    memory_mib_runtime_source: str | list[str] | None = None
+    working_set_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    working_set_source: str | list[str] | None = None
+    usable_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_low_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_high_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
+    usable_source: str | None = None
+    bandwidth_gb_s: float | None = pydantic.Field(None, gt=0)
+    tflops_dense: dict[str, float] | None = None
+    achievable: Any = None
+    interconnect: str | None = None
+    scale_up_domain: int | None = pydantic.Field(None, ge=1)
+    tdp_w: float | None = pydantic.Field(None, gt=0)
+    released: str | None = None
+    price_usd_h: float | None = pydantic.Field(None, gt=0)
+    confidence: Literal["verified", "single-source", "medium", "low", "derived", "user"] = "user"
+    sources: dict[str, Any] = {}
+    flags: list[str] = []
+    notes: str | None = None
+    popular: bool = False
+
+
+class Model(Entry):
+    """One model: names, where it comes from, and the configuration fields themselves."""
+
+    hf: str | None = None
+    organisation: str | None = None
+    licence: str | None = None
+    released: str | None = None
+    context: int | None = pydantic.Field(None, gt=0)
+    proven: Literal["all", "shapes"] = "all"
+    stored_params: int | None = pydantic.Field(None, gt=0)
+    stored_note: str | None = None
+    sources: list[str] = []
+    config: dict[str, Any]
+
+
+class Format(Entry):
+    """One number format: elements and bytes of a block."""
+
+    elements: int = pydantic.Field(gt=0)
+    bytes: int = pydantic.Field(gt=0)
+    weights: bool = False
+    kv: bool = False
+    head_bytes: int = pydantic.Field(0, ge=0, le=1024)
+    residual: int = pydantic.Field(0, ge=0, le=1 << 20)
+    sources: list[str] = []
+
+
+class Scheme(Entry):
+    """One quantization scheme: how it stores a matrix, and which matrices it touches."""
+
+    method: str
+    options: dict[str, Any] = {}
+    bits: list[float] = []
+    group: list[int] = []
+    touches: list[Literal["linear", "small", "expert", "head", "embedding", "router"]] = []
+    towers: bool = False
+    continuous: bool = False
+    words: list[Literal["sym", "asym", "dq", "static", "dynamic"]] = []
+    unties: bool = False
+    skips: bool = False
+    leaves_experts: bool = False
+    nominal: float | None = pydantic.Field(None, gt=0, le=64)
+    hardware: str | None = None
+    runtime: str | None = None
+    grade: Literal["exact", "derived", "assumed"] = "exact"
+    sources: list[str] = []
+
+
+class Source(Entry):
+    """One publication, package or log that figures come from."""
+
+    title: str
+    kind: Literal["paper", "package", "repository", "documentation", "log", "vendor", "standard"]
+    reference: str
+    read: str | None = None
+
+
+class Measurement(Entry):
+    """One run of an engine: what it was told, and what it printed."""
+
+    engine: Literal["llama.cpp"]
+    program: str
+    build: str
+    era: Literal["2023", "2024", "2025", "2026", "ik"]
+    date: str
+    model: str
+    source: str
+    options: dict[str, Any]
+    gpus: int = pydantic.Field(ge=0, le=1024)
+    devices: str | None = None
+    measured: dict[
+        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch"],
+        float | list[float],
+    ]
+
+
+SCHEMAS: dict[str, type[Entry]] = {
+    "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
+    "measurements": Measurement,
+}  # fmt: skip
