@@ -13,12 +13,16 @@ from llmcalc._version import __version__
 
 if TYPE_CHECKING:
     from llmcalc.api import compare, model, params, quant, vram
+    from llmcalc.api.fit import fit
+    from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
 
-__all__ = ["LlmcalcError", "__version__", "compare", "model", "params", "quant", "vram"]
+__all__ = ["LlmcalcError", "__version__", "compare", "fit", "model", "params", "quant", "validate", "vram"]
 
 _HOME = {
     **dict.fromkeys(("compare", "model", "params", "quant", "vram"), "llmcalc.api"),
+    "fit": "llmcalc.api.fit",
+    "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",
 }
 

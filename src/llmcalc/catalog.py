@@ -13,7 +13,7 @@ from typing import Any
 
 from llmcalc.errors import CatalogError, UnknownNameError, did_you_mean
 
-KINDS = ("gpus", "models", "formats", "schemes", "sources", "class_defaults", "config_keys")
+KINDS = ("gpus", "models", "formats", "schemes", "sources", "class_defaults", "config_keys", "measurements")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")
 DATA = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "data")
@@ -35,11 +35,7 @@ def fold(name: str) -> str:
 def compiled_path(name: str) -> str:
     """The compiled file of a catalog or derived table, brought up to date in a source checkout."""
     path = os.path.join(COMPILED, f"{name}.cat")
-    source = os.path.join(DATA, f"{_SOURCE_OF.get(name, name)}.yaml")
-    try:
-        newer = os.stat(source).st_mtime
-    except OSError:
-        newer = 0.0
+    newer = max((os.stat(source).st_mtime for source in sources_of(name)), default=0.0)
     try:
         current = os.stat(path).st_mtime >= newer
     except OSError:
@@ -53,6 +49,14 @@ def compiled_path(name: str) -> str:
     from llmcalc import catalog_build
 
     return catalog_build.compile_file(_SOURCE_OF.get(name, name), name)
+
+
+def sources_of(name: str) -> list[str]:
+    """The YAML files behind a catalog: one, or all of a folder; none in an installed package."""
+    path = os.path.join(DATA, _SOURCE_OF.get(name, name))
+    if os.path.isdir(path):
+        return sorted(os.path.join(path, file) for file in os.listdir(path) if file.endswith(".yaml"))
+    return [f"{path}.yaml"] if os.path.isfile(f"{path}.yaml") else []
 
 
 _SOURCE_OF = {"model_spans": "models", "gpu_sizes": "gpus"}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from llmcalc.catalog import COMPILED, DATA, MAGIC, fold
+from llmcalc.catalog import COMPILED, MAGIC, fold, sources_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
@@ -121,8 +121,28 @@ class Source(Entry):
     read: str | None = None
 
 
+class Measurement(Entry):
+    """One run of an engine: what it was told, and what it printed."""
+
+    engine: Literal["llama.cpp"]
+    program: str
+    build: str
+    era: Literal["2023", "2024", "2025", "2026", "ik"]
+    date: str
+    model: str
+    source: str
+    options: dict[str, Any]
+    gpus: int = pydantic.Field(ge=0, le=1024)
+    devices: str | None = None
+    measured: dict[
+        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch"],
+        float | list[float],
+    ]
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
+    "measurements": Measurement,
 }  # fmt: skip
 
 
@@ -255,8 +275,10 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
     str
         Path of the compiled catalog (or of the derived table `wanted`).
     """
-    path = os.path.join(DATA, f"{kind}.yaml")
+    path, *more = sources_of(kind)
     document = load_yaml(path)
+    for other in more:
+        document[kind] += load_yaml(other)[kind]
     date = str(document.get("date") or document.get("source") or "")
     if kind == "class_defaults":
         entries = [{"name": name, **entry} for name, entry in document["classes"].items()]
@@ -281,7 +303,16 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
 
 def compile_all() -> None:
     """Compile every catalog, the ones that others need first."""
-    for kind in ("config_keys", "class_defaults", "formats", "schemes", "sources", "gpus", "models"):
+    for kind in (
+        "config_keys",
+        "class_defaults",
+        "formats",
+        "schemes",
+        "sources",
+        "gpus",
+        "models",
+        "measurements",
+    ):
         compile_file(kind)
 
 

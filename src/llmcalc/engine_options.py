@@ -9,7 +9,7 @@ from llmcalc.units import parse_integer, parse_length, shown
 
 LLAMA_CPP = (
     "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
-    "swa_full", "tensor_split", "fit",
+    "swa_full", "tensor_split", "mla", "fit",
 )  # fmt: skip
 """Keywords that are llama.cpp's own."""
 
@@ -33,6 +33,12 @@ MAX_BATCH = 1 << 20
 MAX_PATTERN = 500
 NEWEST = 11_258
 """The newest llama.cpp build that real logs were compared with (October 2026)."""
+
+IK_BUILD = 5_400
+"""What ik_llama.cpp's graphs resemble most: it left llama.cpp in 2024 and took over much since."""
+
+LATENT_FROM = 5_130
+"""The build that began to cache latents of latent attention (April 2025)."""
 
 ALL_OUTPUTS_UNTIL = 9_500
 """Builds up to about mid-2026 reserve logits of every position of a batch."""
@@ -59,17 +65,34 @@ class LlamaOptions:
         First layers whose experts stay on the host. [-]
     overrides : list of (str, str)
         Patterns of tensor names, and ``host`` or the number of a device.
+    mla : bool
+        Whether latent attention caches its latent; files of before April 2025 cache full heads.
     split : list of float
         Shares of the devices; empty for equal ones. [-]
     build : int
         llama.cpp's build number. [-]
+    fork : str
+        ``ik`` for ik_llama.cpp, whose caches are llama.cpp's and whose compute buffers are not.
     fit : bool
         Whether llama-server chooses what the user did not.
     """
 
     __slots__ = (
-        "batch", "build", "fit", "flash_attn", "gpu_layers", "kv_unified", "n_cpu_moe", "n_ctx", "overrides",
-        "parallel", "split", "swa_full", "ubatch",
+        "batch",
+        "build",
+        "fit",
+        "flash_attn",
+        "fork",
+        "gpu_layers",
+        "kv_unified",
+        "mla",
+        "n_cpu_moe",
+        "n_ctx",
+        "overrides",
+        "parallel",
+        "split",
+        "swa_full",
+        "ubatch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -83,6 +106,8 @@ class LlamaOptions:
         self.split: list[float] = []
         self.build = NEWEST
         self.fit = False
+        self.fork = ""
+        self.mla = True
 
     @property
     def all_outputs(self) -> bool:
@@ -102,8 +127,9 @@ class LlamaOptions:
             "kv_unified": self.kv_unified,
             "swa_full": self.swa_full,
             "tensor_split": self.split or None,
+            "mla": self.mla,
             "fit": self.fit,
-            "engine_version": f"b{self.build}",
+            "engine_version": self.fork or f"b{self.build}",
         }
 
 
@@ -203,7 +229,7 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
         if ask("n_cpu_moe") is not None:
             number = str(ask("n_cpu_moe")).strip()
             options.n_cpu_moe = 0 if number == "0" else parse_integer(number, "--n-cpu-moe", 100_000)
-    for keyword in ("flash_attn", "kv_unified", "swa_full", "fit"):
+    for keyword in ("flash_attn", "kv_unified", "swa_full", "mla", "fit"):
         with problems:
             if ask(keyword) is not None:
                 setattr(options, keyword, flag(ask(keyword), f"--{keyword.replace('_', '-')}"))
@@ -214,8 +240,12 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
         if ask("tensor_split") is not None:
             options.split = _split(ask("tensor_split"))
     with problems:
-        if ask("engine_version") is not None:
+        if str(ask("engine_version")).strip().lower() in ("ik", "ik_llama.cpp"):
+            options.fork, options.build = "ik", IK_BUILD
+        elif ask("engine_version") is not None:
             options.build = _build(ask("engine_version"))
+            if ask("mla") is None:
+                options.mla = options.build >= LATENT_FROM
     problems.check()
     return options
 

@@ -183,8 +183,8 @@ class Report(_Shown):
         What fits in it.
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
-    warnings, hints : list of str
-        What the reader should know, and what to try.
+    warnings, hints, advice : list of str
+        What the reader should know, what to try, and what would make it fit.
     """
 
     def __init__(self, command: str, items: Sequence[Item], peak: Peak) -> None:
@@ -205,6 +205,7 @@ class Report(_Shown):
         self.cards: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
+        self.advice: list[str] = []
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
         self.call: Call = Call(command, {})

@@ -71,13 +71,16 @@ class Scenario:
         Tokens of the encoder and of images. [tokens]
     options : LlamaOptions or None
         The engine's own options, where it has any.
+    quick : bool
+        Whether only the verdict is asked for, not what fits.
     stated : set of str
         Keywords that the user gave; all others are defaults.
     """
 
     __slots__ = (
         "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "encoder_assumed",
-        "engine", "key", "options", "output", "overhead", "pp", "prompt", "reserve", "scheme", "sequences",
+        "engine", "key", "options", "output", "overhead", "pp", "prompt", "quick",
+        "reserve", "scheme", "sequences",
         "stated", "streams", "tp", "value",
     )  # fmt: skip
 
@@ -95,6 +98,7 @@ class Scenario:
         self.reserve = 0
         self.engine = "none"
         self.options: Any = None
+        self.quick = False
         self.stated: set[str] = set()
         self.streams: dict[str, int] = {}
         self.allow_overlong = False

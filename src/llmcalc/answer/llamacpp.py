@@ -37,7 +37,8 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
     make, stored = builder(inventory, scenario, device, book)
     if not scenario.options.fit:
         report = reported(make(scenario.options), scenario, device, stored)
-        if device is not None and not _arrays(scenario) and (report.headroom_bytes or 0) < 0:
+        is_open = device is not None and not _arrays(scenario) and not scenario.quick
+        if device is not None and is_open and (report.headroom_bytes or 0) < 0:
             report.hints += offload.hints(make, scenario, device, report["runtime"].bytes)
         return report
     scenario, chosen = offload.fitted(make, scenario, device, stored)
@@ -85,7 +86,7 @@ def reported(
     ]  # fmt: skip
     report.placement = [_placed(deployment)]
     report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
-    if device is not None and deployment.devices and not _arrays(scenario):
+    if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
         _attach_capacity(report, _Room(deployment, device, report["runtime"], adapt, kept), scenario, stored)
     return report
 

@@ -76,9 +76,9 @@ def model_report(
             f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
             "bf16 is assumed."
         )
-    if device is not None:
+    if device is not None and not scenario.quick:
         _attach_capacity(report, inventory, placement, precision, scenario, device)
-    elif not is_array(report.total_bytes):
+    elif device is None and not is_array(report.total_bytes):
         report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
         if not report.cards:
             report.hints.append(_several_cards(inventory, scenario, precision, book))

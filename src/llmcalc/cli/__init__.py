@@ -21,9 +21,11 @@ from llmcalc.errors import LlmcalcError  # noqa: E402
 
 COMMANDS = {
     "vram": "Memory at inference: weights, KV cache, state, runtime.",
+    "fit": "Does it fit, and what would make it.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
     "compare": "Several models side by side.",
+    "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
     "formats": "Number formats and quantization schemes.",

@@ -68,6 +68,7 @@ def _one(report: Any) -> dict[str, Any]:
         "capacity": None if report.capacity is None else plain(report.capacity.to_dict()),
         "warnings": list(report.warnings),
         "hints": list(report.hints),
+        "advice": list(report.advice),
         "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shown()},
     }
     if report.inventory is not None:

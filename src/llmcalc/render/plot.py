@@ -23,19 +23,12 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
     InputError
         If matplotlib is missing, or the file's kind is unknown.
     """
-    if file is not None and not file.lower().endswith(SUFFIXES):
-        raise InputError(
-            f"--plot {file!r} has no known picture suffix.", f"Use one of {', '.join(SUFFIXES)}."
-        )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "Plots need matplotlib, which is not installed.", "pip install 'llmcalc-planner[plot]'"
-        ) from None
+    figure_class = matplotlib_figure(file)
     report = reports[0]
     swept = is_array(report.total_bytes)
-    figure = _picture(Figure)(figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained")
+    figure = _picture(figure_class)(
+        figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained"
+    )
     axes = figure.add_subplot()
     if swept:
         _sweep(axes, report)
@@ -54,6 +47,27 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
             raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
         os.stat(file)
     return figure
+
+
+def matplotlib_figure(file: str | None) -> Any:
+    """Matplotlib's figure, the kind of file checked first.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is missing, or the file's kind is unknown.
+    """
+    if file is not None and not file.lower().endswith(SUFFIXES):
+        raise InputError(
+            f"--plot {file!r} has no known picture suffix.", f"Use one of {', '.join(SUFFIXES)}."
+        )
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "Plots need matplotlib, which is not installed.", "pip install 'llmcalc-planner[plot]'"
+        ) from None
+    return Figure
 
 
 def _picture(figure_class: Any) -> Any:

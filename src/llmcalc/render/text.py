@@ -162,6 +162,8 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             context = report.scenario["context"]
             lines.append(f"  {'most sequences':<16} {capacity.max_concurrency:,} of {context:,} tokens")
+    wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
+    lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
     return lines
 
 

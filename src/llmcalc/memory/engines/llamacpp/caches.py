@@ -69,8 +69,8 @@ def check_types(layers: Sequence[Layer], options: Any, precision: Precision, inv
         raise InputError(
             f"Values quantized to {value.name} need flash attention.", "Add --flash-attn on, or -ctv f16."
         )
-    latent = any(c.kind == "latent" for g in inventory.groups for c in g.caches)
-    if latent and key.name != value.name and (key.elements > 1 or value.elements > 1):
+    latent = options.mla and any(c.kind == "latent" for g in inventory.groups for c in g.caches)
+    if latent and not options.fork and key.name != value.name and (key.elements > 1 or value.elements > 1):
         raise InputError(
             f"A latent cache holds keys and values in one, not {key.name} and {value.name}.",
             f"Use the same type for both: -ctk {key.name} -ctv {key.name}.",

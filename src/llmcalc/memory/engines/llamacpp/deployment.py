@@ -6,6 +6,7 @@ embeddings stay on the host; a head tied to them is a second copy on its device.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from llmcalc.memory.engines.llamacpp import caches
 from llmcalc.memory.engines.llamacpp.allocator import buffers
 from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
 from llmcalc.memory.engines.llamacpp.decoder import write
-from llmcalc.memory.engines.llamacpp.layer import Layer
+from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import traits_of
 from llmcalc.memory.inference import weight_bytes
@@ -75,7 +76,8 @@ class Deployment:
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
         self.traits = traits_of(inventory.family)
-        self.layers = _layers(inventory)
+        self.component = _component(inventory)
+        self.layers, self.outside = _layers(inventory), _outside(inventory)
         self.places = devices + 1
         self.where = self._places()
         self._sizes: dict[tuple[int, str], int] = {}
@@ -143,7 +145,7 @@ class Deployment:
             for tensor in group.tensors:
                 if tensor.tag not in self.inventory.loaded:
                     continue
-                for layer in _indices(group, len(self.layers)):
+                for layer in _indices(group, len(self.layers), self.component):
                     self._add(group, tensor, layer, patterns, used)
         self._tie()
         for place, (pattern, _) in enumerate(self.options.overrides):
@@ -225,7 +227,7 @@ class Deployment:
             tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
             streams=1 if options.kv_unified else slots, cells=cells,
             window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
-            value=_named(value),
+            value=_named(value), latent=options.mla,
         )  # fmt: skip
 
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:
@@ -261,7 +263,7 @@ class Deployment:
             for (layer, role), place in self._elsewhere.items()
             if layer == real
         }
-        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits)
+        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits, self.outside)
         plan = Plan(
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
@@ -280,20 +282,41 @@ def _named(kept: Kept) -> Kept:
 def _layers(inventory: Inventory) -> list[Layer]:
     """The layers of the main model in order, as llama.cpp reads them."""
     found: dict[int, Layer] = {}
+    component = _component(inventory)
     for group in inventory.groups:
-        if group.place == "layer" and group.component == "text":
-            layer = Layer(group, tuple(converted(group)))
+        if group.place == "layer" and group.component == component:
+            layer = Layer(_converted(group))
             for index in group.layers:
                 found[index] = layer
     return [found[index] for index in sorted(found)]
 
 
-def _indices(group: Group, layers: int) -> Sequence[int]:
+def _converted(group: Group) -> Group:
+    """A group with its tensors as the converter names and splits them."""
+    made = copy.copy(group)
+    made.tensors = tuple(converted(group))
+    return made
+
+
+def _component(inventory: Inventory) -> str:
+    """What runs: the text model, or the encoder where that is all there is."""
+    found = {group.component for group in inventory.groups if group.place == "layer"}
+    return "text" if "text" in found else "encoder"
+
+
+def _outside(inventory: Inventory) -> Outside:
+    """The tensors outside the layers, of the model that runs alone."""
+    own = (_component(inventory), "text")
+    return Outside(_converted(group) for group in inventory.groups if group.component in own)
+
+
+def _indices(group: Group, layers: int, component: str) -> Sequence[int]:
+    """The layers that a group's tensors belong to: -1 is the embedding, the last the head."""
     if group.place == "embedding":
         return (-1,)
     if group.place == "head":
         return (layers,)
-    if group.component != "text":
+    if group.component != component:
         return (-1,) * len(group.layers)
     return group.layers[: group.stored]
 

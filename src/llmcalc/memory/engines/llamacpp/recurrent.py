@@ -115,8 +115,10 @@ def mamba(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     dt = graph.view(mixed, (rank, tokens, seqs), step[:3])
     b = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     c = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
-    if layer.has("ssm_dt_norm"):
+    if layer.has("dt_norm"):
         dt, b, c = (graph.like("mul", graph.like("rms_norm", part)) for part in (dt, b, c))
+    elif batch.traits.norms_scan:
+        dt, b, c = (graph.like("rms_norm", part) for part in (dt, b, c))
     else:
         dt = graph.cont(dt)
     dt = graph.like("add", graph.linear(inner, dt, "ssm_dt"))
@@ -152,19 +154,22 @@ def delta_net(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
         graph.view(made, (width, key_heads, tokens, seqs), (4, 4 * width, step[1], step[2])) for _ in (0, 1)
     )
     value = graph.view(made, (width, heads, tokens, seqs), (4, 4 * width, step[1], step[2]))
-    query, key = graph.like("l2_norm", query), graph.like("l2_norm", key)
+    query, key = unit(graph, query), unit(graph, key)
     if batch.traits.repeats and key_heads != heads:
         query, key = (_repeated(graph, part, heads) for part in (query, key))
-    ran = graph.result(
-        "delta_net", "f32", (inner, tokens * seqs + width * seqs), query, key, value, gate, beta, state
-    )
-    save(graph, home, graph.view(ran, (width, width, heads, seqs)))
-    out = graph.view(ran, (width, heads, tokens, seqs))
+    ran = _ran(graph, query, key, value, gate, beta, state)
+    save(graph, home, graph.view(ran, state.ne))
+    out = graph.view(ran, value.ne)
     normed = norm(graph, layer, out, "delta_norm")
     gated = graph.like("unary", graph.reshape(z, width, heads, tokens, seqs))
     out = graph.reshape(graph.like("mul", normed, gated), inner, tokens, seqs)
     out = graph.linear(layer.rows("delta_out"), out, "delta_out")
     return graph.reshape(out, out.ne[0], tokens * seqs)
+
+
+def unit(graph: Graph, x: Node) -> Node:
+    """A vector brought to length one: a root-mean-square norm, scaled."""
+    return graph.like("scale", graph.like("rms_norm", x))
 
 
 def _repeated(graph: Graph, part: Node, heads: int) -> Node:
@@ -174,6 +179,12 @@ def _repeated(graph: Graph, part: Node, heads: int) -> Node:
     return graph.reshape(many, width, heads, tokens, seqs)
 
 
+def _ran(graph: Graph, *parts: Node) -> Node:
+    """The fused kernel of a delta net, its results and the new states in one tensor."""
+    width, heads, tokens, seqs = parts[2].ne
+    return graph.result("delta_net", "f32", (width * heads, (tokens + width) * seqs), *parts)
+
+
 def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[Node, Node]:
     """How strongly to write and how fast to forget, by head: of one matrix or of two."""
     tokens, seqs, heads = batch.seq_tokens, batch.seqs, layer.rows("dt_bias")
@@ -181,12 +192,78 @@ def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[N
         both = graph.reshape(graph.linear(2 * heads, x, "delta_ba"), 2 * heads, tokens, seqs)
         halves = [graph.view(both, (heads, tokens, seqs), both.strides[:3]) for _ in (0, 1)]
         beta = graph.like("unary", graph.cont(halves[0]))
+        beta = graph.reshape(beta, 1, heads, tokens, seqs)
         alpha = graph.cont(halves[1])
     else:
-        beta = graph.like("unary", graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs))
+        beta = graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs)
+        beta = graph.like("unary", beta)
         alpha = graph.reshape(graph.linear(heads, x, "delta_a"), heads, tokens, seqs)
     gate = graph.like("mul", graph.like("unary", graph.like("add", alpha)))
-    return (
-        graph.reshape(beta, 1, heads, tokens, seqs),
-        graph.reshape(gate, 1, heads, tokens, seqs),
+    return beta, graph.reshape(gate, 1, heads, tokens, seqs)
+
+
+def short_convolution(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """A gated convolution over a few positions (LFM2)."""
+    tokens, seqs, width = batch.seq_tokens, batch.seqs, layer.shapes["short_out"][-1]
+    x = graph.reshape(x, x.ne[0], tokens, seqs)
+    parts = graph.linear(layer.rows("short_in"), x, "short_in")
+    before, after, value = (graph.view(parts, (width, tokens, seqs), parts.strides[:3]) for _ in range(3))
+    made = convolved(graph, batch, layer, graph.like("mul", before, value))
+    out = graph.linear(layer.rows("short_out"), graph.like("mul", after, made), "short_out")
+    return graph.reshape(out, out.ne[0], tokens * seqs)
+
+
+def kimi_delta(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
+    """Kimi's delta net: three convolutions over one store, a decay for each channel."""
+    tokens, seqs, heads = batch.seq_tokens, batch.seqs, layer.rows("delta_b")
+    inner = layer.shapes["delta_out"][-1]
+    width, every = inner // heads, tokens * seqs
+    cache = layer.states["conv"]
+    home = graph.cache("f32", 4, state_elements(cache), seqs)
+    old = states(graph, batch, home)
+    query, key, value = (
+        _own_convolution(graph, batch, layer, home, old, x, word) for word in ("query", "key", "value")
     )
+    query, key, value = (graph.reshape(part, width, heads, tokens, seqs) for part in (query, key, value))
+    forget = graph.linear(layer.rows("delta_forget_a"), x, "delta_forget_a")
+    forget = graph.like("add", graph.linear(inner, forget, "delta_forget_b"))
+    decay = graph.reshape(graph.cache("f32", 4, heads), 1, heads, 1)
+    if batch.traits.bounds_decay:
+        forget = graph.like("mul", graph.reshape(forget, width, heads, every), decay)
+        forget = graph.like("scale", graph.like("unary", graph.like("scale", forget)))
+    else:
+        forget = graph.reshape(graph.like("unary", forget), width, heads, every)
+        forget = graph.like("mul", forget, decay)
+    forget = graph.reshape(forget, width, heads, tokens, seqs)
+    beta = graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs)
+    beta = graph.like("unary", beta)
+    again = graph.reshape(graph.reshape(x, x.ne[0], tokens, seqs), x.ne[0], every)
+    home = graph.cache("f32", 4, state_elements(layer.states["recurrent"]), seqs)
+    state = graph.reshape(states(graph, batch, home), width, width, heads, seqs)
+    ran = _ran(graph, unit(graph, query), unit(graph, key), value, forget, beta, state)
+    out = graph.cont(graph.view(ran, value.ne))
+    save(graph, home, graph.view(ran, state.ne))
+    if layer.has("delta_gate"):
+        gate = graph.linear(inner, again, "delta_gate")
+    else:
+        gate = graph.linear(layer.rows("delta_gate_a"), again, "delta_gate_a")
+        gate = graph.linear(inner, gate, "delta_gate_b")
+    gate = graph.reshape(gate, width, heads, every)
+    out = norm(graph, layer, graph.reshape(out, width, heads, every), "delta_norm")
+    out = graph.cont(graph.like("mul", out, graph.like("unary", gate)), inner, every)
+    return graph.linear(layer.rows("delta_out"), out, "delta_out")
+
+
+def _own_convolution(
+    graph: Graph, batch: Batch, layer: Layer, home: Node, old: Node, x: Node, word: str
+) -> Node:
+    """The convolution of a third of what is remembered."""
+    tokens, seqs, width = batch.seq_tokens, batch.seqs, layer.rows(f"delta_{word}")
+    columns = layer.states["conv"].positions or 1
+    old = graph.view(old, (columns, width, seqs), (4, 4 * columns, old.strides[1]))
+    new = graph.reshape(graph.linear(width, x, f"delta_{word}"), width, tokens, seqs)
+    joined = graph.result("concat", "f32", (columns + tokens, width, seqs), old, graph.transpose(new))
+    save(graph, home, graph.view(joined, (columns, width, seqs), joined.strides[:3]))
+    kernel = graph.reshape(graph.cache("f32", 4, columns + 1, 1, width), columns + 1, width)
+    made = graph.result("ssm_conv", "f32", (width, tokens, seqs), joined, kernel)
+    return graph.like("unary", graph.reshape(made, width, tokens * seqs))

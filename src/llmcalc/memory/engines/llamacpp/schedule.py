@@ -134,7 +134,13 @@ def spread(graph: Graph, plan: Plan) -> Graph:
     def close() -> None:
         for original, copy in incoming:
             reader = Node(
-                "dep", original.kind, original.ne, (original,), original.root or original, original.strides
+                "dep",
+                original.kind,
+                original.ne,
+                (original,),
+                original.root or original,
+                original.strides,
+                width=original.width,
             )
             reader.backend = original.backend
             made.nodes.extend((reader, copy))

@@ -101,6 +101,7 @@ def vram(
     kv_unified: Any = None,
     swa_full: Any = None,
     fit: Any = None,
+    mla: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -138,8 +139,8 @@ def vram(
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
         llama.cpp's own: its context over all slots, slots, layers on GPUs (the output first), physical
         batch, layers whose experts stay on the CPU, ``pattern=buffer``, shares of the GPUs. [tokens], [-]
-    flash_attn, kv_unified, swa_full : bool, optional
-        llama.cpp's own: True, False, False.
+    flash_attn, kv_unified, swa_full, mla : bool, optional
+        llama.cpp's own: True, False, False, and True where latent attention caches its latent.
     fit : bool, optional
         What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
     gpu : str or sequence of str, optional

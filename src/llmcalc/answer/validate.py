@@ -1,0 +1,188 @@
+"""What validation answers: predictions beside published runs, or beside a user's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, UnknownNameError, one_of
+from llmcalc.validation.measured import ERAS, Row, Summary, compare, summarise
+
+
+class Validation:
+    """Errors of predictions for runs that were measured.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One figure of one run each.
+    summaries : list of Summary
+        Errors by year and quantity.
+    date : str
+        Of the measurements.
+    """
+
+    def __init__(self, rows: Sequence[Row], date: str) -> None:
+        self.rows, self.date = list(rows), date
+        self.summaries: list[Summary] = summarise(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "schema": 1,
+            "command": "validate",
+            "date": self.date,
+            "summary": [summary.to_dict() for summary in self.summaries],
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_text(self, rows: bool = False) -> str:
+        """Tables for a terminal; `rows` lists every figure."""
+        from llmcalc.render.validation import as_text
+
+        return as_text(self, rows)
+
+    def to_markdown(self, rows: bool = True) -> str:
+        """The page of the documentation."""
+        from llmcalc.render.validation import as_markdown
+
+        return as_markdown(self, rows)
+
+    def to_csv(self) -> str:
+        """A row a figure."""
+        from llmcalc.render.validation import as_csv
+
+        return as_csv(self)
+
+    def plot(self, file: str) -> None:
+        """Predicted against measured (needs the ``plot`` extra)."""
+        from llmcalc.render.validation import as_plot
+
+        as_plot(self, file)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+class LogValidation:
+    """A log's lines, each with what was predicted.
+
+    Attributes
+    ----------
+    log : Log
+        As read.
+    rows : list of Compared
+        What was printed and predicted.
+    report : Report
+        The prediction.
+    """
+
+    def __init__(self, log: Any, rows: list[Any], report: Any) -> None:
+        self.log, self.rows, self.report = log, rows, report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "schema": 1,
+            "command": "validate",
+            "program": self.log.program,
+            "build": self.log.build,
+            "model": self.report.model,
+            "scenario": {key: value for key, value in self.report.scenario.items() if value is not None},
+            "missing": list(self.log.missing),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_text(self, rows: bool = False) -> str:
+        """A table for a terminal; `rows` adds the lines themselves."""
+        from llmcalc.render.validation import log_as_text
+
+        return log_as_text(self, rows)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+def validate_runs(book: Catalog, predict: Any, eras: Any = None) -> Validation:
+    """Predict every published run.
+
+    Raises
+    ------
+    InputError
+        For a year that no run is of.
+    """
+    chosen = ERAS if eras is None else tuple(str(era).strip().lower() for era in _listed(eras))
+    for era in chosen:
+        if era not in ERAS:
+            raise InputError(f"--era {era[:20]!r} has no runs.", f"Use {one_of(ERAS)}.")
+    return Validation(compare(book.entries("measurements"), predict, chosen), book.date("measurements"))
+
+
+def _listed(words: Any) -> list[Any]:
+    return words.split(",") if isinstance(words, str) else list(words)
+
+
+def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any) -> LogValidation:
+    """Predict what a log prints.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        For a log of another program, one without sizes, and one whose model is not known.
+    """
+    from llmcalc.validation.against_log import compare_log
+    from llmcalc.validation.log import read_log_file
+
+    read = read_log_file(str(log))
+    if read.main is None:
+        raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")
+    chosen = model if model is not None else _known_model(read.main, book)
+    rows, report = compare_log(read, chosen, predict, **more)
+    if not rows:
+        raise InputError(
+            f"{log} prints none of {', '.join(('weights', 'caches', 'compute buffers'))}.",
+            "Recent llama.cpp prints them only with -lv 4.",
+        )
+    return LogValidation(read, rows, report)
+
+
+def _known_model(load: Any, book: Catalog) -> str:
+    """The catalog's model that a log names, by its own name or by its file's."""
+    import os
+
+    tried = []
+    for name in _names(load):
+        tried.append(name)
+        if os.path.isfile(name) or book.lookup("models", name) is not None:
+            return name
+    raise UnknownNameError(
+        f"The log's model is not in the catalog{f' ({tried[0]})' if tried else ''}.",
+        "Name it, or its file: llmcalc validate MODEL --log FILE.",
+    )
+
+
+def _names(load: Any) -> list[str]:
+    """What a log calls its model: the path, its name, the file without its type."""
+    import re
+
+    found = [load.path] if load.path else []
+    if load.name:
+        found += [load.name, re.sub(r"(?i)^(meta|google|mistralai|qwen)[ -_]+", "", load.name)]
+    if load.path:
+        base = load.path.replace("\\", "/").rpartition("/")[2]
+        base = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", base)
+        found.append(re.sub(r"(?i)[-_.](ud-)?(i?q\d\w*|f16|bf16|f32|mxfp4\w*|nvfp4)$", "", base))
+    return [name for name in found if name]

@@ -1,0 +1,158 @@
+"""Validation as tables and as a plot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAMES = {
+    "weights": "weights on GPUs",
+    "kv_cache": "KV cache",
+    "state": "recurrent state",
+    "activations": "compute buffer",
+    "host_activations": "compute buffer, host",
+    "host_logits": "output buffer",
+    "logits": "output buffer",
+}
+HEAD = ("builds", "quantity", "figures", "refused", "exact", "median", "p90", "worst")
+
+
+def percent(value: float | None) -> str:
+    """A relative error in percent, finer where it is small."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if abs(value) < 0.0995 else f"{100 * value:.0f} %"
+
+
+def signed(value: float | None) -> str:
+    """The same with its sign."""
+    return "-" if value is None else ("+" if value >= 0 else "") + percent(value)
+
+
+def _cells(summary: Any) -> list[str]:
+    return [
+        summary.era,
+        NAMES[summary.quantity],
+        str(summary.rows),
+        str(summary.refused),
+        str(summary.exact),
+        percent(summary.median),
+        percent(summary.p90),
+        percent(summary.worst),
+    ]
+
+
+def _table(head: Any, rows: list[list[str]], left: int) -> list[str]:
+    """Columns of equal width, the first `left` of them to the left."""
+    widths = [max(len(row[place]) for row in [list(head), *rows]) for place in range(len(head))]
+
+    def line(cells: Any) -> str:
+        parts = [
+            f"{cell:<{width}}" if place < left else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return ("  " + "  ".join(parts)).rstrip()
+
+    return [line(head), "  " + "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, rows)]
+
+
+def as_text(validation: Any, rows: bool) -> str:
+    """The summary, and every figure if asked."""
+    lines = [
+        f"Predictions of llmcalc beside published start-up logs ({validation.date})",
+        "",
+        *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
+        "",
+        "  exact: within 0.1 %. ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
+    ]
+    if rows:
+        lines += ["", *_table(*_rows(validation), 3)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(validation: Any) -> tuple[list[str], list[list[str]]]:
+    head = ["run", "model", "quantity", "measured", "predicted", "error"]
+    cells = []
+    for row in validation.rows:
+        predicted = "refused" if row.refusal else f"{row.predicted:,.2f}"
+        cells.append([
+            row.run["name"], row.run["model"], NAMES[row.quantity], f"{row.measured:,.2f}", predicted,
+            signed(row.error),
+        ])  # fmt: skip
+    return head, cells
+
+
+def as_markdown(validation: Any, rows: bool) -> str:
+    """A page: the summary, the plot, every figure with its source."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
+    lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
+    if rows:
+        lines += ["", "| run | build | model | quantity | measured MiB | predicted MiB | error |"]
+        lines.append("|---|---|---|---|--:|--:|--:|")
+        for row in validation.rows:
+            predicted = "refused" if row.refusal else f"{row.predicted:,.2f}"
+            name = (
+                f"[{row.run['name']}]({row.run['source']})" if "://" in row.run["source"] else row.run["name"]
+            )
+            lines.append(
+                f"| {name} | {row.run['build']} | {row.run['model']} | {NAMES[row.quantity]} "
+                f"| {row.measured:,.2f} | {predicted} | {signed(row.error)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(validation: Any) -> str:
+    """A row a figure."""
+    import csv
+    import io
+
+    stream = io.StringIO()
+    rows = [row.to_dict() for row in validation.rows]
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def as_plot(validation: Any, file: str) -> None:
+    """Predicted against measured, both in MiB, one colour a quantity."""
+    from llmcalc.render.plot import matplotlib_figure
+
+    figure = matplotlib_figure(file)(figsize=(6.4, 6.0), layout="constrained")
+    axes = figure.add_subplot()
+    points = [row for row in validation.rows if not row.refusal and row.measured and row.predicted]
+    for quantity in dict.fromkeys(row.quantity for row in points):
+        own = [row for row in points if row.quantity == quantity]
+        axes.scatter([r.measured for r in own], [r.predicted for r in own], s=18, alpha=0.7,
+                     label=f"{NAMES[quantity]} ({len(own)})")  # fmt: skip
+    ends = [
+        min(min(row.measured, row.predicted) for row in points) / 2,
+        max(max(row.measured, row.predicted) for row in points) * 2,
+    ]
+    axes.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
+    axes.set(
+        xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured [MiB]", ylabel="predicted [MiB]"
+    )
+    axes.set_title("llama.cpp: predicted against printed")
+    axes.legend(frameon=False)
+    figure.savefig(file)
+
+
+def log_as_text(validation: Any, rows: bool) -> str:
+    """What was printed, line by line, beside what was predicted."""
+    log, report = validation.log, validation.report
+    build = f" build {log.build}" if log.build is not None else ""
+    lines = ["   ".join([f"{log.program}{build}", *report.header]), ""]
+    cells = []
+    for row in validation.rows:
+        numbers = ",".join(str(line.number) for line in row.lines[:4])
+        predicted = "-" if row.predicted is None else f"{row.predicted:,.2f}"
+        cells.append([
+            numbers, NAMES.get(row.kind, row.kind), row.device, f"{row.printed:,.2f}", predicted,
+            signed(row.error),
+        ])  # fmt: skip
+    lines += _table(["line", "what", "where", "printed MiB", "predicted", "error"], cells, 3)
+    if rows:
+        lines += ["", *(f"  {line.number:>6}  {line.text}" for row in validation.rows for line in row.lines)]
+    if log.missing:
+        lines += ["", f"  The log lacks {', '.join(log.missing)}."]
+    return "\n".join(lines) + "\n"
