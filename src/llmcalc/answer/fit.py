@@ -19,6 +19,7 @@ BY_QUALITY = {
     "llama.cpp": ("gguf-bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q3_k_m", "iq3_xxs", "q2_k"),
     "": ("none", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
 }
+BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
 """Formats from the finest to the coarsest that people still use, by engine."""
 
 
@@ -59,6 +60,8 @@ def finest(inventory: Inventory, scenario: Scenario, device: Device, book: Catal
         own.bits, own.quick = None, True
         own.stated = (scenario.stated - {"bits"}) | {"quant"}
         own.options = copy.copy(scenario.options)
+        if own.options is not None:
+            own.options.fit = False  # all of it on the GPUs
         try:
             own.scheme = find_scheme(name, book)
             report = model_report(inventory, own, device, book, {})

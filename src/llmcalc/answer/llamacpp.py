@@ -37,7 +37,8 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
     make, stored = builder(inventory, scenario, device, book)
     if not scenario.options.fit:
         report = reported(make(scenario.options), scenario, device, stored)
-        if device is not None and not _arrays(scenario) and (report.headroom_bytes or 0) < 0:
+        is_open = device is not None and not _arrays(scenario) and not scenario.quick
+        if device is not None and is_open and (report.headroom_bytes or 0) < 0:
             report.hints += offload.hints(make, scenario, device, report["runtime"].bytes)
         return report
     scenario, chosen = offload.fitted(make, scenario, device, stored)
