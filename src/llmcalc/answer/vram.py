@@ -39,6 +39,10 @@ def model_report(
         from llmcalc.answer.llamacpp import llama_report
 
         return llama_report(inventory, scenario, device, book)
+    if scenario.engine == "mlx":
+        from llmcalc.answer.mlx import mlx_report
+
+        return mlx_report(inventory, scenario, device, book)
     if inventory.family == "header":
         raise ConfigError(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
@@ -85,9 +89,9 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
-    if scenario.engine == "llama.cpp":
+    if scenario.engine in ("llama.cpp", "mlx"):
         raise InputError(
-            "--engine llama.cpp needs a model with layers, not a bare count.",
+            f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",
         )
     check_formats(scenario)
