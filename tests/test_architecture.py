@@ -12,8 +12,8 @@ import llmcalc
 PACKAGE = Path(llmcalc.__file__).parent
 ROOMS = [
     "_version", "errors", "units", "formula", "estimate", "catalog", "model", "precision", "hardware",
-    "machine", "engine_options", "scenario", "memory", "compute", "scaling", "text", "planning", "validation",
-    "render", "report", "answer", "api", "cli", "__main__",
+    "placement", "machine", "engine_options", "scenario", "memory", "compute", "scaling", "text", "planning",
+    "validation", "render", "report", "answer", "api", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up: a module imports only from rooms before its own."""
 
@@ -36,6 +36,7 @@ ESTIMATORS = {
     "model",
     "precision",
     "hardware",
+    "placement",
     "scenario",
     "memory",
     "planning",

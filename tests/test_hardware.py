@@ -5,8 +5,9 @@ import pytest
 import llmcalc
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError
-from llmcalc.hardware import device_of, parse_gpu, parse_gpus, place, rank_numel
+from llmcalc.hardware import device_of, parse_gpu, parse_gpus
 from llmcalc.model.inventory import Tensor, dim
+from llmcalc.placement import place, rank_numel
 from llmcalc.units import GIB, MIB
 
 CATALOG = Catalog.shipped()

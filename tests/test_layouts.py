@@ -7,8 +7,8 @@ import pytest
 
 import llmcalc
 from llmcalc.errors import InputError
-from llmcalc.hardware import rank_stored
 from llmcalc.model.inventory import Tensor, dim
+from llmcalc.placement import rank_stored
 from llmcalc.precision.packing import METHODS, Matrix
 
 LAYOUTS = json.loads((Path(__file__).parent / "data" / "stored_layouts.json").read_text())

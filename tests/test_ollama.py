@@ -87,7 +87,7 @@ def test_defaults():
     assert told["kv_dtype_k"] == told["kv_dtype_v"] == "fp16"
     assert told["flash_attn"] is True
     assert told["gpu_layers"] is None
-    assert report["weights"].grade == "assumed"
+    assert report.origins["quant"] == "default of Ollama"
     assert report["kv_cache"].bytes == 512 * MIB
     assert told["predicted_bytes"] == pytest.approx(
         report["weights"].bytes + report["host_weights"].bytes + 512 * MIB, abs=8192

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, one_of
-from llmcalc.hardware import Device, device_of
+from llmcalc.hardware import Device, device_of, working_set
 from llmcalc.units import GIB, MIB
 
 TIMEOUT = 20.0
@@ -397,23 +397,3 @@ def read_apple(catalog: Catalog) -> list[Card]:
         basis = "iogpu.wired_limit_mb of this machine (sysctl)"
     name = chip if entry is None else str(entry["name"])
     return [Card(chip, memory, usable, "sysctl", Device(name, 1, memory, usable, low, high, basis))]
-
-
-def working_set(memory: int, version: str) -> tuple[int, int]:
-    """The least and the most of a Mac's memory that macOS leaves to its GPU by default. [B]
-
-    Two thirds up to 32 GiB, three quarters above. Since macOS 15 logs show more: 74 % of 16 GiB, 78 %
-    of 48, 84 % of 128 and 90.6 % of 512, not on every machine.
-
-    Examples
-    --------
-    >>> [limit / GIB for limit in working_set(64 * GIB, "14.7")]
-    [48.0, 48.0]
-    """
-    low = memory * 2 // 3 if memory <= 32 * GIB else memory * 3 // 4
-    major = version.partition(".")[0]
-    if major.isdigit() and 11 <= int(major) <= 14:  # a Python of old calls any later one 10.16
-        return low, low
-    steps = ((16, 740), (48, 780), (128, 840))
-    most = next((share for size, share in steps if memory <= size * GIB), 906)
-    return low, memory * most // 1000

@@ -8,8 +8,9 @@ from llmcalc.catalog import Catalog
 from llmcalc.engine_options import OWNERS, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
-from llmcalc.hardware import Device, parse_gpus, place
+from llmcalc.hardware import Device, parse_gpus
 from llmcalc.model.inventory import FLOATS, Inventory, Tensor
+from llmcalc.placement import place
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
@@ -23,7 +24,7 @@ from llmcalc.units import (
     shown,
 )
 
-ENGINES = ("none", "transformers", "llama.cpp", "ollama")
+ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""

@@ -8,10 +8,11 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
 from llmcalc.formula import ceil_div, is_array
-from llmcalc.hardware import Device, Placement, place
+from llmcalc.hardware import Device
 from llmcalc.memory import engines, folds, inference
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import FLOATS, Inventory
+from llmcalc.placement import Placement, place
 from llmcalc.precision import Format, find_format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario

@@ -12,10 +12,11 @@ from llmcalc.engine_options import MAX_PARALLEL
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
 from llmcalc.formula import is_array
-from llmcalc.hardware import Device, Placement
+from llmcalc.hardware import Device
 from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
 from llmcalc.memory.engines.llamacpp.items import Held, llama_items, rank_names
 from llmcalc.model.inventory import Inventory
+from llmcalc.placement import Placement
 from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
@@ -208,6 +209,11 @@ def _placed(deployment: Deployment) -> str:
 
 def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) -> list[str]:
     found = []
+    if deployment.is_unread:
+        found.append(
+            f"llama.cpp may not run {inventory.family}, or by a graph that is not modelled: its buffers are "
+            "taken to be those of a usual decoder."
+        )
     asked, most = scenario.options.gpu_layers, len(deployment.layers) + 1
     if asked is not None and asked > most:
         found.append(f"-ngl {asked} is above the {most} layers there are (the output is one): all of them.")

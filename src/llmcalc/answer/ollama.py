@@ -92,7 +92,8 @@ def ollama_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     if projector:
         _add_projector(report, projector, on_gpu, make(scenario.options))
     _tell(report, scenario, server, chosen, margin)
-    for name in ("context", "tokens", "positions") if not asked & LENGTHS else ():
+    of_ollama = () if asked & LENGTHS else ("context", "tokens", "positions")
+    for name in (*of_ollama, *(("quant",) if "quant" in scenario.stated - asked else ())):
         report.origins[name] = "default of Ollama"
     notes += _drafts(inventory)
     report.warnings = notes + [told for told in report.warnings if "(mmproj) and is not" not in told]
@@ -127,7 +128,6 @@ def _file(inventory: Inventory, scenario: Scenario) -> list[str]:
     if "mxfp4" in str(getattr(scenario.scheme, "name", "")):
         return []  # its tag keeps the checkpoint's own format
     scenario.scheme = File(QUANT)
-    scenario.scheme.grade = "assumed"
     scenario.stated = scenario.stated | {"quant"}
     return [f"Ollama's tag is taken to be {QUANT}, its usual default; --quant says otherwise."]
 

@@ -7,9 +7,9 @@ from typing import Any
 from llmcalc.answer.common import precision_of, priced, report_of, size_of
 from llmcalc.catalog import Catalog
 from llmcalc.estimate import Item, worst_grade
-from llmcalc.hardware import Placement
 from llmcalc.memory import inference
 from llmcalc.model.inventory import TAGS, Inventory
+from llmcalc.placement import Placement
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import whole_or_fraction

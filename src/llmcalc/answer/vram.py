@@ -20,10 +20,11 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
 from llmcalc.formula import ceil_div, is_array
-from llmcalc.hardware import Device, Placement, device_of, place, smallest_cards
+from llmcalc.hardware import Device, device_of, smallest_cards
 from llmcalc.memory import caches, folds, inference
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
+from llmcalc.placement import Placement, place
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
@@ -43,6 +44,10 @@ def model_report(
         from llmcalc.answer.ollama import ollama_report
 
         return ollama_report(inventory, scenario, device, book)
+    if scenario.engine == "mlx":
+        from llmcalc.answer.mlx import mlx_report
+
+        return mlx_report(inventory, scenario, device, book)
     if inventory.family == "header":
         raise ConfigError(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
@@ -89,7 +94,7 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
-    if scenario.engine in ("llama.cpp", "ollama"):
+    if scenario.engine in ("llama.cpp", "ollama", "mlx"):
         raise InputError(
             f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",

@@ -133,7 +133,8 @@ def vram(
         Format of keys and values; 16 bit.
     engine : str
         ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
-        plus an assumed runtime; ``llama.cpp``: every buffer that it prints.
+        plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
+        that mlx-lm reports on a Mac.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional

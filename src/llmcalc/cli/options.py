@@ -80,7 +80,7 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum), transformers, llama.cpp or ollama.  [none]",
+        help="none (the architecture's minimum), transformers, llama.cpp, ollama or mlx.  [none]",
     ),
     click.option("--engine-version", metavar="V", help="Its build or release: b6000.  [newest]"),
     click.option(

@@ -9,7 +9,6 @@ from typing import Any
 
 from llmcalc.estimate import Item, add_up
 from llmcalc.formula import Quantity, ceil_div, smaller, where
-from llmcalc.hardware import Placement, rank_width
 from llmcalc.memory.inference import (
     cache_rows_bytes,
     conv_state_bytes,
@@ -21,6 +20,7 @@ from llmcalc.memory.inference import (
 )
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Cache, Inventory
+from llmcalc.placement import Placement, rank_width
 from llmcalc.precision import Format
 
 STATE_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}

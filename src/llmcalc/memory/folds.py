@@ -9,11 +9,11 @@ from typing import Any
 
 from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, smaller
-from llmcalc.hardware import Placement, rank_numel, rank_stored
 from llmcalc.memory.caches import kv_item, state_item
 from llmcalc.memory.inference import overhead_bytes, weight_bytes
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory, Tensor
+from llmcalc.placement import Placement, rank_numel, rank_stored
 from llmcalc.units import GIB, whole_or_fraction
 
 RUNTIME_LOW, RUNTIME, RUNTIME_HIGH = GIB // 2, GIB, GIB * 3 // 2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.hardware import Placement
+from llmcalc.placement import Placement
 
 SPAN_TOKENS = 4096
 """Context at which real models are compared with the rule of thumb. [tokens]"""

@@ -118,9 +118,10 @@ def _total(report: Any, units: str) -> list[str]:
     if is_array(report.host_bytes) or report.host_bytes:
         lines += _host(report, units)
     elif runtime:
-        lines.append(
-            f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   the architecture's need, no runtime"
-        )
+        words = "the architecture's need, no runtime"
+        if report.scenario.get("engine") == "mlx":
+            words = "what MLX itself reports as its peak"
+        lines.append(f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   {words}")
     if report.gpus > 1:
         lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
     return lines

@@ -20,7 +20,7 @@ from llmcalc.memory.engines.llamacpp.decoder import write
 from llmcalc.memory.engines.llamacpp.era import Era
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
-from llmcalc.memory.engines.llamacpp.traits import traits_of
+from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
 from llmcalc.memory.workload import Precision
 from llmcalc.model.dialects import gguf_name
@@ -77,6 +77,7 @@ class Deployment:
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
         self.traits = traits_of(inventory.family)
+        self.is_unread = inventory.family in UNREAD
         self.component = _component(inventory)
         self.layers, self.outside = _layers(inventory), _outside(inventory)
         self.places = devices + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmcalc.estimate import INFERENCE_PHASES, Item
+from llmcalc.estimate import INFERENCE_PHASES, Item, worst_grade
 from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
 from llmcalc.units import MIB
@@ -25,6 +25,10 @@ RUNTIME = {
 An RTX log that adds up to the last MiB leaves 153 MiB; a 375 MiB embedder on an MI300 grew its memory by
 1.7 GiB. Assumed: nobody has published more.
 """
+
+
+UNREAD_LOW, UNREAD_HIGH = 80, 150
+"""Percent of the buffers of a usual decoder: the range of a family whose own graph isn't written (assumed)."""
 
 
 class Held:
@@ -88,10 +92,14 @@ def llama_items(
         ("activations", "compute", SERVING),
     ):
         amounts, host = held.spread(field)
-        sure = _derived(grade) if name == "activations" else grade
+        sure = _buffer_grade(deployment, grade) if name == "activations" else grade
         items.append(_item(name, amounts, "device", phases, inputs, sure, notes))
         if is_array(host) or host:
             hosts.append(_item(f"host_{name}", [host] * many, "host", phases, inputs, sure, notes))
+    if deployment.is_unread:
+        for item in [items[-1], *(one for one in hosts if one.name == "host_activations")]:
+            item.low = [amount * UNREAD_LOW // 100 for amount in item.amounts]
+            item.high = [amount * UNREAD_HIGH // 100 for amount in item.amounts]
     output = held.at(lambda row: row.output)
     hosts.append(
         Item("host_logits", [output] * many, where="host", phases=SERVING, grade=grade,
@@ -111,8 +119,8 @@ def _item(
     )  # fmt: skip
 
 
-def _derived(grade: str) -> str:
-    return "derived" if grade == "exact" else grade
+def _buffer_grade(deployment: Deployment, grade: str) -> str:
+    return worst_grade([grade, "assumed" if deployment.is_unread else "derived"])
 
 
 def _inputs(deployment: Deployment, context: Quantity, slots: Quantity) -> dict[str, Any]:
