@@ -28,7 +28,7 @@ An RTX log that adds up to the last MiB leaves 153 MiB; a 375 MiB embedder on an
 
 
 UNREAD_LOW, UNREAD_HIGH = 80, 150
-"""Percent of the buffers of a usual decoder: the range of a family whose own graph isn't written (assumed)."""
+"""Percent of a usual decoder's buffers: the range of a family whose own graph isn't written (assumed)."""
 
 
 class Held:
@@ -98,8 +98,8 @@ def llama_items(
             hosts.append(_item(f"host_{name}", [host] * many, "host", phases, inputs, sure, notes))
     if deployment.is_unread:
         for item in [items[-1], *(one for one in hosts if one.name == "host_activations")]:
-            item.low = [amount * UNREAD_LOW // 100 for amount in item.amounts]
-            item.high = [amount * UNREAD_HIGH // 100 for amount in item.amounts]
+            item.low = tuple(amount * UNREAD_LOW // 100 for amount in item.amounts)
+            item.high = tuple(amount * UNREAD_HIGH // 100 for amount in item.amounts)
     output = held.at(lambda row: row.output)
     hosts.append(
         Item("host_logits", [output] * many, where="host", phases=SERVING, grade=grade,
