@@ -209,6 +209,13 @@ def test_the_command_line_does_the_same():
     assert "-b 2048 -ub 1024" in hint
 
 
+def test_a_part_of_a_layer_may_lie_on_the_next_gpu():
+    report = vram("qwen3-30b-a3b", "2xrtx-3060", fit=True)
+    assert report.scenario["override_tensor"] == [r"blk\.24\.ffn_(gate|gate_up|down).*=1"]
+    assert any("=CUDA1' --fit off" in hint for hint in report.hints)
+    assert "host_kv_cache" not in {item.name for item in report.items}
+
+
 def test_slots_share_what_is_chosen():
     apart = vram(gpu="rtx-3060", fit=True, parallel=4)
     shared = vram(gpu="rtx-3060", fit=True, parallel=4, kv_unified=True)

@@ -28,6 +28,10 @@ PLACING = {
 """Keywords that place layers or tensors, by llama.cpp's name: ``--fit`` then leaves them alone."""
 
 
+BACKENDS = {"AMD": "ROCm", "Apple": "MTL", "Intel": "Vulkan"}
+"""How llama.cpp names the devices of a vendor, a number after it."""
+
+
 def free_bytes(device: Device) -> int:
     """What llama.cpp finds free on an idle device: usable memory less its own context. [B]"""
     return device.usable_bytes - RUNTIME.get(device.vendor, RUNTIME[""])[1]
@@ -109,7 +113,8 @@ def command_line(report: Report, options: Any, slots: int) -> str:
     if options.n_cpu_moe:
         words += ["--n-cpu-moe", str(options.n_cpu_moe)]
     if options.overrides:
-        backend = "CUDA"
+        vendor = report.device.vendor if report.device is not None else ""
+        backend = BACKENDS.get(vendor, "CUDA")
         placed = [
             f"{pattern}={'CPU' if where == 'host' else backend + where}"
             for pattern, where in options.overrides

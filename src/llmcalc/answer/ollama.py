@@ -19,13 +19,25 @@ from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import rank_names
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.fitting import TARGET, Fitted
-from llmcalc.precision.gguf import MTP_KEPT
+from llmcalc.precision.gguf import MTP_KEPT, File
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import GIB, MIB, format_bytes
 
 QUANT = "q4_k_m"
 """What a model without a tag is in Ollama's library, as a rule."""
+
+
+class _Tag(File):
+    """A file type that nobody named: exact in itself, assumed to be the one."""
+
+    __slots__ = ()
+
+    def apply(self, inventory: Inventory, model: str) -> Inventory:
+        """The inventory as this file holds it."""
+        made = super().apply(inventory, model)
+        self.grade = "assumed"
+        return made
 
 
 class _Server:
@@ -121,13 +133,11 @@ def _check(scenario: Scenario) -> None:
 
 def _file(inventory: Inventory, scenario: Scenario) -> list[str]:
     """The file that Ollama's library has by default, where none was named."""
-    from llmcalc.precision.gguf import File
-
     if inventory.source == "gguf" or scenario.stated & {"quant", "dtype", "bits"} or inventory.is_opaque:
         return []
     if "mxfp4" in str(getattr(scenario.scheme, "name", "")):
         return []  # its tag keeps the checkpoint's own format
-    scenario.scheme = File(QUANT)
+    scenario.scheme = _Tag(QUANT)
     scenario.stated = scenario.stated | {"quant"}
     return [f"Ollama's tag is taken to be {QUANT}, its usual default; --quant says otherwise."]
 
