@@ -348,6 +348,9 @@ def test_single_experts_are_left_alone(ignored, alone):
     )
     own = ONE // 2 + ONE // 128 * 2 + 16  # elements, scales, the shape
     assert report["weights"].bytes - plain["weights"].bytes == alone * (2 * ONE - own)
+    stated = grouped(weights, ignore=["lm_head", *ignored])
+    names = [tensor.name for tensor in llmcalc.model({**DEEPSEEK, "quantization_config": stated}).tensors]
+    assert len(set(names)) == len(names)
     assert not any("match no tensor" in warning for warning in report.warnings)
 
 

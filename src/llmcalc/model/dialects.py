@@ -245,11 +245,16 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
     if inventory.is_opaque:
         return
     for group in inventory.groups:
+        named: dict[tuple[str, str], int] = {}
         for tensor in group.tensors:
             module = _module(group, tensor)
             full = module + _suffix(module, tensor)
             apart = "{expert}" in module
             shape = tensor.shape[1:] if apart else tensor.shape
+            # Experts of one layer may be stored in several ways, each a tensor of so many of them.
+            first = named.get((tensor.role, tensor.part), 0)
+            if apart:
+                named[tensor.role, tensor.part] = first + tensor.dims[0][0][0][1]
             for layer in group.layers[: group.stored] or (None,):
                 gguf = gguf_name(group, tensor, layer)
                 name = full.replace("{layer}", str(layer))
@@ -257,7 +262,7 @@ def named_tensors(inventory: Inventory) -> Iterator[NamedTensor]:
                     yield NamedTensor(name, gguf, shape, tensor, group.component, layer)
                     continue
                 before, _, after = name.partition("{expert}")
-                for expert in range(tensor.dims[0][0][0][1]):
+                for expert in range(first, first + tensor.dims[0][0][0][1]):
                     one = f"{before}{expert}{after}"
                     yield NamedTensor(one, gguf, shape, tensor, group.component, layer)
 
