@@ -9,7 +9,7 @@ from llmcalc.engine_options import OWNERS, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
-from llmcalc.model.inventory import FLOATS, Inventory, Tensor
+from llmcalc.model.inventory import Inventory
 from llmcalc.placement import place
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
@@ -118,33 +118,12 @@ class Scenario:
             made: Inventory = self.scheme.apply(inventory, self.dtype.name)
             made.published = None  # that total is of another file
             return made
-        if self.bits is not None and any(t.stored or t.dtype for g in inventory for t in g.tensors):
-            from llmcalc.precision.scheme import PLAIN
+        alike = self.bits is not None and any(t.stored or t.dtype for g in inventory for t in g.tensors)
+        if alike or ("dtype" in self.stated and self.scheme is None):
+            from llmcalc.precision.scheme import PLAIN, retyped
 
-            return PLAIN.apply(inventory, self.dtype.name)
-        if "dtype" in self.stated and self.scheme is None:
-            return _retyped(inventory)
+            return PLAIN.apply(inventory, self.dtype.name) if alike else retyped(inventory)
         return inventory
-
-
-def _retyped(inventory: Inventory) -> Inventory:
-    """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
-    import copy
-
-    made = copy.copy(inventory)
-    made.groups = tuple(
-        group.with_layers(
-            group.layers,
-            [
-                Tensor(t.role, t.dims, t.part, t.tag, None, t.stored)
-                if t.dtype in FLOATS and t.tag != "scale"
-                else t
-                for t in group.tensors
-            ],
-        )
-        for group in inventory.groups
-    )
-    return made
 
 
 def array_of(value: Any, what: str, most: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmcalc.errors import InputError, one_of
 from llmcalc.model.dialects import is_apart, module_name
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor, dim, size
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Op, Tensor, dim, size
 from llmcalc.precision.packing import METHODS, GroupError, Layout, Matrix
 
 SMALL = ("delta_a", "delta_b", "index_weights", "index_compressor", "compressor_", "hc_")
@@ -313,6 +313,24 @@ def plain(dtype: str) -> Scheme:
     """Unquantized weights in a dtype."""
     made = Scheme(dtype, lambda module: None)
     made.dtype = dtype
+    return made
+
+
+def retyped(inventory: Inventory) -> Inventory:
+    """The model with all its floats in the dtype asked for; scales of quantized tensors keep theirs."""
+    made = copy.copy(inventory)
+    made.groups = tuple(
+        group.with_layers(
+            group.layers,
+            [
+                Tensor(t.role, t.dims, t.part, t.tag, None, t.stored)
+                if t.dtype in FLOATS and t.tag != "scale"
+                else t
+                for t in group.tensors
+            ],
+        )
+        for group in inventory.groups
+    )
     return made
 
 
