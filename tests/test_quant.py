@@ -130,6 +130,8 @@ def test_thirty_two_bits_are_thirty_two(word):
     assert "32" in report.header[2]
     assert report.scenario["quant"] in ("fp32", "gguf-f32")
     assert llmcalc.vram("13b", quant=word)["weights"].bytes == 52_000_000_000
+    file = llmcalc.vram("llama-3.1-8b", quant=word, engine="llama.cpp")["weights"].bytes
+    assert file == pytest.approx(4 * (8_030_261_248 - 128_256 * 4096), rel=1e-6)  # the table is the host's
 
 
 def test_unquantized_weights_are_headed_by_their_dtype():

@@ -150,7 +150,7 @@ def as_file(inventory: Inventory, scenario: Scenario, book: Catalog) -> Inventor
         return scenario.stored(inventory)
     scheme = scenario.scheme
     foreign = "quant" in scenario.stated and scheme is not None and not isinstance(scheme, File)
-    if foreign and scheme.name not in ("bf16", "fp16", "f16", "none"):
+    if foreign and not scheme.dtype and scheme.name != "none":
         raise InputError(
             f"{scenario.engine} reads GGUF files; {scheme.name} is not one of its types.",
             "Use --quant q4_k_m, q8_0, bf16 ...; llmcalc formats lists them.",
