@@ -305,10 +305,6 @@ def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) ->
     return context
 
 
-def _holds_16_bit(entry: dict[str, Any] | None) -> bool:
-    return bool(entry and entry.get("weights") and entry["bytes"] >= 2 * entry["elements"])
-
-
 def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], strict: bool) -> Any:
     """The scheme asked for, else the checkpoint's own; None where weights are not quantized."""
     if given["quant"] is not None:
@@ -364,15 +360,14 @@ def _precision(
 def _weights_format(inventory: Inventory, catalog: Catalog, scenario: Scenario, given: str | None) -> Format:
     """The dtype asked for, else that of the scheme, else the checkpoint's, else bf16 (assumed)."""
     named = getattr(scenario.scheme, "dtype", "")
-    if named and given is not None and find_format(given, catalog, "weights", "--dtype").name != named:
+    if named or given is not None:
+        found = find_format(named if given is None else given, catalog, "weights", "--dtype")
+        if named in ("", found.name):
+            return found
         raise InputError(f"--quant {named} and --dtype {given} contradict each other.", "Keep one of them.")
-    if named:
-        return find_format(named, catalog, "weights", "--quant")
-    if given is not None:
-        return find_format(given, catalog, "weights", "--dtype")
     # A checkpoint may name a dtype that only a scheme explains (fp8): priced at 16 bit.
     own = catalog.lookup("formats", inventory.dtype) if inventory.dtype is not None else None
-    scenario.dtype_assumed = not _holds_16_bit(own)
+    scenario.dtype_assumed = not (own and own.get("weights") and own["bytes"] >= 2 * own["elements"])
     return find_format("bf16" if scenario.dtype_assumed else inventory.dtype, catalog, "weights", "--dtype")
 
 
