@@ -8,12 +8,12 @@ import pytest
 
 import llmcalc
 from llmcalc.errors import InputError
+from llmcalc.memory.engines.llamacpp.projector import projector_bytes
 from llmcalc.memory.engines.ollama import (
     batch_of,
     default_context,
     one_is_enough,
     predicted_bytes,
-    projector_bytes,
 )
 from llmcalc.planning.fitting import TARGET
 from llmcalc.units import GIB, MIB

@@ -10,7 +10,8 @@ from llmcalc.units import parse_integer, parse_length, shown
 
 LLAMA_CPP = (
     "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
-    "swa_full", "tensor_split", "mla", "fit",
+    "swa_full", "tensor_split", "mla", "fit", "mmproj", "no_mmproj_offload", "lora", "draft", "draft_quant",
+    "draft_max", "repack",
 )  # fmt: skip
 """Keywords that are llama.cpp's own."""
 
@@ -44,6 +45,12 @@ LATENT_FROM = 5_130
 ALL_OUTPUTS_UNTIL = 9_500
 """Builds up to about mid-2026 reserve logits of every position of a batch."""
 
+DRAFTED = 3
+"""Tokens that are drafted at once by default: ``--spec-draft-n-max``. [-]"""
+
+REPACKS = ("avx2", "avx512", "neon")
+"""Kinds of CPU that ``--repack`` tells apart."""
+
 YES, NO = ("true", "yes", "on", "1", "auto", "enabled"), ("false", "no", "off", "0", "disabled")
 
 
@@ -76,11 +83,24 @@ class LlamaOptions:
         ``ik`` for ik_llama.cpp, whose caches are llama.cpp's and whose compute buffers are not.
     fit : bool
         Whether llama-server chooses what the user did not.
+    mmproj : str or None
+        The projector: ``on`` for the model's own, or a file; None is none.
+    mmproj_offload : bool
+        Whether it lies on a GPU where there is one.
+    lora : list of str
+        Adapters: files, or ``r=N``.
+    draft, draft_quant : str or None
+        The draft model, or ``mtp`` for the model's own prediction layers; its file type.
+    draft_max : int
+        Tokens drafted at once. [-]
+    repack : str or None
+        The CPU's instructions that weights of the host are re-laid out for; ``off``; None is not told apart.
     """
 
     __slots__ = (
-        "batch", "build", "fit", "flash_attn", "fork", "gpu_layers", "kv_unified", "mla", "n_cpu_moe",
-        "n_ctx", "overrides", "parallel", "split", "swa_full", "ubatch",
+        "batch", "build", "draft", "draft_max", "draft_quant", "fit", "flash_attn", "fork", "gpu_layers",
+        "kv_unified", "lora", "mla", "mmproj", "mmproj_offload", "n_cpu_moe", "n_ctx", "overrides",
+        "parallel", "repack", "split", "swa_full", "ubatch",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -96,6 +116,13 @@ class LlamaOptions:
         self.fork = ""
         self.mla = True
         self.fit = False
+        self.mmproj: str | None = None
+        self.mmproj_offload = True
+        self.lora: list[str] = []
+        self.draft: Any = None
+        self.draft_quant: str | None = None
+        self.draft_max = DRAFTED
+        self.repack: str | None = None
 
     @property
     def all_outputs(self) -> bool:
@@ -118,7 +145,24 @@ class LlamaOptions:
             "mla": self.mla,
             "fit": self.fit,
             "engine_version": self.fork or f"b{self.build}",
+            **self._beside(),
         }
+
+    def _beside(self) -> dict[str, Any]:
+        """What is loaded beside the model, where anything is."""
+        found: dict[str, Any] = {}
+        if self.mmproj is not None:
+            found |= {"mmproj": self.mmproj, "mmproj_offload": self.mmproj_offload}
+        if self.lora:
+            found["lora"] = self.lora
+        if self.draft is not None:
+            found |= {
+                "draft": str(getattr(self.draft, "name", self.draft)), "draft_quant": self.draft_quant,
+                "draft_max": self.draft_max,
+            }  # fmt: skip
+        if self.repack is not None:
+            found["repack"] = self.repack
+        return found
 
 
 def flag(value: Any, what: str) -> bool:
@@ -234,8 +278,75 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
             options.build = _build(ask("engine_version"))
             if ask("mla") is None:
                 options.mla = options.build >= LATENT_FROM
+    _beside(options, given, problems)
     problems.check()
     return options
+
+
+def _beside(options: LlamaOptions, given: dict[str, Any], problems: Problems) -> None:
+    """Read what is loaded beside the model, and how the host lays out weights."""
+    with problems:
+        word = given.get("mmproj")
+        if word is not None:
+            text = word if isinstance(word, bool) else str(word).strip()
+            is_file = isinstance(text, str) and bool(text) and text.lower() not in (*YES, *NO)
+            options.mmproj = str(text) if is_file else "on" if flag(text, "--mmproj") else None
+        options.mmproj_offload = not given.get("no_mmproj_offload")
+        if options.mmproj is None and not options.mmproj_offload:
+            raise InputError("--no-mmproj-offload is for a projector.", "Add --mmproj on, or --mmproj FILE.")
+    with problems:
+        options.lora = _adapters(given.get("lora"))
+    with problems:
+        options.draft = given.get("draft")
+        options.draft_quant = given.get("draft_quant")
+        if given.get("draft_max") is not None:
+            options.draft_max = parse_integer(given["draft_max"], "--draft-max", 1024)
+        alone = [key for key in ("draft_quant", "draft_max") if given.get(key) is not None]
+        if options.draft is None and alone:
+            raise InputError(
+                f"--{alone[0].replace('_', '-')} is for a draft model.",
+                "Name one: --draft MODEL, or --draft mtp.",
+            )
+        if is_prediction(options.draft) and options.draft_quant is not None:
+            raise InputError(
+                "The prediction layers of --draft mtp are part of the model's file.",
+                "Leave --draft-quant out.",
+            )
+        if options.draft is not None and not is_prediction(options.draft) and options.draft_quant is None:
+            options.draft_quant = given.get("quant")
+    with problems:
+        if given.get("repack") is not None:
+            options.repack = _repack(given["repack"])
+
+
+def has_extras(options: LlamaOptions) -> bool:
+    """Whether anything is asked for beside the model, or how the host lays it out."""
+    asked = (options.mmproj, options.draft, options.repack)
+    return bool(options.lora) or any(value is not None for value in asked)
+
+
+def is_prediction(draft: Any) -> bool:
+    """Whether the model drafts with prediction layers of its own."""
+    return isinstance(draft, str) and draft.strip().lower() in ("mtp", "draft-mtp")
+
+
+def _adapters(value: Any) -> list[str]:
+    """``--lora``: files or ranks, several separated by commas."""
+    words = list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+    names = [name.strip() for word in words for name in str(word).split(",")]
+    if not all(names):
+        raise InputError("--lora names no adapter.", "Give a GGUF file, or a rank: --lora r=16.")
+    return names
+
+
+def _repack(value: Any) -> str:
+    """``--repack``: on, off, or the kind of CPU."""
+    word = str(value).strip().lower()
+    if word in REPACKS:
+        return word
+    if not isinstance(value, bool) and word not in (*YES, *NO):
+        raise InputError(f"--repack is {shown(value)}.", f"Use on, off, {', '.join(REPACKS)}.")
+    return "on" if flag(value, "--repack") else "off"
 
 
 def check_owners(engine: str, given: dict[str, Any]) -> None:

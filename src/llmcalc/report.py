@@ -51,12 +51,13 @@ class Call:
         for key, value in self.asked.items():
             option = f"--{key.replace('_', '-')}"
             if value is True:
-                words.append(option)
+                words += [option, "on"] if key in ("mmproj", "repack") else [option]
                 continue
             if key == "models":
                 words += [shlex.quote(self._plain(one)) for one in value]
                 continue
-            many = value if key in ("catalog", "gpu") and isinstance(value, (list, tuple)) else [value]
+            several = key in ("catalog", "gpu", "lora") and isinstance(value, (list, tuple))
+            many = value if several else [value]
             for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
                 words += (
                     [shlex.quote(self._plain(one))] if key == "model" else [option, shlex.quote(str(one))]
@@ -66,7 +67,7 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in ("catalog", "gpu", "models") and isinstance(value, (list, tuple))
+            named = key in ("catalog", "gpu", "lora", "models") and isinstance(value, (list, tuple))
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()

@@ -8,12 +8,13 @@ from typing import Any
 
 from llmcalc.answer.common import precision_of, priced, report_of, size_of, workload_of
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import MAX_PARALLEL
+from llmcalc.engine_options import MAX_PARALLEL, has_extras
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
-from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
+from llmcalc.memory.engines.llamacpp.amounts import Amounts
+from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import Held, llama_items, rank_names
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
@@ -87,6 +88,10 @@ def reported(
     ]  # fmt: skip
     report.placement = [_placed(deployment)]
     report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
+    if scenario.options.mmproj is not None:
+        report.warnings = [told for told in report.warnings if "(mmproj) and is not" not in told]
+    for extra in deployment.extras:
+        report.warnings += extra.warnings
     if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
         _attach_capacity(report, _Room(deployment, device, report["runtime"], adapt, kept), scenario, stored)
     return report
@@ -133,9 +138,14 @@ def builder(
     stored = as_file(inventory, scenario, book)
     precision = precision_of(stored, scenario, book)
     backend = BACKENDS.get(device.vendor, "cuda") if device is not None else "cuda"
+    extras: list[Any] = []
+    if has_extras(scenario.options):
+        from llmcalc.answer.beside import extras_of
+
+        extras = extras_of(inventory, scenario, book)
 
     def make(options: Any) -> Deployment:
-        return Deployment(stored, precision, options, count, backend)
+        return Deployment(stored, precision, options, count, backend, extras)
 
     return make, stored
 
@@ -248,8 +258,9 @@ class _Room:
         if deployment.options.n_ctx is not None or adapt is not None:
             options = copy.copy(deployment.options)
             self.probe = Deployment(
-                deployment.inventory, deployment.precision, options, deployment.devices, deployment.backend
-            )
+                deployment.inventory, deployment.precision, options, deployment.devices, deployment.backend,
+                deployment.extras,
+            )  # fmt: skip
 
     def amounts(self, tokens: int, slots: int, exact: bool) -> Amounts:
         """Bytes everywhere. [B]"""
@@ -282,17 +293,13 @@ def _attach_capacity(report: Report, room: _Room, scenario: Scenario, inventory:
         return steps * STEP
 
     held = Held(deployment, context, many)
-    kv = [int(row) + int(own) for row, own in zip(held.rows[0].kv, held.rows[0].state, strict=True)]
-    more = room.amounts(context + STEP, many, True)
-    fixed = [
-        held.rows[0].weights[i] + held.rows[0].compute[i] + runtime.amounts[0]
-        for i in range(deployment.devices)
-    ]
+    now, more = held.rows[0], room.amounts(context + STEP, many, True)
+    fixed = [now.fixed(i) + runtime.amounts[0] for i in range(deployment.devices)]
     report.capacity = Capacity(
         kv_budget_bytes=min(usable - own for own in fixed),
         kv_tokens=longest(1, upto=LONGEST // STEP) if limit else longest(1),
         kv_bytes_per_token=max(
-            (more.kv[i] + more.state[i] - kv[i]) // STEP // max(many, 1) for i in range(deployment.devices)
+            (more.cached(i) - now.cached(i)) // STEP // max(many, 1) for i in range(deployment.devices)
         ),
         max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MAX_PARALLEL),
         max_context=longest(many),

@@ -11,7 +11,8 @@ from llmcalc.answer.llamacpp import settled
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
-from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
+from llmcalc.memory.engines.llamacpp.amounts import Amounts
+from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import RUNTIME
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.fitting import TARGET, Fitted, fit

@@ -17,6 +17,7 @@ from llmcalc.hardware import Device
 from llmcalc.memory.engines import ollama
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import rank_names
+from llmcalc.memory.engines.llamacpp.projector import projector_bytes
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.fitting import TARGET, Fitted
 from llmcalc.precision.gguf import MTP_KEPT, File
@@ -93,7 +94,7 @@ def ollama_report(inventory: Inventory, scenario: Scenario, device: Device | Non
             make, stored = builder(inventory, scenario, device, book)
             server.free = server.free[:1]
     server.adapt(scenario.options, int(scenario.context), int(scenario.sequences))
-    projector = ollama.projector_bytes(inventory)
+    projector = projector_bytes(inventory)
     on_gpu = bool(projector) and server.projector_on_gpu(projector, device is None)
     margin = -(-(projector + ollama.HEADROOM) // MIB) * MIB if on_gpu else TARGET
     chosen: Fitted | None = None

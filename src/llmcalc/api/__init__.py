@@ -102,6 +102,13 @@ def vram(
     swa_full: Any = None,
     mla: Any = None,
     fit: Any = None,
+    mmproj: Any = None,
+    no_mmproj_offload: bool = False,
+    lora: Any = None,
+    draft: Any = None,
+    draft_quant: str | None = None,
+    draft_max: Any = None,
+    repack: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -144,6 +151,10 @@ def vram(
         llama.cpp's own: True, False, False, and True where latent attention caches its latent.
     fit : bool, optional
         What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
+    mmproj, no_mmproj_offload, lora, draft, draft_quant, draft_max, repack : optional
+        llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, adapters (files, or
+        ``r=16``), a draft model (or ``mtp``), its file type and the tokens drafted at once, and the CPU
+        whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.

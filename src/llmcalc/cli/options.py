@@ -119,6 +119,28 @@ llama_options = stack(
     click.option("--swa-full", is_flag=True, help="llama.cpp: window caches of full length."),
     click.option("--mla", metavar="on|off", help="llama.cpp: cache latents, not full heads.  [on]"),
     click.option("--fit", is_flag=True, help="llama.cpp: context and layers as llama-server chooses them."),
+    click.option(
+        "--mmproj", "-mm", "mmproj", metavar="on|off|FILE",
+        help="llama.cpp: the projector for images and sound: the model's own, or a GGUF file.  [off]",
+    ),
+    click.option("--no-mmproj-offload", is_flag=True, help="llama.cpp: keep the projector on the CPU."),
+    click.option(
+        "--lora", metavar="FILE|r=N", multiple=True,
+        help="llama.cpp: an adapter, a GGUF file or the rank of one; may be given more than once.",
+    ),
+    click.option(
+        "--draft", "--model-draft", "-md", "draft", metavar="MODEL|mtp",
+        help="llama.cpp: a draft model, or the model's own prediction layers.",
+    ),
+    click.option("--draft-quant", metavar="SCHEME", help="llama.cpp: file type of the draft.  [--quant]"),
+    click.option(
+        "--draft-max", "--spec-draft-n-max", "draft_max", metavar="N",
+        help="llama.cpp: tokens drafted at once.  [3]",
+    ),
+    click.option(
+        "--repack", metavar="on|off|CPU",
+        help="llama.cpp: tell apart what the CPU re-lays out: avx2 (on), avx512 or neon.",
+    ),
 )  # fmt: skip
 
 _format = click.option(
@@ -167,8 +189,9 @@ def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of the API call: what the user set, output options apart."""
     found = {key: value for key, value in options.items() if key not in OUTPUT_KEYS}
-    if "catalog" in found:
-        found["catalog"] = list(found["catalog"]) or None
+    for many in ("catalog", "lora"):
+        if many in found:
+            found[many] = list(found[many]) or None
     return found
 
 

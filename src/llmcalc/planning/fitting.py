@@ -179,11 +179,10 @@ class _Measured:
         amounts = deployment.amounts(n_ctx, slots, exact=False)
         self.layers = len(deployment.layers)
         self.weights = list(amounts.weights[:-1])
+        adapters = amounts.beside.get("lora")  # loaded after the fit, which knows nothing of them
         self.totals = [
-            weights + kv + state + compute
-            for weights, kv, state, compute in zip(
-                amounts.weights[:-1], amounts.kv, amounts.state, amounts.compute, strict=False
-            )
+            amounts.on_device(place) - (adapters[place] if adapters else 0)
+            for place in range(len(self.weights))
         ]
 
 

@@ -51,9 +51,6 @@ ONE_SLOT = (
 )  # fmt: skip
 """Families that Ollama serves one request at a time, whatever it is told."""
 
-TOWERS = ("text", "encoder", "mtp")
-"""Components that are no part of a projector file."""
-
 
 def layout(cache: Cache) -> Cache:
     """What the architecture needs, as it is: llama.cpp's deployment lays it out."""
@@ -165,27 +162,6 @@ def _has_room(batch: int, predicted: int, available: int) -> bool:
 def one_is_enough(predicted: int, free: int) -> bool:
     """Whether one of several GPUs takes the model alone."""
     return 0 < predicted <= free * THRESHOLD // 100
-
-
-def projector_bytes(inventory: Inventory) -> int:
-    """Size of the vision and audio towers as a file of their own, in fp16. [B]
-
-    Vectors and tables of positions stay in fp32, as the converter writes them; what single families keep
-    in fp32 besides (Gemma 3 its patches) is below 0.2 %.
-
-    Examples
-    --------
-    >>> import llmcalc
-    >>> projector_bytes(llmcalc.model("llama-3.1-8b"))
-    0
-    """
-    return sum(
-        group.count * tensor.numel * (2 if len(tensor.shape) > 1 and tensor.role != "position" else 4)
-        for group in inventory.groups
-        if group.component not in TOWERS
-        for tensor in group.tensors
-        if tensor.tag == "main"
-    )
 
 
 def heads_of(inventory: Inventory, layers: Sequence[Layer], hidden: int) -> tuple[int, int, int]:

@@ -121,6 +121,6 @@ def layer_bytes(
     return total * settings.streams
 
 
-def state_bytes(layer: Layer, slots: int) -> int:
-    """Bytes of a layer's states over all slots, in fp32. [B]"""
-    return 4 * slots * sum(state_elements(cache) for cache in layer.states.values())
+def state_bytes(layer: Layer, slots: int, snapshots: int = 0) -> int:
+    """Bytes of a layer's states over all slots, in fp32, with snapshots to go back to. [B]"""
+    return 4 * slots * (1 + snapshots) * sum(state_elements(cache) for cache in layer.states.values())

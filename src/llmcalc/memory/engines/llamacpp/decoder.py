@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from llmcalc.memory.engines.llamacpp import (
@@ -28,7 +28,7 @@ from llmcalc.memory.engines.llamacpp.traits import (
 
 def write(
     layers: Sequence[Layer], settings: Settings, hidden: int, vocabulary: int, traits: Traits,
-    outside: Outside | None = None,
+    outside: Outside | None = None, adapters: Mapping[tuple[int, str], Sequence[int]] | None = None,
 ) -> Graph:  # fmt: skip
     """The graph that is reserved for so many tokens.
 
@@ -44,8 +44,10 @@ def write(
         Of the family.
     outside : Outside, optional
         Tensors outside the layers; without it the head has no biases and tokens one embedding.
+    adapters : mapping, optional
+        Ranks of the adapters of a weight, by layer (-1 the embedding, their number the head) and role.
     """
-    graph = Graph()
+    graph = Graph(adapters)
     outside = outside or Outside()
     batch = Batch(graph, settings, list(layers), traits)
     if traits.encodes:
@@ -91,6 +93,7 @@ def embed(graph: Graph, batch: Batch, outside: Outside, hidden: int) -> Node:
     """Embeddings of tokens, and of their places where these are learned."""
     tokens = graph.input("i32", batch.settings.tokens)
     x = graph.result("get_rows", "f32", (hidden, tokens.ne[0]), tokens, weight="embedding")
+    x = graph.adapted(x, "embedding", tokens, op="get_rows")
     whole = hidden * (1 + batch.traits.deepstack)
     if whole > hidden:
         x = graph.result("pad", "f32", (whole, tokens.ne[0]), x)

@@ -15,9 +15,12 @@ from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
 from llmcalc.memory.engines.llamacpp import caches
 from llmcalc.memory.engines.llamacpp.allocator import buffers
+from llmcalc.memory.engines.llamacpp.amounts import Amounts
 from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
 from llmcalc.memory.engines.llamacpp.decoder import write
 from llmcalc.memory.engines.llamacpp.era import Era
+from llmcalc.memory.engines.llamacpp.extras import Extra
+from llmcalc.memory.engines.llamacpp.ggml import adapter_role
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
@@ -37,23 +40,6 @@ ROW = 512
 """CUDA reads rows of quantized weights in steps of this. [elements]"""
 
 
-class Amounts:
-    """Bytes on each device, and on the host last. [B]"""
-
-    __slots__ = ("compute", "kv", "output", "state", "weights")
-
-    def __init__(self, places: int) -> None:
-        self.weights = [0] * places
-        self.kv = [0] * places
-        self.state = [0] * places
-        self.compute = [0] * places
-        self.output = 0
-
-    def on_device(self, place: int) -> int:
-        """All that lies on a device. [B]"""
-        return self.weights[place] + self.kv[place] + self.state[place] + self.compute[place]
-
-
 class Deployment:
     """One model on so many devices.
 
@@ -69,11 +55,15 @@ class Deployment:
         Devices; 0 runs on the host alone. [-]
     backend : str
         ``cuda``, ``metal`` or ``vulkan``.
+    extras : sequence of Extra
+        What is loaded beside it.
     """
 
     def __init__(
-        self, inventory: Inventory, precision: Precision, options: Any, devices: int, backend: str = "cuda"
-    ) -> None:
+        self, inventory: Inventory, precision: Precision, options: Any, devices: int, backend: str = "cuda",
+        extras: Sequence[Extra] = (),
+    ) -> None:  # fmt: skip
+        self.extras = tuple(extras)
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
         self.traits = traits_of(inventory.family)
@@ -89,6 +79,21 @@ class Deployment:
         self._weigh()
         heads = [layer for layer in self.layers if layer.kv_heads]
         caches.check_types(heads, options, precision, inventory)
+        self._ranks: dict[tuple[int, str], list[int]] = {}
+        for extra in self.extras:
+            for key, rank, sizes in extra.adapts(self):
+                self._adapt(key, rank, sizes)
+
+    def _adapt(self, key: tuple[int, str], rank: int, sizes: tuple[int, int]) -> None:
+        """Note an adapter of a weight: its parts lie where the weight lies."""
+        layer, role = key
+        ranks = self._ranks.setdefault(key, [])
+        for part, size in zip("ab", sizes, strict=True):
+            name = adapter_role(role, part, len(ranks))
+            self._sizes[layer, name] = size
+            if key in self._elsewhere:
+                self._elsewhere[layer, name] = self._elsewhere[key]
+        ranks.append(rank)
 
     # -- placement -----------------------------------------------------------------------------
 
@@ -211,6 +216,15 @@ class Deployment:
         """Bytes of a weight. [B]"""
         return self._sizes.get((layer, role), 0)
 
+    def place_of(self, layer: int, role: str) -> int:
+        """Where a weight lies."""
+        return self._elsewhere.get((layer, role), self.where[layer])
+
+    def padded(self, size: int, place: int) -> int:
+        """Bytes of a tensor of its own in a buffer. [B]"""
+        align = ALIGN[self.backend] if place != self.devices else ALIGN["cpu"]
+        return int(ceil_div(size, align)) * align
+
     # -- what a context takes ------------------------------------------------------------------
 
     def settings(self, context: int, slots: int) -> Settings:
@@ -220,7 +234,8 @@ class Deployment:
         total = cells if options.kv_unified else cells * slots
         tokens = min(total, options.ubatch)
         every = options.all_outputs or self.traits.encodes
-        outputs = tokens if every else min(tokens, slots)
+        drafted = max((extra.drafted for extra in self.extras), default=0)
+        outputs = tokens if every else min(tokens, slots * (1 + drafted))
         tokens = ceil_div(tokens, slots) * slots
         key, value = (
             Kept(kept.name, kept.bytes_per_element, kept.elements > 1)
@@ -230,8 +245,13 @@ class Deployment:
             tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
             streams=1 if options.kv_unified else slots, cells=cells,
             window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
-            value=_named(value), latent=options.mla, era=Era(options.build),
+            value=_named(value), latent=options.mla, era=Era(options.build), snapshots=self.snapshots,
         )  # fmt: skip
+
+    @property
+    def snapshots(self) -> int:
+        """States of each slot that a rejected draft can go back to. [-]"""
+        return max((extra.snapshots for extra in self.extras), default=0)
 
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:
         """Bytes everywhere for slots of a context. [B]
@@ -245,16 +265,23 @@ class Deployment:
             found.kv[self.where[place]] += caches.layer_bytes(
                 layer, self.layers, settings, self.precision, self.traits
             )
-            found.state[self.where[place]] += caches.state_bytes(layer, slots)
+            found.state[self.where[place]] += caches.state_bytes(layer, slots, settings.snapshots)
         found.output = 4 * self.vocabulary * max(slots, 1)
         found.compute = self.compute(settings, exact)
+        for extra in self.extras:
+            for name, row in extra.amounts(self, context, slots, exact).items():
+                if name == "weights":
+                    found.weights = [own + more for own, more in zip(found.weights, row, strict=True)]
+                else:
+                    found.beside[name] = row
         return found
 
     def compute(self, settings: Settings, exact: bool = True) -> list[int]:
         """Compute buffers on each device and the host. [B]"""
         places = list(range(len(self.layers)))
         if not exact:
-            places = _sample(self.layers, self.where, self._elsewhere)
+            marked = {(layer, f"{role} {ranks}"): 0 for (layer, role), ranks in self._ranks.items()}
+            places = _sample(self.layers, self.where, self._elsewhere | marked)
         chosen = [self.layers[place] for place in places]
         head = len(self.layers)
         where = {index: self.where[place] for index, place in enumerate(places)}
@@ -266,7 +293,13 @@ class Deployment:
             for (layer, role), place in self._elsewhere.items()
             if layer == real
         }
-        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits, self.outside)
+        ranks = {
+            (index, role): own
+            for index, real in names.items()
+            for (layer, role), own in self._ranks.items()
+            if layer == real
+        }
+        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits, self.outside, ranks)
         plan = Plan(
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),

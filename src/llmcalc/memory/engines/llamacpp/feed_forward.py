@@ -117,6 +117,7 @@ def _chosen(graph: Graph, batch: Batch, layer: Layer, x: Node, chosen: Node, lea
 
     def product(role: str, rows: int, source: Node) -> Node:
         made = graph.result("mul_mat_id", "f32", (rows, used, tokens), source, chosen, weight=role)
+        made = graph.adapted(made, role, source, chosen, op="mul_mat_id")
         return graph.like("add_id", made, chosen, weight=role) if layer.has_bias(role) else made
 
     hidden = x.ne[0]

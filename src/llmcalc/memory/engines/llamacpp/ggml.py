@@ -7,7 +7,7 @@ nothing of the arithmetic. Shapes count the fastest dimension first, as ggml doe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Shape = tuple[int, int, int, int]
@@ -83,6 +83,11 @@ class Node:
         return True
 
 
+def adapter_role(weight: str, part: str, number: int) -> str:
+    """The role of a part of the n-th adapter of a weight."""
+    return f"{weight}.lora_{part}.{number}"
+
+
 def shape(ne: Iterable[int]) -> Shape:
     """Four dimensions of up to four."""
     full = (*ne, 1, 1, 1, 1)
@@ -100,11 +105,14 @@ class Graph:
         What is filled before the graph runs, and what it computes.
     layer : int
         The layer that is being written.
+    adapters : mapping
+        Ranks of the adapters of a weight, by layer and role.
     """
 
-    __slots__ = ("inputs", "layer", "nodes")
+    __slots__ = ("adapters", "inputs", "layer", "nodes")
 
-    def __init__(self) -> None:
+    def __init__(self, adapters: Mapping[tuple[int, str], Sequence[int]] | None = None) -> None:
+        self.adapters = adapters or {}
         self.inputs: list[Node] = []
         self.nodes: list[Node] = []
         self.layer = -1
@@ -139,8 +147,19 @@ class Graph:
         return self.result(op, first.kind, first.ne, first, *others, weight=weight)
 
     def linear(self, rows: int, x: Node, weight: str) -> Node:
-        """A product with a weight of so many rows."""
-        return self.result("mul_mat", "f32", (rows, *x.ne[1:]), x, weight=weight)
+        """A product with a weight of so many rows, and what adapters add to it."""
+        made = self.result("mul_mat", "f32", (rows, *x.ne[1:]), x, weight=weight)
+        return self.adapted(made, weight, x) if self.adapters else made
+
+    def adapted(self, made: Node, weight: str, *sources: Node, op: str = "mul_mat") -> Node:
+        """A result of a weight, and what its adapters add: two products, scaled (`build_lora_mm`)."""
+        for number, rank in enumerate(self.adapters.get((self.layer, weight), ())):
+            down, up = adapter_role(weight, "a", number), adapter_role(weight, "b", number)
+            inner = self.result(op, "f32", (rank, *made.ne[1:]), *sources, weight=down)
+            back = "mul_mat" if op == "get_rows" else op
+            own = self.result(back, "f32", made.ne, inner, *sources[1:], weight=up)
+            made = self.like("add", made, self.like("scale", own))
+        return made
 
     def mul_mat(self, a: Node, b: Node) -> Node:
         """A product of two tensors that share their first dimension."""

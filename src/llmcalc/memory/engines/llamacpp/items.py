@@ -7,7 +7,9 @@ from typing import Any
 
 from llmcalc.estimate import INFERENCE_PHASES, Item, worst_grade
 from llmcalc.formula import Quantity, is_array
-from llmcalc.memory.engines.llamacpp.deployment import Amounts, Deployment
+from llmcalc.memory.engines.llamacpp.amounts import Amounts
+from llmcalc.memory.engines.llamacpp.deployment import Deployment
+from llmcalc.memory.engines.llamacpp.extras import Shown
 from llmcalc.units import MIB
 
 SERVING = ("prefill", "decode")
@@ -106,7 +108,35 @@ def llama_items(
              formula="llama.cpp output", inputs={"vocabulary": deployment.vocabulary, "slots": slots},
              source=SOURCE, note="logits of each slot")
     )  # fmt: skip
-    return [*items, Item("cuda_graphs", [0] * many, formula="none"), _runtime(deployment, vendor), *hosts]
+    more, more_hosts = _beside(deployment, held)
+    graphs = Item("cuda_graphs", [0] * many, formula="none")
+    return [*items, graphs, _runtime(deployment, vendor), *more, *hosts, *more_hosts]
+
+
+def _beside(deployment: Deployment, held: Held) -> tuple[list[Item], list[Item]]:
+    """What is loaded beside the model, on devices and on the host."""
+    many, items, hosts = max(deployment.devices, 1), [], []
+    for extra in deployment.extras:
+        for name, shown in extra.shown.items():
+            values = [held.at(lambda row, n=name, i=i: row.beside[n][i]) for i in range(held.places)]  # type: ignore[misc]
+            amounts, host = values[:-1] or [0], values[-1]
+            on_host = shown.host_only or not deployment.devices
+            if not on_host:
+                items.append(_one_beside(name, amounts, "device", shown))
+            if on_host or is_array(host) or host:
+                title = name if shown.host_only else f"host_{name}"
+                hosts.append(_one_beside(title, [host] * many, "host", shown))
+    return items, hosts
+
+
+def _one_beside(title: str, amounts: Sequence[Quantity], where: str, shown: Shown) -> Item:
+    present = [amount * 0 + shown.more if is_array(amount) or amount else 0 for amount in amounts]
+    return Item(
+        title, amounts, where=where, phases=shown.phases, grade=shown.grade, formula=shown.formula,
+        inputs=shown.inputs, source=shown.source, note=shown.note,
+        low=[amount * shown.low // 100 for amount in amounts],
+        high=[amount * shown.high // 100 + more for amount, more in zip(amounts, present, strict=True)],
+    )  # fmt: skip
 
 
 def _item(

@@ -157,7 +157,7 @@ def delta_net(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     query, key = unit(graph, query), unit(graph, key)
     if batch.traits.repeats and key_heads != heads:
         query, key = (_repeated(graph, part, heads) for part in (query, key))
-    ran = _ran(graph, query, key, value, gate, beta, state)
+    ran = _ran(graph, batch, query, key, value, gate, beta, state)
     save(graph, home, graph.view(ran, state.ne))
     out = graph.view(ran, value.ne)
     normed = norm(graph, layer, out, "delta_norm")
@@ -179,10 +179,11 @@ def _repeated(graph: Graph, part: Node, heads: int) -> Node:
     return graph.reshape(many, width, heads, tokens, seqs)
 
 
-def _ran(graph: Graph, *parts: Node) -> Node:
-    """The fused kernel of a delta net, its results and the new states in one tensor."""
+def _ran(graph: Graph, batch: Batch, *parts: Node) -> Node:
+    """The fused kernel of a delta net: its results, the new states and their snapshots in one tensor."""
     width, heads, tokens, seqs = parts[2].ne
-    return graph.result("delta_net", "f32", (width * heads, (tokens + width) * seqs), *parts)
+    kept = width * (1 + batch.settings.snapshots)
+    return graph.result("delta_net", "f32", (width * heads, (tokens + kept) * seqs), *parts)
 
 
 def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[Node, Node]:
@@ -240,7 +241,7 @@ def kimi_delta(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     again = graph.reshape(graph.reshape(x, x.ne[0], tokens, seqs), x.ne[0], every)
     home = graph.cache("f32", 4, state_elements(layer.states["recurrent"]), seqs)
     state = graph.reshape(states(graph, batch, home), width, width, heads, seqs)
-    ran = _ran(graph, unit(graph, query), unit(graph, key), value, forget, beta, state)
+    ran = _ran(graph, batch, unit(graph, query), unit(graph, key), value, forget, beta, state)
     out = graph.cont(graph.view(ran, value.ne))
     save(graph, home, graph.view(ran, state.ne))
     if layer.has("delta_gate"):

@@ -1,0 +1,164 @@
+"""What llama.cpp loads beside a model: projector, adapters, drafts; and what its CPU re-lays out."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import llmcalc
+from llmcalc.errors import LlmcalcError
+from llmcalc.units import MIB
+from test_gguf import write
+
+EXTRAS = "projector", "lora", "draft", "repack"
+
+
+def vram(model, gpu="rtx-4090", **keywords):
+    keywords.setdefault("quant", "q4_k_m")
+    return llmcalc.vram(model, engine="llama.cpp", gpu=gpu, **keywords)
+
+
+def mib(report, name, rank=0):
+    return round(report[name].amounts[rank] / MIB, 2)
+
+
+def run(*words):
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcalc", *words], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def refused(*words):
+    """The message and the remedy of a refusal on the command line."""
+    code, out, told = run("vram", *words, "--engine", "llama.cpp")
+    assert (code, out) == (2, "")
+    assert "Traceback" not in told
+    return told
+
+
+def test_without_an_option_nothing_is_beside():
+    report = vram("qwen3.6-27b")
+    assert not [item.name for item in report if any(word in item.name for word in EXTRAS)]
+    assert not any(word in key for key in report.scenario for word in ("mmproj", *EXTRAS))
+    assert any("(mmproj) and is not" in told for told in report.warnings)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"mmproj": True}, {"lora": "r=8"}, {"draft": "qwen3-0.6b"}, {"repack": True}, {"draft_max": 4},
+        {"no_mmproj_offload": True}, {"draft_quant": "q8_0"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("engine", ["none", "transformers", "ollama", "mlx"])
+def test_other_engines_refuse_them(engine, keywords):
+    with pytest.raises(LlmcalcError, match=r"is an option of llama\.cpp") as caught:
+        llmcalc.vram("qwen3.6-27b", engine=engine, **keywords)
+    assert caught.value.remedy
+
+
+# -- the projector -------------------------------------------------------------------------------
+
+
+def test_the_projector_of_a_real_log():
+    """tests/data/logs/2026-05-cuda-draft-and-projector.log: Qwen3.6-27B, a projector of bf16."""
+    report = vram("qwen3.6-27b", mmproj=True)
+    item = report["projector"]
+    assert round(item.high[0] / MIB, 2) == 887.99  # the converter keeps patches in fp32 beside bf16
+    assert mib(report, "projector") == 884.62  # and in fp16 beside fp16
+    assert mib(report, "projector_activations") == 248.10
+    assert mib(report, "host_projector_activations") == 24.93
+    assert report["projector_activations"].grade == "assumed"
+    assert not any("(mmproj) and is not" in told for told in report.warnings)
+
+
+def test_the_projector_lies_on_the_first_gpu_whatever_the_layers():
+    two = vram("qwen3.6-27b", gpu="2xrtx-4090", mmproj="on", gpu_layers=0)
+    assert [amount > 0 for amount in two["projector"].amounts] == [True, False]
+    kept = vram("qwen3.6-27b", mmproj="on", no_mmproj_offload=True)
+    assert kept["projector"].bytes == 0
+    assert mib(kept, "host_projector") == 884.62
+    assert mib(kept, "host_projector_activations") == 248.10  # no second copy of the image
+    alone = llmcalc.vram("qwen3.6-27b", quant="q4_k_m", engine="llama.cpp", gpu_layers=0, mmproj="on")
+    assert "projector" not in [item.name for item in alone]
+    assert mib(alone, "host_projector") == 884.62
+
+
+def test_items_beside_are_in_the_total_and_in_what_fits():
+    without, more = vram("qwen3.6-27b"), vram("qwen3.6-27b", mmproj="on")
+    added = more["projector"].bytes + more["projector_activations"].bytes
+    assert more.total_bytes == without.total_bytes + added
+    assert sum(item.bytes_at_peak for item in more if item.where == "device") == more.total_bytes
+    assert more.capacity.max_context < without.capacity.max_context
+    assert more.capacity.kv_bytes_per_token == without.capacity.kv_bytes_per_token
+    assert more.capacity.kv_budget_bytes == without.capacity.kv_budget_bytes - added
+    assert (
+        vram("qwen3.6-27b", mmproj="on", fit=True).scenario["n_ctx"]
+        < vram("qwen3.6-27b", fit=True).scenario["n_ctx"]
+    )
+
+
+@pytest.fixture
+def projector_file(tmp_path):
+    file = tmp_path / "mmproj.gguf"
+    facts = {
+        "general.architecture": "clip", "clip.projector_type": "gemma3", "clip.vision.image_size": 896,
+        "clip.vision.patch_size": 14, "clip.vision.embedding_length": 1152,
+        "clip.vision.feed_forward_length": 4304,
+    }  # fmt: skip
+    write(file, facts, [("v.blk.0.attn_q.weight", (1152, 1152)), ("v.blk.0.attn_q.bias", (5,))])
+    return file
+
+
+def test_a_projector_from_its_file(projector_file):
+    report = vram("gemma-3-4b", mmproj=str(projector_file))
+    item = report["projector"]
+    assert (item.bytes, item.grade) == (2 * 1152 * 1152 + 128, "exact")  # each tensor in steps of 128
+    assert item.low == item.high == item.amounts
+    # the image of the warm-up is the model's own: 896 pixels, 64 x 64 patches
+    assert report["host_projector_activations"].bytes == 12 * 896**2 + 16 * 4096
+    assert report["projector_activations"].bytes == 12 * 896**2 + 16 * 4096 + 4 * 4096 * 6 * 1152
+    on = vram("gemma-3-4b", mmproj="on")
+    assert on["projector_activations"].bytes == report["projector_activations"].bytes
+
+
+def test_a_projector_of_sound_has_a_range(tmp_path):
+    file = tmp_path / "a.gguf"
+    write(file, {"general.architecture": "clip", "general.type": "mmproj"}, [("a.x.weight", (64, 64))])
+    item = vram("llama-3.1-8b", mmproj=str(file))["projector_activations"]
+    assert item.low[0] == 0 < item.bytes < item.high[0]
+    assert item.grade == "assumed"
+
+
+def test_a_projector_that_is_none(tmp_path, projector_file):
+    model = ["gemma-3-4b", "--quant", "q4_k_m"]
+    assert "does not exist" in refused(*model, "--mmproj", str(tmp_path / "no.gguf"))
+    word = tmp_path / "word.gguf"
+    word.write_text("no file of weights, and far too long for a joke")
+    assert "is not a GGUF file" in refused(*model, "--mmproj", str(word))
+    other = tmp_path / "model.gguf"
+    write(other, {"general.architecture": "llama"}, [("token_embd.weight", (8, 8))])
+    assert "of type 'model', not 'mmproj'" in refused(*model, "--mmproj", str(other))
+    assert "has no vision or audio tower" in refused("llama-3.1-8b", "--mmproj", "on")
+    assert "is for a projector" in refused(*model, "--no-mmproj-offload")
+
+
+def test_the_command_line_shows_a_projector(projector_file):
+    code, out, told = run(
+        "vram", "gemma-3-4b", "--quant", "q4_k_m", "--engine", "llama.cpp", "--gpu", "rtx-3060", "-mm", "on",
+        "--explain",
+    )  # fmt: skip
+    assert code == 0
+    assert "projector" in out
+    assert "6 width" in out
+    assert "warm-up" in told
+    code, out, _ = run(
+        "vram", "gemma-3-4b", "--quant", "q4_k_m", "--engine", "llama.cpp", "--mmproj", str(projector_file),
+        "--json",
+    )  # fmt: skip
+    data = json.loads(out)
+    assert code == 0
+    assert data["scenario"]["mmproj"] == str(projector_file)
+    assert "projector" in [item["name"] for item in data["items"]]
