@@ -162,3 +162,97 @@ def test_the_command_line_shows_a_projector(projector_file):
     assert code == 0
     assert data["scenario"]["mmproj"] == str(projector_file)
     assert "projector" in [item["name"] for item in data["items"]]
+
+
+# -- adapters ------------------------------------------------------------------------------------
+
+RERESERVED = [
+    ("qwen2.5-0.5b", 16, 2048, True, 16.78, 37.51, 37.51),
+    ("qwen2.5-0.5b", 256, 2048, False, 268.50, 69.26, 69.26),
+    ("qwen2.5-0.5b", 2048, 2048, True, 2148.00, 37.51, 41.51),
+    ("gemma-3-1b-it", 16, 2048, True, 24.88, 52.27, 52.27),
+    ("gemma-3-1b-it", 1024, 2048, True, 1592.50, 52.27, 52.27),
+    ("qwen3-0.6b", 64, 4096, True, 77.00, 30.01, 32.01),
+    ("qwen3-0.6b", 512, 4096, False, 616.00, 154.01, 154.01),
+    ("llama-3.2-1b", 64, 4096, True, 86.00, 68.01, 68.01),
+    ("llama-3.2-1b", 2048, 4096, True, 2752.00, 68.01, 68.01),
+]
+"""llama.cpp v0.5.0 on a CPU: adapters of all linear layers, the buffer before and after they are set. [MiB]
+
+An adapter of zeros was loaded beside a file of zeros and one token decoded, which reserves again.
+"""
+
+
+@pytest.mark.parametrize(("model", "rank", "context", "flash", "size", "before", "after"), RERESERVED)
+def test_adapters_as_llama_cpp_prints_them(model, rank, context, flash, size, before, after):
+    given = {"quant": "f16", "gpu": None, "gpu_layers": 0, "context": context, "flash_attn": flash}
+    report = vram(model, lora=f"r={rank}", **given)
+    assert mib(report, "host_lora") == size
+    assert mib(report, "host_activations") == after
+    assert mib(vram(model, **given), "host_activations") == before
+
+
+def test_adapters_lie_beside_what_they_change():
+    report = vram("llama-3.1-8b", lora="r=16", gpu_layers=17)
+    both = report["lora"].bytes + report["host_lora"].bytes
+    assert report["lora"].bytes == report["host_lora"].bytes  # 16 of 32 layers: the output has no adapter
+    assert both == vram("llama-3.1-8b", lora="r=16")["lora"].bytes == 2 * 41_943_040  # PEFT's own count
+    moved = vram("llama-3.1-8b", lora="r=16", override_tensor=r"ffn_.*=CPU")
+    assert moved["lora"].bytes + moved["host_lora"].bytes == both
+    assert moved["host_lora"].bytes == 32 * 2 * 3 * 16 * (4096 + 14336)
+    two = vram("llama-3.1-8b", lora=["r=16", "r=8"])
+    assert two["lora"].bytes == both + both // 2
+    assert vram("llama-3.1-8b", lora="r=16,r=8")["lora"].bytes == two["lora"].bytes
+
+
+ADAPTER = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+
+
+def parts(name, rows, columns, rank=16):
+    return [(f"{name}.lora_a", (rank, columns)), (f"{name}.lora_b", (rows, rank))]
+
+
+def test_an_adapter_from_its_file(tmp_path):
+    file = tmp_path / "adapter.gguf"
+    query = parts("blk.0.attn_q.weight", 4096, 4096)
+    table = [("token_embd.weight.lora_a", (128_256, 16)), ("token_embd.weight.lora_b", (4096, 16))]
+    write(file, ADAPTER, [*query, *table, ("blk.0.attn_norm.weight", (4096,))])
+    report = vram("llama-3.1-8b", lora=str(file))
+    assert report["lora"].bytes == 2 * 2 * 16 * 4096
+    assert report["host_lora"].bytes == 2 * 16 * (128_256 + 4096)  # the embedding is the host's
+    assert report["lora"].grade == "exact"
+    assert report.scenario["lora"] == [str(file)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "tensors", "told"),
+    [
+        (ADAPTER, parts("blk.0.attn_q.weight", 4096, 2048), "are 16 x 2048 and 4096 x 16; the model's"),
+        (ADAPTER, parts("blk.40.attn_q.weight", 4096, 4096), "has no tensor 'blk.40.attn_q.weight'"),
+        (ADAPTER, parts("blk.0.attn_q.weight", 4096, 4096)[:1], "lacks one of its two parts"),
+        (ADAPTER, [("blk.0.attn_q.weight", (8, 8))], "is no part of an adapter"),
+        (ADAPTER, [], "has no tensors of an adapter"),
+        (ADAPTER | {"adapter.type": "ia3"}, [], "is an adapter of type 'ia3'"),
+        ({"general.architecture": "llama"}, [], "of type 'model', not 'adapter'"),
+    ],
+)  # fmt: skip
+def test_an_adapter_that_does_not_fit(tmp_path, facts, tensors, told):
+    file = tmp_path / "adapter.gguf"
+    write(file, facts, tensors)
+    assert told in refused("llama-3.1-8b", "--quant", "q4_k_m", "--lora", str(file))
+
+
+@pytest.mark.parametrize("word", ["r=0", "r=x", "r=-1", "no.gguf", "", "r="])
+def test_an_adapter_that_is_none(word):
+    assert refused("llama-3.1-8b", "--quant", "q4_k_m", "--lora", word).count("\n") >= 2
+
+
+def test_adapters_on_the_command_line():
+    words = ["llama-3.1-8b", "--quant", "q4_k_m", "--engine", "llama.cpp", "--lora", "r=16", "--lora", "r=8"]
+    code, out, told = run("vram", *words, "--json")
+    assert code == 0
+    assert json.loads(out)["scenario"]["lora"] == ["r=16", "r=8"]
+    code, out, told = run("vram", *words)
+    assert code == 0
+    assert "lora" in out
+    assert "experts and routers" in told

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError
+from llmcalc.memory.engines.llamacpp.adapters import Adapter, Pair, pairs_of
 from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.projector import (
     MAIN,
@@ -18,6 +19,7 @@ from llmcalc.memory.engines.llamacpp.projector import (
 )
 from llmcalc.model.inventory import Inventory
 from llmcalc.scenario import Scenario
+from llmcalc.units import parse_integer
 
 
 def extras_of(inventory: Inventory, scenario: Scenario, book: Catalog) -> list[Extra]:
@@ -32,6 +34,8 @@ def extras_of(inventory: Inventory, scenario: Scenario, book: Catalog) -> list[E
     found: list[Extra] = []
     if options.mmproj is not None:
         found.append(_projector(inventory, options, book))
+    if options.lora:
+        found.append(_adapter(options.lora, book))
     return found
 
 
@@ -57,6 +61,23 @@ def header_of(path: str, option: str, kind: str, book: Catalog) -> Any:
             f"Give {option} a file that llama.cpp's converter made as {kind}.",
         )
     return header
+
+
+def _adapter(words: list[str], book: Catalog) -> Adapter:
+    """Adapters: files, and ranks of such as are no files yet."""
+    files: list[tuple[str, dict[str, Pair]]] = []
+    ranks = []
+    for word in words:
+        mark, _, number = word.partition("=")
+        if mark.strip().lower() == "r" and number:
+            ranks.append(parse_integer(number, "--lora r", 65_536))
+            continue
+        header = header_of(word, "--lora", "adapter", book)
+        kind = str(header.metadata.get("adapter.type", ""))
+        if kind != "lora":
+            raise ConfigError(f"--lora {word} is an adapter of type {kind[:40]!r}.", "Give a LoRA adapter.")
+        files.append((word, pairs_of(header.tensors, word)))
+    return Adapter(files, ranks)
 
 
 def _projector(inventory: Inventory, options: Any, book: Catalog) -> Projector:

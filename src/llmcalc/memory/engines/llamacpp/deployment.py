@@ -216,6 +216,10 @@ class Deployment:
         """Bytes of a weight. [B]"""
         return self._sizes.get((layer, role), 0)
 
+    def indices(self, group: Group) -> Sequence[int]:
+        """The layers that a group's tensors belong to: -1 is the embedding, the last the head."""
+        return _indices(group, len(self.layers), self.component)
+
     def place_of(self, layer: int, role: str) -> int:
         """Where a weight lies."""
         return self._elsewhere.get((layer, role), self.where[layer])
