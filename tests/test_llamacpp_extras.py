@@ -256,3 +256,107 @@ def test_adapters_on_the_command_line():
     assert code == 0
     assert "lora" in out
     assert "experts and routers" in told
+
+
+# -- drafts --------------------------------------------------------------------------------------
+
+
+def test_prediction_layers_of_a_real_log():
+    """tests/data/logs/2026-vulkan-hybrid-draft.log: Qwen3.8-27B, 4 slots, 2 snapshots, -ub 2048."""
+    given = {"n_ctx": 8192, "parallel": 4, "kv_unified": True, "ubatch": 2048}
+    report = vram("qwen3.8-27b", draft="mtp", draft_max=2, **given)
+    assert mib(report, "state") == 1795.50
+    assert mib(report, "draft_kv_cache") == 32.00
+    assert mib(report, "draft_activations") == 520.06
+    assert mib(report, "host_draft_activations") == mib(report, "host_activations") == 112.07
+    assert mib(report, "host_draft_logits") == 3.79
+    assert mib(report, "kv_cache") == 512.00
+    alone = vram("qwen3.8-27b", **given)
+    assert report["state"].bytes == 3 * alone["state"].bytes
+    assert report["weights"].bytes == alone["weights"].bytes  # the prediction layer is the draft's
+    vulkan = vram("qwen3.8-27b", gpu="arc-a770", draft="mtp", draft_max=2, **given)
+    assert 0.98 < mib(vulkan, "activations") / 568.53 < 1
+
+
+def test_prediction_layers_draft_three_tokens_by_default():
+    report = vram("qwen3.5-9b", draft="mtp", parallel=2)
+    assert report["state"].bytes == 4 * vram("qwen3.5-9b", parallel=2)["state"].bytes
+    assert report.scenario["draft_max"] == 3
+    assert any("3 snapshots" in told for told in report.warnings)
+    dense = vram("glm-4.5-air", gpu="4xh100-80gb", draft="mtp")
+    assert dense["state"].bytes == 0
+    assert dense["draft_weights"].amounts[:3] == (0, 0, 0)  # where the head lies
+    assert dense["draft_weights"].amounts[3] > 0
+
+
+def test_a_draft_is_the_model_itself_in_small():
+    report = vram("llama-3.1-70b", gpu="2xrtx-4090", draft="llama-3.2-1b", context=4096, parallel=2)
+    own = vram("llama-3.2-1b", gpu="2xrtx-4090", context=4096, parallel=2)
+    for name in ("weights", "kv_cache", "activations"):
+        assert report[f"draft_{name}"].amounts == own[name].amounts
+    assert report["host_draft_weights"].amounts == own["host_weights"].amounts
+    assert report["host_draft_logits"].amounts == own["host_logits"].amounts
+    assert sum(item.bytes_at_peak for item in report if item.where == "device") == report.total_bytes
+    quantized = vram("llama-3.1-70b", gpu="2xrtx-4090", draft="llama-3.2-1b", kv_dtype="q8_0", context=4096)
+    plain = vram("llama-3.1-70b", gpu="2xrtx-4090", draft="llama-3.2-1b", context=4096)
+    assert quantized["draft_kv_cache"].bytes == plain["draft_kv_cache"].bytes  # it keeps its own 16 bit
+    eight = vram("llama-3.1-70b", gpu="2xrtx-4090", draft="llama-3.2-1b", draft_quant="q8_0")
+    assert eight["draft_weights"].bytes > report["draft_weights"].bytes
+
+
+def test_a_draft_counts_in_what_fits():
+    with_draft, without = vram("llama-3.1-8b", draft="llama-3.2-1b"), vram("llama-3.1-8b")
+    step = with_draft.capacity.kv_bytes_per_token
+    assert step == without.capacity.kv_bytes_per_token + 16 * 8 * 64 * 2 * 2
+    assert with_draft.capacity.max_context < without.capacity.max_context
+    long = llmcalc.vram(
+        "llama-3.1-8b", quant="q4_k_m", engine="llama.cpp", draft="llama-3.2-1b", context=[1024, 2048]
+    )
+    assert long["draft_kv_cache"].bytes.tolist() == [32 * MIB, 64 * MIB]
+
+
+def test_a_draft_of_a_hybrid_keeps_no_snapshots():
+    report = vram("qwen3.8-27b", draft="qwen3.5-9b")
+    assert report["state"].bytes == vram("qwen3.8-27b")["state"].bytes
+    assert report["draft_state"].bytes > 0
+    assert any("checkpoints" in told for told in report.warnings)
+
+
+def test_more_logits_are_judged():
+    """One position for each slot without a draft; with one, what is drafted too."""
+    long = {"ubatch": 64, "context": 256, "parallel": 16}
+    without = vram("llama-3.2-1b", gpu=None, gpu_layers=0, **long)
+    more = vram("llama-3.2-1b", gpu=None, gpu_layers=0, draft="llama-3.2-1b", **long)
+    assert more["host_activations"].bytes > without["host_activations"].bytes
+    assert more["host_draft_activations"].bytes == without["host_activations"].bytes
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["qwen2.5-7b-instruct", "--draft", "llama-3.2-1b"], "differs by more than 128"),
+        (["llama-3.1-8b", "--draft", "mtp"], "it has none"),
+        (["deepseek-v3", "--draft", "mtp"], "converter leaves its prediction layers out"),
+        (["llama-3.1-8b", "--draft", "1b"], "tells no layers"),
+        (["llama-3.1-8b", "--draft", "nope"], "There is no model 'nope'"),
+        (["llama-3.1-8b", "--draft", "bert-base-uncased"], "has no decoder"),
+        (["llama-3.1-8b", "--draft-max", "3"], "--draft-max is for a draft model"),
+        (["llama-3.1-8b", "--draft-quant", "q8_0"], "--draft-quant is for a draft model"),
+        (["qwen3.5-9b", "--draft", "mtp", "--draft-quant", "q8_0"], "part of the model's file"),
+        (["llama-3.1-8b", "--draft", "llama-3.2-1b", "--draft-quant", "awq"], "not one of its types"),
+        (["llama-3.1-8b", "--draft", "llama-3.2-1b", "--draft-max", "x"], "--draft-max"),
+    ],
+)
+def test_drafts_that_cannot_be(words, told):
+    assert told in refused(words[0], "--quant", "q4_k_m", *words[1:])
+
+
+def test_vocabularies_may_differ_by_a_little():
+    report = vram("qwen2.5-7b-instruct", draft="qwen2.5-0.5b-instruct")  # 152,064 and 151,936
+    assert report["draft_weights"].bytes > 0
+    code, out, _ = run(
+        "vram", "qwen2.5-7b-instruct", "--quant", "q4_k_m", "--engine", "llama.cpp", "--gpu", "rtx-4090",
+        "-md", "qwen2.5-0.5b-instruct", "--explain",
+    )  # fmt: skip
+    assert code == 0
+    assert "draft kv cache" in out.lower().replace("_", " ")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
+from llmcalc.answer.common import precision_of
 from llmcalc.catalog import Catalog
+from llmcalc.engine_options import is_prediction
 from llmcalc.errors import ConfigError, InputError
+from llmcalc.estimate import worst_grade
+from llmcalc.formula import is_array
 from llmcalc.memory.engines.llamacpp.adapters import Adapter, Pair, pairs_of
+from llmcalc.memory.engines.llamacpp.deployment import Deployment
+from llmcalc.memory.engines.llamacpp.drafts import (
+    MOST_APART,
+    ROLLS_BACK,
+    Draft,
+    Prediction,
+    is_recurrent,
+    vocabulary_of,
+)
 from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.projector import (
     MAIN,
@@ -17,12 +31,23 @@ from llmcalc.memory.engines.llamacpp.projector import (
     tower_in,
     tower_of,
 )
+from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
-from llmcalc.scenario import Scenario
+from llmcalc.precision import find_format
+from llmcalc.scenario import Scenario, resolve
 from llmcalc.units import parse_integer
 
 
-def extras_of(inventory: Inventory, scenario: Scenario, book: Catalog) -> list[Extra]:
+class Built:
+    """The model as it is deployed: its file, formats, devices, and their backend."""
+
+    __slots__ = ("backend", "devices", "precision", "stored")
+
+    def __init__(self, stored: Inventory, precision: Precision, devices: int, backend: str) -> None:
+        self.stored, self.precision, self.devices, self.backend = stored, precision, devices, backend
+
+
+def extras_of(inventory: Inventory, built: Built, scenario: Scenario, book: Catalog) -> list[Extra]:
     """All that is loaded beside a model.
 
     Raises
@@ -36,6 +61,10 @@ def extras_of(inventory: Inventory, scenario: Scenario, book: Catalog) -> list[E
         found.append(_projector(inventory, options, book))
     if options.lora:
         found.append(_adapter(options.lora, book))
+    if is_prediction(options.draft):
+        found.append(_prediction(inventory, built, options, book))
+    elif options.draft is not None:
+        found.append(_draft(inventory, built, scenario, book))
     return found
 
 
@@ -113,4 +142,69 @@ def _projector(inventory: Inventory, options: Any, book: Catalog) -> Projector:
     made.warnings.append(
         "The projector's buffer is that of llama.cpp's warm-up; larger images, and sound, may take more."
     )
+    return made
+
+
+def _draft(inventory: Inventory, built: Built, scenario: Scenario, book: Catalog) -> Draft:
+    """A draft model on the same devices, in the file type asked for."""
+    from llmcalc.answer.llamacpp import as_file
+    from llmcalc.model.readers import read
+    from llmcalc.precision import stored_as_declared
+
+    options = scenario.options
+    model = stored_as_declared(read(options.draft, book), book)
+    own = resolve(model, book, {"engine": "llama.cpp", "quant": options.draft_quant})
+    if model.is_opaque or model.family == "header":
+        raise InputError(
+            f"--draft {model.name} tells no layers.", "Name a model, a config.json or a whole GGUF file."
+        )
+    if inventory.is_opaque is False and not any(group.caches for group in model.groups):
+        raise InputError(f"--draft {model.name} has no decoder.", "Name a smaller model of the same family.")
+    theirs, ours = vocabulary_of(model), vocabulary_of(inventory)
+    if abs(theirs - ours) > MOST_APART:
+        raise InputError(
+            f"--draft {model.name} has {theirs:,} tokens, {inventory.name} {ours:,}: llama.cpp refuses "
+            f"a draft that differs by more than {MOST_APART}.",
+            "Name a smaller model with the same tokenizer, usually of the same family.",
+        )
+    stored = as_file(model, own, book)
+    precision = precision_of(stored, own, book)
+    drafting = copy.copy(options)
+    drafting.gpu_layers, drafting.n_cpu_moe, drafting.overrides = None, 0, []
+    deployment = Deployment(stored, precision, drafting, built.devices, built.backend)
+    made = Draft(deployment, options.draft_max, worst_grade([precision.grade, stored.grade]))
+    if is_recurrent(built.stored):
+        made.warnings.append(
+            "A draft model keeps no snapshots of recurrent states: llama-server keeps checkpoints on the "
+            "host instead, which are not counted."
+        )
+    context = scenario.context
+    if model.context and not is_array(context) and context > model.context:
+        made.warnings.append(
+            f"The draft {model.name} was made for {model.context:,} tokens; llama.cpp gives it "
+            f"{context:,} all the same."
+        )
+    return made
+
+
+def _prediction(inventory: Inventory, built: Built, options: Any, book: Catalog) -> Prediction:
+    """The model's own prediction layers, where its file has them."""
+    groups = [group for group in built.stored.groups if group.component == "mtp"]
+    if not groups:
+        has_some = any(group.component == "mtp" for group in inventory.groups)
+        why = "llama.cpp's converter leaves its prediction layers out" if has_some else "it has none"
+        raise InputError(
+            f"--draft mtp needs prediction layers of {inventory.name}: {why}.",
+            "Name a draft model: --draft MODEL.",
+        )
+    precision = copy.copy(built.precision)
+    precision.key = precision.value = find_format("fp16", book, "kv", "--draft")
+    rolls_back = built.stored.family in ROLLS_BACK
+    grade = worst_grade([precision.grade, built.stored.grade])
+    made = Prediction(precision, groups, options.draft_max, grade, rolls_back and is_recurrent(built.stored))
+    if made.snapshots:
+        made.warnings.append(
+            f"Drafting keeps {made.snapshots} snapshots of recurrent states beside each slot's own "
+            "(--draft-max): `state` counts them."
+        )
     return made

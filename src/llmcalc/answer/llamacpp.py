@@ -140,9 +140,9 @@ def builder(
     backend = BACKENDS.get(device.vendor, "cuda") if device is not None else "cuda"
     extras: list[Any] = []
     if has_extras(scenario.options):
-        from llmcalc.answer.beside import extras_of
+        from llmcalc.answer.beside import Built, extras_of
 
-        extras = extras_of(inventory, scenario, book)
+        extras = extras_of(inventory, Built(stored, precision, count, backend), scenario, book)
 
     def make(options: Any) -> Deployment:
         return Deployment(stored, precision, options, count, backend, extras)

@@ -224,6 +224,10 @@ class Deployment:
         """Where a weight lies."""
         return self._elsewhere.get((layer, role), self.where[layer])
 
+    def weight(self, tensor: Tensor, place: int) -> int:
+        """Bytes of a tensor of the file where it lies. [B]"""
+        return self._aligned(tensor, self._bytes(tensor), place)
+
     def padded(self, size: int, place: int) -> int:
         """Bytes of a tensor of its own in a buffer. [B]"""
         align = ALIGN[self.backend] if place != self.devices else ALIGN["cpu"]
