@@ -360,3 +360,93 @@ def test_vocabularies_may_differ_by_a_little():
     )  # fmt: skip
     assert code == 0
     assert "draft kv cache" in out.lower().replace("_", " ")
+
+
+# -- what the CPU re-lays out --------------------------------------------------------------------
+
+RELAID = [
+    ("qwen2.5-0.5b", "q4_0", "avx2", 138.22, 191.95),
+    ("qwen3-0.6b", "q4_k_m", "avx2", 167.90, 204.75),
+    ("llama-3.2-1b", "q4_0", "avx2", 205.75, 522.00),
+    ("qwen3-0.6b", "q2_k", "avx2", 276.84, 0),
+    ("qwen3-0.6b", "q2_k", "avx512", 194.15, 82.69),
+    ("llama-3.2-1b", "q2_k", "avx2", 537.50, 9.00),
+    ("llama-3.2-1b", "q2_k", "avx512", 343.25, 203.25),
+    ("llama-3.2-1b", "iq4_nl", "avx2", 238.75, 495.00),
+    ("qwen3-0.6b", "q8_0", "avx2", 604.15, 0),
+    ("gemma-3-1b-it", "q4_0", "avx512", 306.51, 374.31),
+    ("deepseek-v2-lite", "q4_0", "avx2", 320.42, 8168.34),
+    ("mamba2-2.7b", "q4_k_m", "avx2", 109.22, 1379.53),
+]
+"""llama.cpp v0.5.0 on a CPU of each kind, files loaded without mmap: ``CPU`` and ``CPU_REPACK``. [MiB]"""
+
+
+@pytest.mark.parametrize(("model", "quant", "cpu", "kept", "relaid"), RELAID)
+def test_repacked_as_llama_cpp_prints_it(model, quant, cpu, kept, relaid):
+    report = vram(model, gpu=None, quant=quant, gpu_layers=0, repack=cpu, context=2048)
+    assert abs(mib(report, "host_weights") - kept) < 0.02
+    assert abs(mib(report, "host_repack") - relaid) < 0.02
+
+
+def test_what_is_relaid_is_counted_once():
+    given = {"gpu": None, "gpu_layers": 0, "quant": "q4_0", "context": 2048}
+    whole, apart = vram("llama-3.1-8b", **given), vram("llama-3.1-8b", repack="on", **given)
+    assert whole["host_weights"].bytes == apart["host_weights"].bytes + apart["host_repack"].bytes
+    assert whole.host_bytes == apart.host_bytes
+    assert apart["host_repack"].grade == "assumed"
+    assert any("avx512 or neon" in told for told in apart.warnings)
+    assert vram("llama-3.1-8b", repack="avx2", **given)["host_repack"].grade == "derived"
+    off = vram("llama-3.1-8b", repack=False, **given)
+    assert [item.name for item in off] == [item.name for item in whole]
+    assert off.scenario["repack"] == "off"
+
+
+def test_beside_a_gpu_that_pins_memory_nothing_is_relaid():
+    report = vram("llama-3.1-8b", gpu_layers=10, repack="on")
+    assert "host_repack" not in [item.name for item in report] or report["host_repack"].bytes == 0
+    assert any("re-lays out nothing" in told for told in report.warnings)
+    metal = vram("llama-3.1-8b", gpu="m4-max-64gb", gpu_layers=10, repack="on")
+    assert metal["host_repack"].bytes > 0
+    assert "neon" in metal["host_repack"].note
+    split = vram("llama-3.1-8b", gpu="m4-max-64gb", gpu_layers=10)
+    assert split.host_bytes == metal.host_bytes  # its head is on the GPU, so that nothing is copied
+
+
+def test_a_tied_head_of_a_type_that_is_relaid_is_a_copy():
+    given = {"gpu": None, "gpu_layers": 0, "quant": "q8_0", "context": 2048}
+    whole, apart = vram("llama-3.2-1b", **given), vram("llama-3.2-1b", repack="neon", **given)
+    head = 128_256 * 2048 // 32 * 34
+    assert apart.host_bytes == whole.host_bytes + head
+
+
+def test_a_cpu_that_is_none():
+    assert "Use on, off, avx2" in refused("llama-3.1-8b", "--quant", "q4_0", "--repack", "sse")
+
+
+def test_all_of_them_together_on_the_command_line():
+    words = [
+        "qwen3.8-27b", "--quant", "q4_0", "--engine", "llama.cpp", "--gpu", "2xrtx-3090", "-ngl", "40",
+        "--mmproj", "on", "--lora", "r=16", "--draft", "mtp", "--repack", "avx2",
+    ]  # fmt: skip
+    code, out, _ = run("vram", *words, "--json")
+    data = json.loads(out)
+    assert code == 0
+    assert (
+        sum(item["bytes_at_peak"] for item in data["items"] if item["where"] == "device")
+        == (data["total_bytes"])
+    )
+    code, out, _ = run("vram", *words, "--python")
+    assert "mmproj='on', lora=['r=16'], draft='mtp', repack='avx2'" in out
+    call = out.strip().splitlines()[-1]
+    assert eval(call, {"llmcalc": llmcalc}).total_bytes == data["total_bytes"]
+    code, out, told = run("fit", *words[:7], "--mmproj", "on", "--draft", "qwen3.5-9b", "--ctx", "8k")
+    assert code in (0, 1, 3), told
+
+
+@pytest.mark.parametrize("name", ["mmproj", "lora", "draft", "repack"])
+def test_more_context_never_needs_less_beside_it(name):
+    given = {"mmproj": {"mmproj": "on"}, "lora": {"lora": "r=64"}, "draft": {"draft": "mtp"}}
+    extra = given.get(name, {"repack": "on"})
+    totals = [vram("qwen3.5-9b", context=tokens, **extra).total_bytes for tokens in (512, 4096, 32_768)]
+    assert totals == sorted(totals)
+    assert totals[1] >= vram("qwen3.5-9b", context=4096).total_bytes

@@ -31,6 +31,7 @@ from llmcalc.memory.engines.llamacpp.projector import (
     tower_in,
     tower_of,
 )
+from llmcalc.memory.engines.llamacpp.repack import Repacked
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import find_format
@@ -65,6 +66,8 @@ def extras_of(inventory: Inventory, built: Built, scenario: Scenario, book: Cata
         found.append(_prediction(inventory, built, options, book))
     elif options.draft is not None:
         found.append(_draft(inventory, built, scenario, book))
+    if options.repack not in (None, "off"):
+        found.append(Repacked(options.repack, built.devices, built.backend))
     return found
 
 
