@@ -278,6 +278,37 @@ def test_prediction_layers_of_a_real_log():
     assert 0.98 < mib(vulkan, "activations") / 568.53 < 1
 
 
+PREDICTED = [
+    ("qwen3.5-4b", 1, False, 3, 4096, 512, True, 201.00, 73.02, 68.02),
+    ("qwen3.5-4b", 4, True, 2, 8192, 512, True, 603.00, 103.77, 67.02),
+    ("qwen3.5-4b", 4, True, 2, 8192, 2048, True, 603.00, 308.07, 268.07),
+    ("qwen3.5-4b", 4, False, 3, 8192, 512, True, 804.00, 105.77, 66.02),
+    ("qwen3.5-4b", 1, False, 3, 8192, 512, False, 201.00, 315.01, 310.01),
+    ("qwen3.5-0.8b", 1, False, 3, 4096, 512, True, 77.06, 46.16, 27.02),
+    ("qwen3.5-0.8b", 4, True, 2, 8192, 512, True, 231.19, 66.58, 28.02),
+    ("qwen3.5-0.8b", 4, True, 2, 8192, 2048, True, 231.19, 200.63, 112.07),
+    ("qwen3.5-0.8b", 4, False, 3, 8192, 512, True, 308.25, 64.58, 25.02),
+    ("qwen3.5-0.8b", 1, False, 3, 8192, 512, False, 77.06, 164.01, 162.01),
+]
+"""llama.cpp v0.5.0 on a CPU: slots, one cache, drafted, -c, -ub, -fa; states, buffers of both. [MiB]
+
+``n_rs_seq`` and ``n_outputs_max`` were set as llama-server sets them, the draft's context as an MTP one.
+"""
+
+
+@pytest.mark.parametrize("row", PREDICTED)
+def test_prediction_layers_as_llama_cpp_prints_them(row):
+    model, slots, unified, drafted, n_ctx, ubatch, flash, state, buffer, draft = row
+    report = vram(
+        model, gpu=None, quant="f16", gpu_layers=0, n_ctx=n_ctx, parallel=slots, kv_unified=unified,
+        ubatch=ubatch, flash_attn=flash, draft="mtp", draft_max=drafted,
+    )  # fmt: skip
+    assert mib(report, "host_state") == state
+    assert mib(report, "host_activations") == buffer
+    assert mib(report, "host_draft_activations") == draft
+    assert report["host_draft_activations"].grade == "derived"
+
+
 def test_prediction_layers_draft_three_tokens_by_default():
     report = vram("qwen3.5-9b", draft="mtp", parallel=2)
     assert report["state"].bytes == 4 * vram("qwen3.5-9b", parallel=2)["state"].bytes

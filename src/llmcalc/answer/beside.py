@@ -17,6 +17,7 @@ from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.drafts import (
     MOST_APART,
     ROLLS_BACK,
+    WRITTEN,
     Draft,
     Prediction,
     is_recurrent,
@@ -202,9 +203,10 @@ def _prediction(inventory: Inventory, built: Built, options: Any, book: Catalog)
         )
     precision = copy.copy(built.precision)
     precision.key = precision.value = find_format("fp16", book, "kv", "--draft")
-    rolls_back = built.stored.family in ROLLS_BACK
+    family = built.stored.family
+    rolls_back = family in ROLLS_BACK and is_recurrent(built.stored)
     grade = worst_grade([precision.grade, built.stored.grade])
-    made = Prediction(precision, groups, options.draft_max, grade, rolls_back and is_recurrent(built.stored))
+    made = Prediction(precision, groups, options.draft_max, grade, rolls_back, family in WRITTEN)
     if made.snapshots:
         made.warnings.append(
             f"Drafting keeps {made.snapshots} snapshots of recurrent states beside each slot's own "

@@ -60,6 +60,29 @@ def write(
     return graph
 
 
+def predict(
+    layer: Layer, settings: Settings, hidden: int, vocabulary: int, traits: Traits, outside: Outside
+) -> Graph:
+    """The graph of one prediction layer: a token and the state before it, joined and projected."""
+    graph = Graph()
+    batch = Batch(graph, settings, [layer], traits)
+    tokens = graph.input("i32", settings.tokens)
+    state = graph.input("f32", hidden, settings.tokens)
+    token = graph.result("get_rows", "f32", (hidden, settings.tokens), tokens, weight="embedding")
+    graph.layer = 0
+    state = graph.like("mul", graph.like("rms_norm", state), weight="hidden_norm")
+    token = graph.like("mul", graph.like("rms_norm", token), weight="embedding_norm")
+    joined = graph.result("concat", "f32", (2 * hidden, settings.tokens), token, state)
+    x = _layer(graph, batch, layer, graph.linear(hidden, joined, "projection"), False)
+    graph.layer = 1
+    x = norm(graph, outside, x, "final_norm", traits.norm)
+    x = graph.get_rows(x, batch.out_rows)
+    logits = graph.linear(vocabulary, x, "unembedding")
+    logits.kept = True
+    graph.expand(logits)
+    return graph
+
+
 def _body(graph: Graph, batch: Batch, outside: Outside, layers: Sequence[Layer], first: Node) -> Node:
     """All layers; some families carry more than one state from one to the next."""
     traits, x, last = batch.traits, first, len(layers) - 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmcalc.errors import InputError
@@ -20,7 +20,7 @@ from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
 from llmcalc.memory.engines.llamacpp.decoder import write
 from llmcalc.memory.engines.llamacpp.era import Era
 from llmcalc.memory.engines.llamacpp.extras import Extra
-from llmcalc.memory.engines.llamacpp.ggml import adapter_role
+from llmcalc.memory.engines.llamacpp.ggml import Graph, adapter_role
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
@@ -284,6 +284,12 @@ class Deployment:
                     found.beside[name] = row
         return found
 
+    def graph(
+        self, layers: Sequence[Layer], settings: Settings, ranks: Mapping[tuple[int, str], Sequence[int]]
+    ) -> Graph:
+        """The graph of some of the layers, with the ranks of their adapters."""
+        return write(layers, settings, self.hidden, self.vocabulary, self.traits, self.outside, ranks)
+
     def compute(self, settings: Settings, exact: bool = True) -> list[int]:
         """Compute buffers on each device and the host. [B]"""
         places = list(range(len(self.layers)))
@@ -307,7 +313,7 @@ class Deployment:
             for (layer, role), own in self._ranks.items()
             if layer == real
         }
-        graph = write(chosen, settings, self.hidden, self.vocabulary, self.traits, self.outside, ranks)
+        graph = self.graph(chosen, settings, ranks)
         plan = Plan(
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),

@@ -10,10 +10,14 @@ llama-server then keeps checkpoints on the host, which are not counted.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 from llmcalc.memory.engines.llamacpp.amounts import Amounts
+from llmcalc.memory.engines.llamacpp.batch import Settings
+from llmcalc.memory.engines.llamacpp.decoder import predict
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.extras import Extra, Shown
+from llmcalc.memory.engines.llamacpp.ggml import Graph
 from llmcalc.memory.engines.llamacpp.layer import Layer
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Group, Inventory
@@ -28,6 +32,9 @@ ROLLS_BACK = (
     "qwen3_5_moe_text", "qwen3_5_text",
 )  # fmt: skip
 """Families whose recurrent states llama.cpp can set back (``llm_arch_supports_rs_rollback``)."""
+
+WRITTEN = ("qwen3_5", "qwen3_5_text")
+"""Families whose prediction graph is the one written here (src/models/qwen35.cpp); others resemble it."""
 
 KINDS = ("full", "window", "chunk", "latent")
 """Caches of a prediction layer: an indexer has none there."""
@@ -113,14 +120,18 @@ class Prediction(_Drafting):
         How sure the model's shape and formats are.
     rolls_back : bool
         Whether recurrent states can be set back.
+    is_written : bool
+        Whether its graph is known.
     """
 
     def __init__(
-        self, precision: Precision, groups: list[Group], drafted: int, grade: str, rolls_back: bool
+        self, precision: Precision, groups: list[Group], drafted: int, grade: str, rolls_back: bool,
+        is_written: bool,
     ) -> None:  # fmt: skip
         many = len({layer for group in groups for layer in group.layers})
         note = f"{many} prediction layer{'s' if many > 1 else ''}"
-        super().__init__(drafted, note, grade, ("assumed", 90, 150))
+        buffer = ("derived", 100, 100) if is_written else ("assumed", 90, 150)
+        super().__init__(drafted, note, grade, buffer)
         del self.shown["draft_state"]
         self.precision, self.groups, self.many = precision, groups, many
         self.snapshots = drafted if rolls_back else 0
@@ -156,7 +167,17 @@ class Prediction(_Drafting):
         on_host = place == deployment.devices
         options.gpu_layers, options.n_cpu_moe, options.overrides = (0 if on_host else None), 0, []
         options.split = [] if on_host else [float(one == place) for one in range(deployment.devices)]
-        return Deployment(inventory, self.precision, options, deployment.devices, deployment.backend)
+        return _Predicting(inventory, self.precision, options, deployment.devices, deployment.backend)
+
+
+class _Predicting(Deployment):
+    """One layer that predicts from a token and the state before it."""
+
+    def graph(
+        self, layers: Sequence[Layer], settings: Settings, ranks: Mapping[tuple[int, str], Sequence[int]]
+    ) -> Graph:
+        """The graph of a prediction layer."""
+        return predict(layers[0], settings, self.hidden, self.vocabulary, self.traits, self.outside)
 
 
 def _first(layer: Layer) -> Group:
