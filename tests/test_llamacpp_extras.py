@@ -481,3 +481,11 @@ def test_more_context_never_needs_less_beside_it(name):
     totals = [vram("qwen3.5-9b", context=tokens, **extra).total_bytes for tokens in (512, 4096, 32_768)]
     assert totals == sorted(totals)
     assert totals[1] >= vram("qwen3.5-9b", context=4096).total_bytes
+
+
+def test_fit_spells_out_what_is_beside():
+    more = {"mmproj": "on", "lora": "r=8", "draft": "mtp", "repack": "off"}
+    report = vram("qwen3.8-27b", gpu="2xrtx-3090", fit=True, **more)
+    told = next(hint for hint in report.hints if "llama-server -m" in hint)
+    for words in ("--mmproj MMPROJ.gguf", "--lora ADAPTER.gguf", "--spec-type draft-mtp", "--no-repack"):
+        assert words in told

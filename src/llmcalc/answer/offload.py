@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.llamacpp import settled
+from llmcalc.engine_options import is_prediction
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
@@ -128,8 +129,24 @@ def command_line(report: Report, options: Any, slots: int) -> str:
         if kept != "fp16":
             words += [f"-ct{letter}", {"fp32": "f32"}.get(kept, kept)]
     words += ["--swa-full"] if options.swa_full else []
+    words += _beside_words(options)
     words += [] if options.flash_attn else ["-fa", "off"]
     return " ".join([*words, "--fit", "off"])
+
+
+def _beside_words(options: Any) -> list[str]:
+    """What is loaded beside the model, as llama-server is told."""
+    words = []
+    if options.mmproj is not None:
+        words += ["--mmproj", "MMPROJ.gguf" if options.mmproj == "on" else shlex.quote(options.mmproj)]
+        words += [] if options.mmproj_offload else ["--no-mmproj-offload"]
+    for name in options.lora:
+        words += ["--lora", "ADAPTER.gguf" if name.startswith("r=") else shlex.quote(name)]
+    if options.draft is not None:
+        own = is_prediction(options.draft)
+        words += ["--spec-type", "draft-mtp"] if own else ["--spec-type", "draft-simple", "-md", "DRAFT.gguf"]
+        words += ["--spec-draft-n-max", str(options.draft_max)]
+    return words + (["--no-repack"] if options.repack == "off" else [])
 
 
 def hints(
