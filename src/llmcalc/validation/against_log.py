@@ -19,8 +19,6 @@ ITEMS = {
 }
 """Items of the estimate for each kind of line."""
 
-ROOM = 4096
-
 
 class Compared:
     """One line of a log.
@@ -148,7 +146,7 @@ def compare_log(log: Log, model: Any, predict: Callable[..., Any], **more: Any) 
     gpus = gpus_of(log, load)
     given = {**options_of(log, load), **{key: value for key, value in more.items() if value is not None}}
     report = predict(
-        model, engine="llama.cpp", gpu=f"{len(gpus)}x{ROOM}GiB" if gpus else None, allow_overlong=True,
+        model, engine="llama.cpp", pp=len(gpus) or None, allow_overlong=True,
         **({} if gpus else {"gpu_layers": 0}), **given,
     )  # fmt: skip
     held: dict[tuple[str, str], list[Line]] = {}

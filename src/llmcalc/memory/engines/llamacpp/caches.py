@@ -8,6 +8,7 @@ from typing import Any
 from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
 from llmcalc.memory.engines.llamacpp.batch import Settings, kept_widths
+from llmcalc.memory.engines.llamacpp.era import padding
 from llmcalc.memory.engines.llamacpp.layer import Layer, state_elements
 from llmcalc.memory.engines.llamacpp.traits import Traits
 from llmcalc.memory.workload import Precision
@@ -15,13 +16,13 @@ from llmcalc.model.inventory import Inventory, size
 from llmcalc.precision import Format
 
 PAD = 256
-"""Cells come in steps of this. [tokens]"""
+"""Today cells come in steps of this. [tokens]"""
 
 TYPES = ("fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Types of ``-ctk`` and ``-ctv``."""
 
 
-def padded(cells: int) -> int:
+def padded(cells: int, step: int = PAD) -> int:
     """Cells as they are allocated. [tokens]
 
     Examples
@@ -29,15 +30,16 @@ def padded(cells: int) -> int:
     >>> padded(4097)
     4352
     """
-    return int(ceil_div(cells, PAD)) * PAD
+    return int(ceil_div(cells, step)) * step
 
 
 def cells_of(context: int, slots: int, options: Any) -> int:
     """Cells of one stream: of every slot, or of the one cache that all share. [tokens]"""
+    step = padding(options.build, options.flash_attn)
     if options.n_ctx is not None:
-        total = padded(options.n_ctx)
-        return total if options.kv_unified else padded(ceil_div(total, slots))
-    return padded(context * slots) if options.kv_unified else padded(context)
+        total = padded(options.n_ctx, step)
+        return total if options.kv_unified else padded(ceil_div(total, slots), step)
+    return padded(context * slots, step) if options.kv_unified else padded(context, step)
 
 
 def window_cells(layers: Sequence[Layer], cells: int, slots: int, options: Any) -> int:
@@ -46,7 +48,8 @@ def window_cells(layers: Sequence[Layer], cells: int, slots: int, options: Any) 
     if not windows or options.swa_full:
         return cells
     many = slots if options.kv_unified else 1
-    return padded(min(cells, max(windows) * many + options.ubatch))
+    step = padding(options.build, options.flash_attn)
+    return padded(min(cells, max(windows) * many + options.ubatch), step)
 
 
 def check_types(layers: Sequence[Layer], options: Any, precision: Precision, inventory: Inventory) -> None:

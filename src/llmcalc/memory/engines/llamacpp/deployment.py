@@ -98,10 +98,12 @@ class Deployment:
         asked = self.options.gpu_layers
         offloaded = min(count + 1 if asked is None else asked, count + 1) if self.devices else 0
         start = max(count + 1 - offloaded, 0)
+        if not Era(self.options.build).output_first:
+            start = max(count - offloaded, 0)
         found = {-1: host}
         bounds = self._bounds()
         for layer in range(count + 1):
-            if layer < start:
+            if layer < start or layer - start >= offloaded:
                 found[layer] = host
             else:
                 share = (layer - start) / offloaded
