@@ -261,10 +261,12 @@ def sizes_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     return ["\t".join(map(str, row)) for row in sorted(rows)]
 
 
-def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[str, int]]:
+def smallest_cards(
+    need: int, catalog: Catalog, limit: int = 3, runs: Callable[[str], bool] | None = None
+) -> list[tuple[str, int]]:
     """The smallest cards that surely hold `need` bytes: names and totals of one size class.
 
-    The shipped catalog's popular cards, and the user's own.
+    The shipped catalog's popular cards, and the user's own; of those the ones that `runs` takes by name.
     """
     rows = [(int(usable), int(memory), name) for usable, memory, name in catalog.table("gpu_sizes")]
     for entry in catalog.own("gpus"):
@@ -277,5 +279,6 @@ def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[st
         # One size class: cards within 3 % of the smallest that fits.
         if found and (len(found) == limit or memory > found[0][1] * 103 // 100):
             break
-        found.append((name, memory))
+        if runs is None or runs(name):
+            found.append((name, memory))
     return found
