@@ -156,6 +156,8 @@ def log_as_text(validation: Any, rows: bool) -> str:
     lines += _table(["line", "what", "where", "printed MiB", "predicted", "error"], cells, 3)
     if rows:
         lines += ["", *(f"  {line.number:>6}  {line.text}" for row in validation.rows for line in row.lines)]
+    if validation.doubt:
+        lines += ["", f"  {validation.doubt}"]
     if log.missing:
         lines += ["", f"  The log lacks {', '.join(log.missing)}."]
     return "\n".join(lines) + "\n"

@@ -116,6 +116,8 @@ def layer_bytes(
             continue
         if cache.kind in ("latent", "indexer", "compressed", "tail"):
             total += cells * row_bytes(precision.key, sum(widths))
+            if cache.kind == "latent" and settings.era.doubles_latents:
+                total += cells * row_bytes(precision.value, widths[0])
             continue
         value = widths[-1]
         if not settings.flash:

@@ -232,7 +232,7 @@ class Deployment:
             tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
             streams=1 if options.kv_unified else slots, cells=cells,
             window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
-            value=_named(value), latent=options.mla, era=Era(options.build),
+            value=_named(value), latent=options.mla, era=Era(options.build, options.fork),
         )  # fmt: skip
 
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:

@@ -29,21 +29,25 @@ class Era:
         Whether queries, keys and values of one fused matrix are copied apart (until August 2025).
     widens : bool
         Whether CUDA keeps 16-bit copies of a quantized cache in the buffer (mid-2026).
+    doubles_latents : bool
+        Whether a latent cache holds its latent once more, as values (until January 2026; never in
+        ik_llama.cpp).
     output_first : bool
         Whether ``-ngl`` offloads the output before the last layers, not after all (January 2026).
     """
 
     __slots__ = (
-        "caches_encoders", "copies_fused", "half_mask", "indexed", "output_first", "takes_embeddings",
-        "turns", "values_first", "widens",
+        "caches_encoders", "copies_fused", "doubles_latents", "half_mask", "indexed", "output_first",
+        "takes_embeddings", "turns", "values_first", "widens",
     )  # fmt: skip
 
-    def __init__(self, build: int) -> None:
+    def __init__(self, build: int, fork: str = "") -> None:
         self.indexed = build >= INDEXED
         self.copies_fused = build < INDEXED
         self.caches_encoders = build < ENCODERS_CACHELESS
         self.takes_embeddings = build >= TAKES_EMBEDDINGS
         self.turns = build >= TURNS
+        self.doubles_latents = build < VALUELESS and not fork
         self.output_first = build >= OUTPUT_FIRST
         self.half_mask = self.values_first = self.widens = build >= MID_2026
 
@@ -53,6 +57,9 @@ INDEXED = 6_072
 TAKES_EMBEDDINGS = 7_700
 OUTPUT_FIRST = 7_650
 """llama.cpp #18148."""
+
+VALUELESS = 7_830
+"""llama.cpp #19067."""
 
 TURNS = 8_700
 MID_2026 = 9_500
