@@ -18,7 +18,7 @@ from llmcalc.memory.engines.llamacpp.allocator import buffers
 from llmcalc.memory.engines.llamacpp.batch import Kept, Settings
 from llmcalc.memory.engines.llamacpp.decoder import write
 from llmcalc.memory.engines.llamacpp.era import Era
-from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
+from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
@@ -175,10 +175,11 @@ class Deployment:
                     used.add(number)
                     moved = self.devices if target == "host" else min(int(target), self.devices)
                     if moved != place:
-                        self._elsewhere[layer, tensor.role] = place = moved
+                        self._elsewhere[layer, _key(tensor)] = place = moved
                     break
-        if tensor.part in ("weight", ""):
-            self._sizes[layer, tensor.role] = self._sizes.get((layer, tensor.role), 0) + size
+        if tensor.part in ("weight", "", "bias"):
+            key = layer, _key(tensor)
+            self._sizes[key] = self._sizes.get(key, 0) + size
         self._weights[place] += self._aligned(tensor, size, place)
 
     def _bytes(self, tensor: Tensor) -> int:
@@ -273,9 +274,15 @@ class Deployment:
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
             reorders=self.backend == "vulkan", widens=self.backend == "cuda" and settings.era.widens,
+            tokens=settings.tokens,
         )  # fmt: skip
         align = ALIGN[self.backend]
         return buffers(spread(graph, plan), (*[align] * self.devices, 64 if self.devices else 32))
+
+
+def _key(tensor: Tensor) -> str:
+    """What the graph calls a tensor."""
+    return bias_of(tensor.role) if tensor.part == "bias" else tensor.role
 
 
 def _named(kept: Kept) -> Kept:
