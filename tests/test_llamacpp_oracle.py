@@ -13,9 +13,12 @@ from oracles import gguf_model, gguf_writer, llama_cpp
 
 MODELS = {
     "llama-2-7b": "f16", "llama-3.1-8b": "q4_k_m", "qwen2.5-0.5b": "q8_0", "qwen3-8b": "f16",
-    "mixtral-8x7b-v0.1": "f16", "qwen3-30b-a3b": "q4_k_m", "deepseek-v2-lite": "f16", "deepseek-v3": "q8_0",
-    "gemma-2-9b": "f16", "gemma-3-4b": "f16", "gpt-oss-20b": "f16", "mamba2-370m": "f16",
-    "falcon-h1-1.5b": "f16", "granite-4.0-h-tiny": "q8_0", "qwen3-next-80b": "f16",
+    "olmo-2-1124-7b": "q4_k_m", "granite-3.3-8b-base": "f16", "gemma-2b": "bf16",
+    "mixtral-8x7b-v0.1": "f16", "qwen3-30b-a3b": "q4_k_m", "gpt-oss-20b": "f16", "glm-4.5-air": "q8_0",
+    "deepseek-v2-lite": "f16", "deepseek-v3": "q8_0", "gemma-2-9b": "f16", "gemma-3-4b": "f16",
+    "gemma-4-e4b-it": "f16", "gemma-4-31b": "q8_0", "command-r7b": "f16", "lfm2-1.2b": "f16",
+    "mamba-370m-hf": "f16", "mamba2-370m": "f16", "falcon-h1-1.5b": "f16", "granite-4.0-h-tiny": "q8_0",
+    "qwen3-next-80b": "f16", "qwen3.5-9b": "f16",
 }  # fmt: skip
 """Models of the catalog, and the file type of their weights."""
 

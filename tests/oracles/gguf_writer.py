@@ -5,8 +5,8 @@ import struct
 
 ALIGNMENT = 32
 TYPES = {
-    "fp32": (0, 1, 4), "fp16": (1, 1, 2), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q6_k": (14, 256, 210),
-    "bf16": (30, 1, 2),
+    "fp32": (0, 1, 4), "fp16": (1, 1, 2), "q8_0": (8, 32, 34), "q4_k": (12, 256, 144), "q5_k": (13, 256, 176),
+    "q6_k": (14, 256, 210), "bf16": (30, 1, 2),
 }  # fmt: skip
 """ggml's number of a type, elements of a block and its bytes."""
 

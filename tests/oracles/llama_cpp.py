@@ -1,7 +1,7 @@
 """llama.cpp asked for its memory: a library that loads headers without weights and prints what it would take.
 
-``.ci/oracle`` fetches the library. It runs in a process of its own, since a check
-that fails inside it ends the process: ``ask`` starts one.
+``.ci/oracle`` fetches the library. It runs in a process of its own, since a check that fails inside it ends
+the process: ``ask`` starts one.
 """
 
 import ctypes
@@ -33,6 +33,8 @@ SIZES = {
     "activations": re.compile(r" compute buffer size = +([\d.]+) MiB"),
 }
 """Lines of the log with a size, by what it is of; windows have a cache of their own."""
+
+UNUSED = re.compile(r"unused tensor \S+ \(size = (\d+) bytes\) -- ignoring")
 
 
 class ModelParameters(ctypes.Structure):
@@ -101,7 +103,8 @@ def ask(folder, file, settings):
     Returns
     -------
     list of dict
-        For each setting the sizes that it prints, as in `SIZES` [MiB], and the bytes of all ``weights``. [B]
+        For each setting the sizes that it prints, by the words of `SIZES` [MiB], and the ``weights`` that
+        it uses [B].
     """
     done = subprocess.run(
         [sys.executable, __file__, str(folder), str(file)],
@@ -117,7 +120,7 @@ class Library:
     """llama.cpp in this process."""
 
     def __init__(self, folder):
-        self.log = []
+        self.log, self.unused = [], 0
         base, ggml, self.llama = (
             ctypes.CDLL(str(next(folder.glob(pattern))), mode=ctypes.RTLD_GLOBAL)
             for pattern in ("libggml-base.so", "libggml.v*.so", LIBRARY)
@@ -150,8 +153,9 @@ class Library:
         """A model without its weights."""
         wanted = self.llama.llama_model_default_params()
         wanted.no_alloc, wanted.use_extra_bufts, wanted.load_mode = True, False, 0
-        model = self.llama.llama_model_load_from_file(str(file).encode(), wanted)
-        return self._checked(model)
+        model = self._checked(self.llama.llama_model_load_from_file(str(file).encode(), wanted))
+        self.unused = sum(map(int, UNUSED.findall("".join(self.log))))
+        return model
 
     def sizes(self, model, setting):
         """What it prints for a context."""
@@ -163,7 +167,7 @@ class Library:
         printed = "".join(self.log)
         self.llama.llama_free(context)
         found = {name: [float(size) for size in line.findall(printed)] for name, line in SIZES.items()}
-        return found | {"weights": self.llama.llama_model_size(model)}
+        return found | {"weights": self.llama.llama_model_size(model) - self.unused}
 
     def _checked(self, made):
         if not made:
