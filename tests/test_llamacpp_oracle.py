@@ -53,22 +53,33 @@ ROUNDED = 0.005 + 1e-6
 """What rounding to two digits hides in one printed figure. [MiB]"""
 
 
+def written(model, folder):
+    """The header of a model's file."""
+    inventory, file = llmcalc.model(model), folder / "model.gguf"
+    tensors = gguf_model.tensors(inventory, MODELS[model])
+    gguf_writer.write(file, gguf_model.metadata(inventory.name), tensors)
+    return file
+
+
+def predicted(model, setting, **more):
+    """What the program says of a model at a setting, on the CPU."""
+    return llmcalc.vram(
+        model, engine="llama.cpp", gpu_layers=0, allow_overlong=True, **(USUAL | setting), **more
+    )
+
+
 @functools.cache
 def printed(model):
     """What llama.cpp prints for a model at all settings."""
     folder, reason = llama_cpp.libraries()
     if folder is None:
         (pytest.fail if os.environ.get(llama_cpp.VARIABLE) else pytest.skip)(reason)
-    inventory = llmcalc.model(model)
     asked = [
         {field: value for key, value in (USUAL | setting).items() for field in FIELDS[key]}
         for setting in SETTINGS
     ]
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "model.gguf"
-        tensors = gguf_model.tensors(inventory, MODELS[model])
-        gguf_writer.write(file, gguf_model.metadata(inventory.name), tensors)
-        return llama_cpp.ask(folder, file, asked)
+        return llama_cpp.ask(folder, written(model, Path(place)), asked)
 
 
 def words(place):
@@ -79,12 +90,18 @@ def words(place):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_buffer_is_what_llama_cpp_prints(model, place):
     told = printed(model)[place]
-    report = llmcalc.vram(
-        model, engine="llama.cpp", gpu_layers=0, quant=f"gguf-{MODELS[model]}", allow_overlong=True,
-        **(USUAL | SETTINGS[place]),
-    )  # fmt: skip
+    report = predicted(model, SETTINGS[place], quant=f"gguf-{MODELS[model]}")
     found = {item.name: item.bytes for item in report}
     assert found["host_weights"] == told["weights"]
     for name in llama_cpp.SIZES:
         size, lines = found.get(f"host_{name}", 0) / MIB, told[name]
         assert size == pytest.approx(sum(lines), abs=len(lines) * ROUNDED), name
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_header_alone_tells_the_same(model, tmp_path):
+    file = str(written(model, tmp_path))
+    for setting in SETTINGS:
+        by_name = predicted(model, setting, quant=f"gguf-{MODELS[model]}")
+        by_file = predicted(file, setting)
+        assert {i.name: i.bytes for i in by_file} == {i.name: i.bytes for i in by_name}, setting

@@ -19,6 +19,7 @@ ARCHITECTURES = {
 
 FIXED = {
     "cohere2": {"attention.layer_norm_epsilon": 1e-5, "logit_scale": 0.25},
+    "deepseek_v3": {"expert_weights_norm": True, "expert_group_count": 8, "expert_group_used_count": 4},
     "gemma4_text": {"final_logit_softcapping": 30.0},
     "glm4_moe": {"expert_gating_func": 2},
     "granite": {
