@@ -24,6 +24,7 @@ MODELS = {
 
 SETTINGS = [
     {"n_ctx": 512, "flash_attn": False},
+    {"n_ctx": 1000, "parallel": 3, "ubatch": 2048},
     {"n_ctx": 4096},
     {"n_ctx": 4096, "parallel": 4, "ubatch": 128, "flash_attn": False},
     {"n_ctx": 8192, "ubatch": 2048, "kv_dtype": "q8_0"},

@@ -220,8 +220,7 @@ class Deployment:
         """The batch that llama.cpp reserves its graphs for."""
         options = self.options
         cells = caches.cells_of(context, slots, options)
-        total = cells if options.kv_unified else cells * slots
-        tokens = min(total, options.ubatch)
+        tokens = min(caches.asked_of(context, slots, options), options.ubatch)
         every = options.all_outputs or self.traits.encodes
         outputs = tokens if every else min(tokens, slots)
         tokens = ceil_div(tokens, slots) * slots
