@@ -202,6 +202,14 @@ def test_slots_apart_and_unified():
     assert one["kv_cache"].bytes / MIB == 682  # 8,192 cells, 4,608 of windows
 
 
+def test_a_batch_is_no_longer_than_the_context_asked_for():
+    # Two slots of 256 cells, but 300 tokens at once: llama.cpp v0.5.0 prints 56.48 MiB.
+    one = llmcalc.vram(
+        "qwen3-8b", engine="llama.cpp", gpu_layers=0, n_ctx=300, parallel=2, ubatch=2048, kv_dtype="q8_0"
+    )
+    assert one["host_activations"].bytes / MIB == pytest.approx(56.48, abs=PRINTED)
+
+
 def test_arrays_are_the_numbers_they_hold():
     np = pytest.importorskip("numpy")
     lengths = np.array([4096, 8192, 32_768])
@@ -234,6 +242,7 @@ def test_memory_grows_with_context_slots_and_batch():
     [
         ({"kv_dtype_v": "q8_0", "flash_attn": False}, "flash attention"),
         ({"model": "deepseek-v3", "kv_dtype_k": "q8_0"}, "latent cache"),
+        ({"model": "deepseek-v3", "kv_dtype_k": "bf16"}, "latent cache"),
         ({"override_tensor": "nothing=CPU"}, "matches no tensor"),
         ({"override_tensor": "("}, "names no buffer"),
         ({"override_tensor": "(=CPU"}, "no pattern"),

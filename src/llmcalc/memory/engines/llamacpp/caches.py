@@ -42,6 +42,11 @@ def cells_of(context: int, slots: int, options: Any) -> int:
     return padded(context * slots, step) if options.kv_unified else padded(context, step)
 
 
+def asked_of(context: int, slots: int, options: Any) -> int:
+    """The context over all slots as llama.cpp is told it: no batch is longer. [tokens]"""
+    return int(context * slots if options.n_ctx is None else options.n_ctx)
+
+
 def window_cells(layers: Sequence[Layer], cells: int, slots: int, options: Any) -> int:
     """Cells of a window cache: the window of every sequence in it, and one physical batch. [tokens]"""
     windows = [layer.cache.positions or 0 for layer in layers if layer.is_windowed and layer.cache]
@@ -73,7 +78,7 @@ def check_types(layers: Sequence[Layer], options: Any, precision: Precision, inv
             f"Values quantized to {value.name} need flash attention.", "Add --flash-attn on, or -ctv f16."
         )
     latent = options.mla and any(c.kind == "latent" for g in inventory.groups for c in g.caches)
-    if latent and not options.fork and key.name != value.name and (key.elements > 1 or value.elements > 1):
+    if latent and not options.fork and key.name != value.name:
         raise InputError(
             f"A latent cache holds keys and values in one, not {key.name} and {value.name}.",
             f"Use the same type for both: -ctk {key.name} -ctv {key.name}.",

@@ -76,10 +76,11 @@ class Deployment:
     ) -> None:
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
-        self.traits = traits_of(inventory.family)
         self.is_unread = inventory.family in UNREAD
         self.component = _component(inventory)
         self.layers, self.outside = _layers(inventory), _outside(inventory)
+        corrects = any(layer.has("router_correction") for layer in self.layers)
+        self.traits = traits_of(inventory.family, corrects)
         self.places = devices + 1
         self.where = self._places()
         self._sizes: dict[tuple[int, str], int] = {}
@@ -220,8 +221,7 @@ class Deployment:
         """The batch that llama.cpp reserves its graphs for."""
         options = self.options
         cells = caches.cells_of(context, slots, options)
-        total = cells if options.kv_unified else cells * slots
-        tokens = min(total, options.ubatch)
+        tokens = min(caches.asked_of(context, slots, options), options.ubatch)
         every = options.all_outputs or self.traits.encodes
         outputs = tokens if every else min(tokens, slots)
         tokens = ceil_div(tokens, slots) * slots
