@@ -22,8 +22,9 @@ RUNTIME = {
 }
 """What a process takes beside its printed buffers, low, expected, high: context, workspaces, pools.
 
-An RTX log that adds up to the last MiB leaves 153 MiB; a 375 MiB embedder on an MI300 grew its memory by
-1.7 GiB. Assumed: nobody has published more.
+An RTX log that adds up to the last MiB leaves 153 MiB; three RTX 4090 whose memory llama.cpp broke down
+itself 451 to 456 MiB; a 375 MiB embedder on an MI300 grew its memory by 1.7 GiB. Assumed: most breakdowns
+that people publish also hold what other programs took.
 """
 
 
@@ -163,7 +164,8 @@ def _runtime(deployment: Deployment, vendor: str) -> Item:
         grade="assumed",
         formula="constant",
         inputs={"bytes": expected},
-        source="one reconciled RTX log (153 MiB), one of an MI300 (1.7 GiB); the rest assumed",
+        source="RTX logs that leave 153 MiB and 451 to 456 MiB (ggml-org/llama.cpp#15860), one of an MI300 "
+        "(1.7 GiB); the rest assumed",
         note="context, workspaces",
     )
 
