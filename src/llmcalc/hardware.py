@@ -10,8 +10,8 @@ from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, join_reme
 from llmcalc.units import BYTES, GIB, MIB, parse_bytes
 
 CUDA_RESERVE = 600 * MIB
-CUDA_RESERVE_SPREAD = 150 * MIB
-"""nvidia-smi's total less what CUDA reports: 441 to 768 MiB on eight cards (assumed 600 +-150)."""
+CUDA_RESERVE_SPREAD = 250 * MIB
+"""nvidia-smi's total less what CUDA reports: 377 to 768 MiB on ten cards (assumed 600 +-250)."""
 
 MAX_GPUS = 1_000_000
 
