@@ -6,7 +6,7 @@
 Three pages are generated whole: commands.md, formulas.md and families.md. In README.md and the other
 pages, a ``text`` block whose first line is ``$ llmcalc ...`` holds what that command prints, a ``yaml``
 block whose first line is ``# NAME.yaml`` is a file that such commands may read, and what stands
-between ``<!-- NAME -->`` and ``<!-- end -->`` is filled in.
+between ``<!-- NAME -->`` and ``<!-- end -->`` is filled in. validation.png is drawn anew with its page.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from typing import Any
 import click
 
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # the pages know the shipped catalogs only
+os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
 from llmcalc import cli, formula
+from llmcalc.api.validation import validate
 from llmcalc.catalog import Catalog
 from llmcalc.cli.explain import MODULES
 from llmcalc.model import families
@@ -42,7 +44,8 @@ NOTE = "<!-- Written by docs/generate.py from the program itself; do not edit. -
 CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. -->\n"
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
-FILLED = re.compile(r"<!-- (families|sizes) -->.*?<!-- end -->", re.DOTALL)
+FILLED = re.compile(r"<!-- (families|sizes|validation) -->.*?<!-- end -->", re.DOTALL)
+PICTURE = DOCS / "validation.png"
 
 
 # -- commands ----------------------------------------------------------------------------------
@@ -177,6 +180,8 @@ def fill(name: str) -> str:
     """A list of what the program knows."""
     if name == "families":
         return ", ".join(f"`{family}`" for family in families.known())
+    if name == "validation":
+        return f"\n{validate().to_markdown(rows=True)}"
     catalog = Catalog.shipped()
     models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
     return f"{models} models and {gpus} GPUs and other accelerators"
@@ -226,6 +231,8 @@ def main(arguments: list[str]) -> int:
             stale.append(page)
             if not arguments:
                 page.write_text(text, encoding="utf-8", newline="\n")
+    if not arguments and (DOCS / "validation.md" in stale or not PICTURE.exists()):
+        validate().plot(str(PICTURE))
     for page in stale:
         name = page.relative_to(DOCS.parent).as_posix()
         print(f"{name} is stale: run python docs/generate.py" if arguments else f"wrote {name}")

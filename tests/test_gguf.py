@@ -11,43 +11,7 @@ from hypothesis import strategies as st
 
 import llmcalc
 from llmcalc.errors import ConfigError, LlmcalcError
-
-BF16 = 30
-TYPES = {"u32": 4, "i32": 5, "f32": 6, "str": 8, "arr": 9}
-
-
-def text(word):
-    data = word.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def pair(key, value):
-    if isinstance(value, float):
-        return text(key) + struct.pack("<If", TYPES["f32"], value)
-    if isinstance(value, int) and value < 0:
-        return text(key) + struct.pack("<Ii", TYPES["i32"], value)
-    if isinstance(value, int):
-        return text(key) + struct.pack("<II", TYPES["u32"], value)
-    if isinstance(value, str):
-        return text(key) + struct.pack("<I", TYPES["str"]) + text(value)
-    if value and isinstance(value[0], str):
-        return text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
-    return text(key) + struct.pack("<IIQ", 9, 4, len(value)) + struct.pack(f"<{len(value)}I", *value)
-
-
-def write(path, metadata, tensors, version=3):
-    """A sparse GGUF of true length: 16-bit tensors of (name, shape)."""
-    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
-    head += b"".join(pair(key, value) for key, value in metadata.items())
-    at = 0
-    for name, shape in tensors:
-        head += text(name) + struct.pack("<I", len(shape))
-        head += struct.pack(f"<{len(shape)}Q", *reversed(shape)) + struct.pack("<IQ", BF16, at)
-        at += 2 * int(np.prod(shape, dtype=object))
-        at = -(-at // 32) * 32
-    with path.open("wb") as stream:
-        stream.write(head)
-        stream.truncate(-(-len(head) // 32) * 32 + at)
+from oracles.gguf_writer import text, write
 
 
 def converted(model):

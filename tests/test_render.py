@@ -204,4 +204,10 @@ def test_the_list_of_tensors(capsys):
     rows = json.loads(output(capsys, ["params", "gpt2", "--tensors", "--json"]))["rows"]
     assert len(rows) == 148
     assert rows[0]["shape"] == "50257 x 768"
-    assert "blk.11.ffn_down.weight" in output(capsys, ["params", "gpt2", "--tensors"])
+    assert "blk.11.ffn_down.weight" in output(capsys, ["params", "gpt2", "--tensors", "--format", "csv"])
+    text = output(capsys, ["params", "gpt2", "--tensors"])  # 80 columns have room for one of the names
+    assert "transformer.h.11.mlp.c_proj.weight" in text
+    assert max(map(len, text.splitlines())) <= 80
+    text = output(capsys, ["params", "gpt2", "--quant", "q4_0", "--tensors"])
+    assert "blk.11.ffn_down.weight" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -10,8 +10,8 @@ from llmcalc.errors import InputError, LlmcalcError, UnknownNameError, join_reme
 from llmcalc.units import BYTES, GIB, MIB, parse_bytes
 
 CUDA_RESERVE = 600 * MIB
-CUDA_RESERVE_SPREAD = 150 * MIB
-"""nvidia-smi's total less what CUDA reports: 441 to 768 MiB on eight cards (assumed 600 +-150)."""
+CUDA_RESERVE_SPREAD = 250 * MIB
+"""nvidia-smi's total less what CUDA reports: 377 to 768 MiB on ten cards (assumed 600 +-250)."""
 
 MAX_GPUS = 1_000_000
 
@@ -261,10 +261,12 @@ def sizes_table(entries: Sequence[dict[str, Any]]) -> list[str]:
     return ["\t".join(map(str, row)) for row in sorted(rows)]
 
 
-def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[str, int]]:
+def smallest_cards(
+    need: int, catalog: Catalog, limit: int = 3, runs: Callable[[str], bool] | None = None
+) -> list[tuple[str, int]]:
     """The smallest cards that surely hold `need` bytes: names and totals of one size class.
 
-    The shipped catalog's popular cards, and the user's own.
+    The shipped catalog's popular cards, and the user's own; of those the ones that `runs` takes by name.
     """
     rows = [(int(usable), int(memory), name) for usable, memory, name in catalog.table("gpu_sizes")]
     for entry in catalog.own("gpus"):
@@ -277,5 +279,6 @@ def smallest_cards(need: int, catalog: Catalog, limit: int = 3) -> list[tuple[st
         # One size class: cards within 3 % of the smallest that fits.
         if found and (len(found) == limit or memory > found[0][1] * 103 // 100):
             break
-        found.append((name, memory))
+        if runs is None or runs(name):
+            found.append((name, memory))
     return found

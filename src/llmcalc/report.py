@@ -184,6 +184,10 @@ class Report(_Shown):
         What fits in it.
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
+    left_out : list of str
+        Of the table of formats, on its first row: schemes that can't hold the model, and why.
+    book : Catalog or None
+        Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
     """
@@ -209,6 +213,8 @@ class Report(_Shown):
         self.advice: list[str] = []
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
+        self.left_out: list[str] = []
+        self.book: Any = None
         self.call: Call = Call(command, {})
         self.catalog_date = ""
         self.version = __version__
@@ -296,5 +302,8 @@ class Reports(_Shown, Sequence[Report]):
         return len(self.rows)
 
     def __repr__(self) -> str:
-        names = [row.device.name for row in self.rows if row.device is not None]
-        return f"<{len(self)} reports: {', '.join(names)}>"
+        names = [
+            str(row.scheme["name"]) if row.scheme else row.device.name if row.device is not None else ""
+            for row in self.rows
+        ]
+        return f"<{len(self)} reports: {', '.join(name for name in names if name)}>"

@@ -6,15 +6,15 @@ import copy
 from typing import Any
 
 from llmcalc.answer.common import matrix_bits, precision_of, size_of, stored_bytes, workload_of
+from llmcalc.answer.kernels import runner
 from llmcalc.answer.vram import model_report
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError
-from llmcalc.hardware import smallest_cards
 from llmcalc.model.inventory import Inventory
-from llmcalc.precision import find_format
 from llmcalc.precision.named import find_scheme
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
+from llmcalc.units import format_bytes
 
 USUAL = (
     "none", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs", "q3_k_m", "iq3_xxs", "q2_k", "iq2_m", "fp8",
@@ -64,26 +64,29 @@ def quant_reports(
             f"{inventory.name} is a bare count, which has no layers to quantize.",
             "Name a model, or use llmcalc vram --params with --quant.",
         )
-    reports, refused = [], []
+    reports: dict[str, Report] = {}
+    refused = []
     for name in dict.fromkeys(names):
         own = copy.copy(scenario)
         own.scheme, own.bits = find_scheme(name, book), None
-        if getattr(own.scheme, "dtype", ""):
-            own.dtype, own.dtype_assumed = find_format(own.scheme.dtype, book, "weights", "--schemes"), False
         own.stated = (scenario.stated - {"bits"}) | {"quant"}
         try:
-            reports.append(_report(inventory, own, book, given))
+            report = _report(inventory, own, book, given)
+            reports.setdefault(report.scheme["name"], report)  # awq and awq-4bit are one
         except LlmcalcError as error:
-            refused.append(f"{name}: {error.problem}")
-    kept = [report for report in reports if most is None or report.scheme["weights_bytes"] <= most]
-    if not kept:
+            refused.append(f"{name}: {error.problem.removeprefix(f'{name}: ')}")
+    fitting = [one for one in reports.values() if most is None or one.scheme["weights_bytes"] <= most]
+    if not fitting:
+        smallest = min((one.scheme["weights_bytes"] for one in reports.values()), default=0)
         raise InputError(
-            "No scheme is left: " + (refused[0] if refused and not reports else "all are larger."),
-            "Allow a larger --max-size, or name others with --schemes.",
+            f"No scheme is left: {refused[0] if refused and not reports else 'all are larger.'}",
+            f"Allow {format_bytes(smallest, 'gib')} with --max-size, or name others with --schemes."
+            if reports
+            else "Name others with --schemes.",
         )
-    kept.sort(key=_order(sort))
-    kept[0].hints += refused
-    return kept
+    fitting.sort(key=_order(sort))
+    fitting[0].left_out = refused
+    return fitting
 
 
 def _order(sort: str) -> Any:
@@ -116,8 +119,8 @@ def _report(inventory: Inventory, scenario: Scenario, book: Catalog, given: dict
         "source": scheme.source,
         "fits": [_fit(inventory, scenario, device, book, given) for device in scenario.devices],
     }
-    if not report.cards:
-        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+    if scenario.devices:
+        report.hints = [hint for hint in report.hints if not hint.startswith("No single card")]
     return report
 
 
@@ -129,6 +132,7 @@ def _fit(
         "gpu": device.name,
         "count": report.gpus,
         "verdict": report.verdict,
+        "runs": runner(scenario.scheme, book)(device.name),
         "total_bytes": report.total_bytes,
         "headroom_bytes": report.headroom_bytes,
         "max_context": report.capacity.max_context,

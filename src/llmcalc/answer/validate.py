@@ -82,10 +82,12 @@ class LogValidation:
         What was printed and predicted.
     report : Report
         The prediction.
+    doubt : str or None
+        How the model was found, where the log does not name it.
     """
 
-    def __init__(self, log: Any, rows: list[Any], report: Any) -> None:
-        self.log, self.rows, self.report = log, rows, report
+    def __init__(self, log: Any, rows: list[Any], report: Any, doubt: str | None = None) -> None:
+        self.log, self.rows, self.report, self.doubt = log, rows, report, doubt
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -97,6 +99,7 @@ class LogValidation:
             "model": self.report.model,
             "scenario": {key: value for key, value in self.report.scenario.items() if value is not None},
             "missing": list(self.log.missing),
+            "doubt": self.doubt,
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -149,25 +152,31 @@ def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any)
     read = read_log_file(str(log))
     if read.main is None:
         raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")
-    chosen = model if model is not None else _known_model(read.main, book)
+    chosen, doubt = (model, None) if model is not None else _known_model(read.main, book)
     rows, report = compare_log(read, chosen, predict, **more)
     if not rows:
         raise InputError(
             f"{log} prints none of {', '.join(('weights', 'caches', 'compute buffers'))}.",
             "Recent llama.cpp prints them only with -lv 4.",
         )
-    return LogValidation(read, rows, report)
+    return LogValidation(read, rows, report, doubt)
 
 
-def _known_model(load: Any, book: Catalog) -> str:
-    """The catalog's model that a log names, by its own name or by its file's."""
+def _known_model(load: Any, book: Catalog) -> tuple[str, str | None]:
+    """The catalog's model that a log names, by its own name, its file's or its shape; and a doubt."""
     import os
+
+    from llmcalc.validation.shapes import models_of_shape
 
     tried = []
     for name in _names(load):
         tried.append(name)
         if os.path.isfile(name) or book.lookup("models", name) is not None:
-            return name
+            return name, None
+    alike = models_of_shape(load, book.entries("models"))
+    if alike:
+        others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        return alike[0], f"The log's shape is that of {alike[0]}{others}: taken to be it."
     raise UnknownNameError(
         f"The log's model is not in the catalog{f' ({tried[0]})' if tried else ''}.",
         "Name it, or its file: llmcalc validate MODEL --log FILE.",

@@ -16,6 +16,7 @@ from llmcalc.answer.common import (
     size_of,
     workload_of,
 )
+from llmcalc.answer.kernels import runner, told
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
@@ -81,10 +82,13 @@ def model_report(
             f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
             "bf16 is assumed."
         )
+    runs = runner(scenario.scheme, book)
+    if device is not None and not runs(device.name):
+        report.warnings.append(told(scenario.scheme, device.name))
     if device is not None and not scenario.quick:
         _attach_capacity(report, inventory, placement, precision, scenario, device)
     elif device is None and not is_array(report.total_bytes):
-        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
         if not report.cards:
             report.hints.append(_several_cards(inventory, scenario, precision, book))
     return report

@@ -230,6 +230,7 @@ def _understand(
 def _sign(report: Report, call: Call, book: Catalog) -> None:
     """Note how a report can be made again."""
     report.call = call
+    report.book = book
     report.catalog_date = book.date("models")
 
 

@@ -17,6 +17,8 @@ def validate(
     context: Any = None,
     ubatch: Any = None,
     flash_attn: Any = None,
+    engine_version: Any = None,
+    n_cpu_moe: Any = None,
     catalog: Any = None,
 ) -> Validation | LogValidation:
     """Predict runs that were measured: the published ones, or the one of a log.
@@ -29,7 +31,7 @@ def validate(
         A start-up log of llama.cpp, ik_llama.cpp or Ollama; without one the published runs.
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``.
-    quant, context, ubatch, flash_attn
+    quant, context, ubatch, flash_attn, engine_version, n_cpu_moe
         With a log: what it does not print.
     catalog : str or sequence of str, optional
         YAML files of your own.
@@ -54,5 +56,8 @@ def validate(
     book = _catalog(catalog)
     if log is None:
         return validate_runs(book, vram, era)
-    more = {"quant": quant, "context": context, "ubatch": ubatch, "flash_attn": flash_attn}
+    more = {
+        "quant": quant, "context": context, "ubatch": ubatch, "flash_attn": flash_attn,
+        "engine_version": engine_version, "n_cpu_moe": n_cpu_moe,
+    }  # fmt: skip
     return validate_log(book, vram, log, model, **more)

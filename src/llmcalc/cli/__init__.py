@@ -142,8 +142,10 @@ def _told(error: Exception, words: list[str]) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
+    from llmcalc.cli.options import for_terminal
+
     with contextlib.suppress(OSError, ValueError):
-        click.echo(f"Error: {message}", err=True)
+        click.echo(for_terminal(f"Error: {message}"), err=True)
     return code
 
 

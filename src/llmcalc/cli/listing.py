@@ -9,7 +9,9 @@ from llmcalc.catalog import Catalog, fold
 from llmcalc.cli.options import FORMATS, choose, write
 from llmcalc.errors import InputError
 
-TABLES = {"text": "plain", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
+WIDTH = 80
+
+TABLES = {"markdown": "github", "latex": "latex_booktabs", "html": "html"}
 
 Row = dict[str, Any]
 
@@ -37,8 +39,15 @@ def catalog_of(files: Sequence[str]) -> Catalog:
     return Catalog(list(files))
 
 
-def show_list(rows: list[Row], options: dict[str, Any], what: str, search: str | None) -> int:
-    """Print a list of flat rows in the chosen format."""
+def show_list(
+    rows: list[Row], options: dict[str, Any], what: str, search: str | None,
+    spare: Sequence[str] = (), wrapped: Sequence[str] = (),
+) -> int:  # fmt: skip
+    """Print a list of flat rows in the chosen format.
+
+    Where a terminal is too narrow it lacks the columns in `spare`, and the cells of those in `wrapped` break;
+    names never do.
+    """
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
     if not rows:
         hint = f" match {search!r}" if search else " match the filters"
@@ -48,7 +57,7 @@ def show_list(rows: list[Row], options: dict[str, Any], what: str, search: str |
 
         write(dumps({"schema": 1, "command": what, "rows": rows}), options["output_file"])
         return 0
-    write(_table(rows, kind) + _made_by(options, what, kind), options["output_file"])
+    write(_table(rows, kind, spare, wrapped) + _made_by(options, what, kind), options["output_file"])
     if kind == "text":
         import click
 
@@ -75,7 +84,7 @@ def _made_by(options: dict[str, Any], what: str, kind: str) -> str:
     )
 
 
-def _table(rows: list[Row], kind: str) -> str:
+def _table(rows: list[Row], kind: str, spare: Sequence[str] = (), wrapped: Sequence[str] = ()) -> str:
     head = list(rows[0])
     cells = [["" if row[key] is None else row[key] for key in head] for row in rows]
     if kind == "csv":
@@ -85,35 +94,53 @@ def _table(rows: list[Row], kind: str) -> str:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([head, *cells])
         return out.getvalue()
-    from tabulate import tabulate
-
     formatted = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in cells]
     align = ["right" if any(isinstance(row[key], (int, float)) for row in rows) else "left" for key in head]
+    if kind == "text":
+        from llmcalc.render.grid import grid
+
+        empty = [key for place, key in enumerate(head) if not any(row[place] for row in formatted)]
+        width = WIDTH if spare or wrapped else 1 << 20
+        lines = grid(head, formatted, align, width, [*empty, *spare], wrapped=wrapped, split=False)
+        return "\n".join(lines) + "\n"
+    from tabulate import tabulate
+
     return tabulate(formatted, head, tablefmt=TABLES[kind], disable_numparse=True, colalign=align) + "\n"
 
 
-def show_entry(
-    entry: Row, extra: Row, options: dict[str, Any], what: str, sources: Callable[[str], Row | None]
-) -> int:
+Sources = Callable[[str], "Row | None"]
+"""Finds the entry of a source by its id."""
+
+
+def show_entry(entry: Row, extra: Row, options: dict[str, Any], what: str, sources: Sources) -> int:
     """Print one entry with every field and its sources in full."""
+    return show_entries([(entry, extra)], options, what, sources)
+
+
+def show_entries(
+    found: Sequence[tuple[Row, Row]], options: dict[str, Any], what: str, sources: Sources
+) -> int:
+    """Print the entries that a name stands for, each with every field and its sources in full."""
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS, "--format")
-    cited = _cited(entry, sources)
+    shown = [(entry, extra, _cited(entry, sources)) for entry, extra in found]
     if kind == "json":
         from llmcalc.render.data import dumps
 
-        write(
-            dumps({"schema": 1, "command": what, "entry": entry, **extra, "sources": cited}),
-            options["output_file"],
-        )
+        dicts = [{"entry": entry, **extra, "sources": cited} for entry, extra, cited in shown]
+        more = {"more": dicts[1:]} if len(dicts) > 1 else {}
+        write(dumps({"schema": 1, "command": what, **dicts[0], **more}), options["output_file"])
         return 0
-    rows: list[Row] = []
-    for key, value in {**entry, **extra}.items():
-        rows += _flat(key, value)
-    rows += [
-        {"field": f"source {name}", "value": f"{one['title']}; {one['reference']}"}
-        for name, one in cited.items()
-    ]
-    write(_table(rows, kind), options["output_file"])
+    tables = []
+    for entry, extra, cited in shown:
+        rows: list[Row] = []
+        for key, value in {**entry, **extra}.items():
+            rows += _flat(key, value)
+        rows += [
+            {"field": f"source {name}", "value": f"{one['title']}; {one['reference']}"}
+            for name, one in cited.items()
+        ]
+        tables.append(_table(rows, kind, wrapped=("value",)))
+    write("\n".join(tables), options["output_file"])
     return 0
 
 

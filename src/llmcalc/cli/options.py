@@ -236,10 +236,11 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
     if options["plot"] is not None:
         report.plot(options["plot"])
     write(text, options["output_file"])
-    notes = list(dict.fromkeys(note for row in rows for note in [*row.warnings, *row.hints]))
     if kind != "json":
-        for note in notes:
-            click.echo(f"Note: {note}", err=True)
+        from llmcalc.render.rows import notes_of
+
+        for note in notes_of(rows):
+            click.echo(for_terminal(f"Note: {note}"), err=True)
     if rows[0].command == "fit":  # one card that holds it is enough
         codes = [exit_code([row]) for row in rows]
         return 0 if 0 in codes else 3 if 3 in codes else 1
@@ -253,6 +254,23 @@ def render(report: Any, kind: str, units: str, color: bool) -> str:
     if kind == "json":
         return str(report.to_json())
     return str(getattr(report, f"to_{kind}")(units))
+
+
+def for_terminal(text: str) -> str:
+    """A message on lines of 80 characters where a person reads it; as it is in files and pipes."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = min(80, shutil.get_terminal_size().columns)
+    lines = [
+        textwrap.fill(
+            line, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)
 
 
 def exit_code(rows: list[Any]) -> int:

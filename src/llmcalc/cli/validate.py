@@ -17,6 +17,8 @@ from llmcalc.errors import InputError
 @click.option("--rows", is_flag=True, help="List every figure, or the lines of the log.")
 @click.option("--quant", metavar="SCHEME", help="With --log: the file's type, if the log lacks it.")
 @click.option("--flash-attn", "flash_attn", metavar="on|off", help="With --log: if it lacks it.")
+@click.option("--engine-version", metavar="V", help="With --log: the build, if it lacks it.")
+@click.option("--n-cpu-moe", metavar="N", help="With --log: layers whose experts stay on the CPU.")
 @click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file with models of your own.")
 @click.option(
     "--format",
@@ -48,7 +50,8 @@ def command(**options: Any) -> int:
         raise InputError("A model needs a log to be compared with.", "Add --log FILE.")
     found = validate(
         options["model"], log=options["log"], era=options["era"], quant=options["quant"],
-        flash_attn=options["flash_attn"], catalog=list(options["catalog"]) or None,
+        flash_attn=options["flash_attn"], engine_version=options["engine_version"],
+        n_cpu_moe=options["n_cpu_moe"], catalog=list(options["catalog"]) or None,
     )  # fmt: skip
     if kind not in ("text", "json") and options["log"] is not None:
         raise InputError(f"--log has no {kind}.", "Use --format text or json.")

@@ -29,18 +29,23 @@ class Stored:
         Elements that it stands for; 0 for scales. [-]
     words : dict
         Stored elements by their dtype ("" for the model's): packed words, scales. [-]
+    parts : dict
+        Scales, zero points and tables by their name and dtype. [-]
     """
 
-    __slots__ = ("parameters", "words")
+    __slots__ = ("parameters", "parts", "words")
 
     def __init__(self) -> None:
         self.parameters = 0
         self.words: dict[str, int] = {}
+        self.parts: dict[tuple[str, str], int] = {}
 
-    def add(self, dtype: str | None, number: int) -> None:
-        """Add stored elements of a dtype."""
+    def add(self, dtype: str | None, number: int, part: str = "") -> None:
+        """Add stored elements of a dtype, those of a scale under its name."""
         own = dtype or ""
         self.words[own] = self.words.get(own, 0) + number
+        if part:
+            self.parts[part, own] = self.parts.get((part, own), 0) + number
 
 
 SCALES = "scales"
@@ -75,7 +80,10 @@ def _hold(by_format: dict[str, Stored], tensor: Tensor, count: int, tp: int) -> 
     first.parameters += count * rank_numel(tensor, tp)
     parts = zip(tensor.stored or (tensor,), rank_stored(tensor, tp), strict=True)
     for place, (part, number) in enumerate(parts):
-        (by_format.setdefault(SCALES, Stored()) if place else first).add(part.dtype, count * number)
+        if place:
+            by_format.setdefault(SCALES, Stored()).add(part.dtype, count * number, part.part)
+        else:
+            first.add(part.dtype, count * number)
 
 
 def weights_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:
@@ -86,7 +94,9 @@ def weights_item(inventory: Inventory, placement: Placement, precision: Precisio
         totals = [sum(kept.parameters for kept in by_format.values()) for by_format in held]
         return _weights_part("weights", totals, None, inventory, precision)
     parts = [
-        _weights_part(
+        _scales_part([by_format.get(SCALES, Stored()) for by_format in held], inventory, precision)
+        if name == SCALES
+        else _weights_part(
             name or precision.label,
             [by_format[name].parameters if name in by_format else 0 for by_format in held],
             [by_format[name].words if name in by_format else {} for by_format in held],
@@ -137,6 +147,35 @@ def _weights_part(
         inputs={"parameters": number, "bits": bits} if number else {},
         source=precision.source,
         note=f"{number:,} x {float(bits) / 8:g} B" if number else "scales and zero points",
+    )
+
+
+def _scales_part(held: list[Stored], inventory: Inventory, precision: Precision) -> Item:
+    """Scales, zero points and tables on each rank, one line for each kind."""
+    grade = worst_grade([precision.grade, inventory.grade])
+    lines = []
+    for part, own in dict.fromkeys(key for kept in held for key in kept.parts):
+        numbers = [kept.parts.get((part, own), 0) for kept in held]
+        bits, most = precision.bits(own), max(numbers)
+        lines.append(
+            Item(
+                f"{part} ({own or precision.label})",
+                [weight_bytes(number, bits) for number in numbers],
+                grade=grade,
+                formula="weight_bytes",
+                inputs={"parameters": most, "bits": bits},
+                source=precision.source,
+                note=f"{most:,} x {float(bits) / 8:g} B",
+            )
+        )
+    return Item(
+        SCALES,
+        [add_up([line.amounts[stage] for line in lines]) for stage in range(len(held))],
+        grade=grade,
+        formula="sum of tensors",
+        source=precision.source,
+        note="scales and zero points",
+        items=lines,
     )
 
 

@@ -94,7 +94,8 @@ def weight_bytes(parameters: Quantity, bits: Quantity) -> Quantity:
 
     Notes
     -----
-    Exact for plain dtypes. Block formats add scales: use their bits per weight.
+    Exact for plain dtypes, and for packed elements whose scales are counted apart. Bits of a block format
+    (GGUF types) include its scales.
 
     Examples
     --------

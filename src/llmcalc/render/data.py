@@ -87,6 +87,8 @@ def _one(report: Any) -> dict[str, Any]:
         result["roles"] = inventory.by_role()
     if report.scheme:
         result["scheme"] = report.scheme
+    if report.left_out:
+        result["left_out"] = report.left_out
     if report.neighbours:
         result["neighbours"] = [{"name": name, "total_bytes": total} for name, total in report.neighbours]
     if report.cards:
@@ -95,9 +97,9 @@ def _one(report: Any) -> dict[str, Any]:
 
 
 def as_dict(reports: Sequence[Any]) -> dict[str, Any]:
-    """The contract's object; for several reports a shared heading and one row a GPU."""
+    """The contract's object; for several reports, and formats, a shared heading and rows."""
     first = _one(reports[0])
-    if len(reports) == 1:
+    if len(reports) == 1 and not reports[0].scheme:
         return first
     return {
         "schema": SCHEMA,

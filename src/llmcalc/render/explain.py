@@ -21,8 +21,10 @@ def as_explanation(reports: Sequence[Any], units: str = "gib") -> str:
 
 def _report(report: Any, units: str) -> str:
     lines = ["How these numbers come about", "", f"model: {report.read_from}", ""]
+    if report.scheme:
+        lines[2:2] = [f"format: {report.scheme['name']}"]
     for item in report.items:
-        lines += _item(report, item, label(report, item), units, 0)
+        lines += _item(report, item, label(report, item), units)
     lines.append(
         f"total: the largest sum of what is alive: phase {report.peak.phase}, rank {report.peak.rank}."
     )
@@ -41,7 +43,8 @@ def _value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _item(report: Any, item: Any, name: str, units: str, depth: int) -> list[str]:
+def _item(report: Any, item: Any, name: str, units: str, depth: int = 0, told: str = "") -> list[str]:
+    """One line and its parts; a source is told in full once."""
     pad = "  " * depth
     lines = [f"{pad}{name}: {amount(item.bytes, units)}, {item.grade}"]
     function = formula.REGISTRY.get(item.formula)
@@ -50,7 +53,7 @@ def _item(report: Any, item: Any, name: str, units: str, depth: int) -> list[str
         lines.append(f"{pad}    = {formula.substituted(function, item.inputs)}")
         for key, value in item.inputs.items():
             fixed = item.formula in STATES and key != "sequences"
-            origin = "the model" if fixed else report.origins.get(key, "the model")
+            origin = "the model" if fixed else _origin(report, item, key)
             lines.append(f"{pad}    {key} = {_value(value)}  ({origin})")
         validity = section(function, "Notes")
         if validity:
@@ -61,11 +64,32 @@ def _item(report: Any, item: Any, name: str, units: str, depth: int) -> list[str
     if item.note:
         lines.append(f"{pad}  {item.note}")
     if item.source:
-        lines.append(f"{pad}  source: {item.source}")
+        lines.append(f"{pad}  source: {item.source if item.source == told else cited(report, item.source)}")
     lines.append(f"{pad}  alive in {', '.join(item.phases)}; on {item.where}")
     for part in item.items:
-        lines += _item(report, part, part.name, units, depth + 1)
+        lines += _item(report, part, part.name, units, depth + 1, item.source)
     return [*lines, ""] if not depth else lines
+
+
+def _origin(report: Any, item: Any, key: str) -> str:
+    """Where an input came from: of a packed format the scheme says its bits."""
+    scheme = report.scenario.get("quant")
+    if item.formula == "weight_bytes" and key == "bits" and scheme and item.name != report.scenario["dtype"]:
+        return f"the scheme {scheme}" if scheme != "none" else "the tensors' own format"
+    if item.formula == "weight_bytes" and key == "parameters" and " (" in item.name:
+        return "the scheme's layout of the model's matrices"
+    return str(report.origins.get(key, "the model"))
+
+
+def cited(report: Any, source: str) -> str:
+    """A source in full, where the text is a list of ids of the catalog."""
+    if report.book is None:
+        return source
+    told = []
+    for name in source.split(", "):
+        entry = report.book.lookup("sources", name)
+        told.append(name if entry is None else f"{entry['title']}; {entry['reference']} ({name})")
+    return "; ".join(told) if any(" (" in one for one in told) else source
 
 
 def section(function: Any, name: str) -> str:

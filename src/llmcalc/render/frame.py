@@ -12,7 +12,7 @@ def as_frame(reports: Sequence[Any]) -> Any:
     """One row an item; with array inputs one row an element; for several reports one row a GPU."""
     import pandas as pd
 
-    if len(reports) > 1:
+    if len(reports) > 1 or reports[0].scheme:
         return _by_gpu(reports)
     report = reports[0]
 

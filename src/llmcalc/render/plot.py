@@ -8,7 +8,7 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
-from llmcalc.render.words import device_name, label, visible
+from llmcalc.render.words import device_name, label, row_name, visible
 from llmcalc.units import GIB
 
 PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
@@ -86,7 +86,7 @@ def _picture(figure_class: Any) -> Any:
 
 def _bars(axes: Any, reports: Sequence[Any]) -> None:
     """One stacked bar a report, with a mark at what its GPU has."""
-    names = [device_name(r) if r.device is not None else r.model["name"] for r in reports]
+    names = [row_name(r) for r in reports]
     items = visible(reports[0])
     left = [0.0] * len(reports)
     for number, item in enumerate(items):

@@ -25,12 +25,18 @@ def comparison(reports: Sequence[Any], units: str) -> Table:
     return _by_model(reports, units)
 
 
+def gpu_names(reports: Sequence[Any]) -> list[str]:
+    """Headings of the GPUs that formats are tried on: ``2 x RTX 3090``."""
+    return [
+        f"{fit['count']} x {fit['gpu']}" if fit["count"] > 1 else str(fit["gpu"])
+        for fit in reports[0].scheme["fits"]
+    ]
+
+
 def _by_scheme(reports: Sequence[Any], units: str) -> Table:
     """The table of formats: bits of the linear layers and overall, size, card, verdict on each GPU."""
-    unit = DISPLAY[units][0]
-    gpus = [fit["gpu"] for fit in reports[0].scheme["fits"]]
-    head = ["format", "bits/w", "overall", f"weights {unit}", "of 16 bit"]
-    head += gpus or ["smallest card"]
+    unit, gpus = DISPLAY[units][0], gpu_names(reports)
+    head = ["format", "bits/w", "overall", f"weights {unit}", "of 16 bit", "smallest card", *gpus]
     rows = []
     for report in reports:
         scheme = report.scheme
@@ -40,25 +46,54 @@ def _by_scheme(reports: Sequence[Any], units: str) -> Table:
             f"{scheme['bits']:.2f}",
             bare(scheme["weights_bytes"], units),
             f"{100 * scheme['share_of_16_bit']:.0f} %",
+            _card(report),
         ]
-        row += [SHORT[fit["verdict"]] for fit in scheme["fits"]] or [_card(report)]
+        row += [
+            SHORT[fit["verdict"]]
+            if fit["runs"] or fit["verdict"] == "does_not_fit"
+            else f"({SHORT[fit['verdict']]})"
+            for fit in scheme["fits"]
+        ]
         rows.append(row)
-    return head, rows, ["left", *["right"] * 4, *["left"] * max(len(gpus), 1)]
+    return head, rows, ["left", *["right"] * 4, *["left"] * (1 + len(gpus))]
+
+
+SPARE = ("smallest card", "of 16 bit", "overall")
+"""Columns that a narrow terminal does without, the first to go first; a card only where GPUs were named."""
 
 
 def hardware_notes(reports: Sequence[Any]) -> list[str]:
     """What the formats of a table run on, those of one engine together."""
     grouped: dict[str, list[str]] = {}
     for report in reports:
-        if report.scheme and report.scheme["hardware"]:
+        if report.scheme and report.scheme["hardware"] not in ("", "everything"):
             grouped.setdefault(report.scheme["hardware"], []).append(report.scheme["name"])
-    return [f"{', '.join(names)}: {hardware}." for hardware, names in grouped.items()]
+    notes = [f"{', '.join(names)}: {hardware}." for hardware, names in grouped.items()]
+    fits = [fit for report in reports if report.scheme for fit in report.scheme["fits"]]
+    if any(not fit["runs"] and fit["verdict"] != "does_not_fit" for fit in fits):
+        notes.append("In parentheses: the memory would do, but the format has no kernels for that card.")
+    return notes
+
+
+def notes_of(reports: Sequence[Any], hints: bool = True) -> list[str]:
+    """Warnings and hints of all rows, each once; of formats with the names of those that it is about."""
+    grouped: dict[str, list[str]] = {}
+    for report in reports:
+        for note in [*report.warnings, *(report.hints if hints else [])]:
+            grouped.setdefault(note, []).append(report.scheme["name"] if report.scheme else "")
+    notes = []
+    for note, names in grouped.items():
+        own = [name for name in names if name and name not in note]
+        few = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+        everywhere = len(reports) > 1 and len(names) == len(reports)
+        notes.append(note if not own or everywhere else f"{few}: {note}")
+    return notes + [line for report in reports for line in report.left_out]
 
 
 def _card(report: Any) -> str:
-    """The smallest card with its memory; several where no single one holds it."""
+    """The smallest card that holds it and has kernels for it, with its memory."""
     if not report.cards:
-        return "several"
+        return "none alone"
     name, memory = report.cards[0]
     return f"{name}, {memory / 2**30:.0f} GiB"
 

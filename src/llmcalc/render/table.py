@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.rows import comparison, hardware_notes
+from llmcalc.render.rows import comparison, gpu_names, hardware_notes, notes_of
 from llmcalc.render.words import amount, bare, device_name, label, reproduce, verdict_of
 from llmcalc.units import DISPLAY
 
@@ -21,14 +21,14 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
         return _csv(reports, units)
     from tabulate import tabulate
 
-    if len(reports) == 1:
+    if len(reports) == 1 and not reports[0].scheme:
         head, rows, below = _item_rows(reports[0], units)
         columns = _align(head)
     else:
         head, rows, columns = comparison(reports, units)
-        below = [*hardware_notes(reports), *dict.fromkeys(w for r in reports for w in r.warnings)]
+        below = [*hardware_notes(reports), *notes_of(reports, hints=False)]
     table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
-    placed = reports[0].placement if len(reports) == 1 else []
+    placed = reports[0].placement if len(reports) == 1 and not reports[0].scheme else []
     one_model = len({report.model["name"] for report in reports}) == 1
     title = "   ".join([*reports[0].header, *placed]) if one_model else "Models compared"
     return _framed(kind, title, table, [*below, reproduce(reports[0])])
@@ -99,7 +99,7 @@ def _scheme_csv(reports: Sequence[Any], out: io.StringIO, writer: Any) -> str:
     """A row a format: all figures in bytes and bits, a verdict for each GPU."""
     first = reports[0].scheme
     keys = [key for key in first if key not in ("fits", "note", "source")]
-    gpus = [fit["gpu"] for fit in first["fits"]]
+    gpus = gpu_names(reports)
     writer.writerow(["model", *keys, "smallest_card", *gpus])
     for report in reports:
         cells = [report.scheme[key] for key in keys]

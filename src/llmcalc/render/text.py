@@ -24,7 +24,7 @@ COLORS = {"fits": "32", "does_not_fit": "31", "too_close": "33"}
 
 def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> str:
     """One report as a block; several as one table under the first one's heading."""
-    if len(reports) > 1:
+    if len(reports) > 1 or reports[0].scheme:
         return _comparison(reports, units, color)
     report = reports[0]
     lines = [*_heading(report), "", *_items(report, units), RULE, *_total(report, units), ""]
@@ -265,21 +265,17 @@ def _conventions(inventory: Any) -> list[str]:
 
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     """Several reports: one row each."""
-    from llmcalc.render.rows import comparison, hardware_notes
+    from llmcalc.render.grid import grid
+    from llmcalc.render.rows import SPARE, comparison, hardware_notes
 
     head, rows, align = comparison(reports, units)
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [*_heading(reports[0], placed=False), ""] if len({r.model["name"] for r in reports}) == 1 else []
-    for number, row in enumerate([head, *rows]):
-        cells = []
-        for column, cell in enumerate(row):
-            left = align[column] == "left"
-            text = f"{cell:<{widths[column]}}" if left else f"{cell:>{widths[column]}}"
-            verdict = number and head[column] == "verdict"
-            cells.append(_paint(text, reports[number - 1].verdict, color) if verdict else text)
-        lines.append("  " + "  ".join(cells))
-        if not number:
-            lines.append("  " + "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    spare = SPARE if reports[0].scheme and reports[0].scheme["fits"] else SPARE[1:]
+
+    def painted(number: int, column: str, text: str) -> str:
+        return _paint(text, reports[number].verdict, color) if column == "verdict" else text
+
+    lines += [f"  {line}".rstrip() for line in grid(head, rows, align, WIDTH - 2, spare, painted)]
     notes = hardware_notes(reports)
     for note in notes:
         first, *rest = _wrap(note, WIDTH - 4)

@@ -13,7 +13,7 @@ NAMES = {
     "host_logits": "output buffer",
     "logits": "output buffer",
 }
-HEAD = ("builds", "quantity", "figures", "refused", "exact", "median", "p90", "worst")
+HEAD = ("builds", "quantity", "figures", "refused", "exact", "median", "p90", "worst", "in range", "width")
 
 
 def percent(value: float | None) -> str:
@@ -38,6 +38,8 @@ def _cells(summary: Any) -> list[str]:
         percent(summary.median),
         percent(summary.p90),
         percent(summary.worst),
+        f"{100 * summary.covered:.0f} %",
+        f"{100 * summary.width:.0f} %",
     ]
 
 
@@ -62,7 +64,8 @@ def as_text(validation: Any, rows: bool) -> str:
         "",
         *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
         "",
-        "  exact: within 0.1 %. ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
+        "  exact: within 0.1 %; in range: measured within the predicted range, to the digits printed; width:",
+        "  of that range. ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
     ]
     if rows:
         lines += ["", *_table(*_rows(validation), 3)]
@@ -153,6 +156,8 @@ def log_as_text(validation: Any, rows: bool) -> str:
     lines += _table(["line", "what", "where", "printed MiB", "predicted", "error"], cells, 3)
     if rows:
         lines += ["", *(f"  {line.number:>6}  {line.text}" for row in validation.rows for line in row.lines)]
+    if validation.doubt:
+        lines += ["", f"  {validation.doubt}"]
     if log.missing:
         lines += ["", f"  The log lacks {', '.join(log.missing)}."]
     return "\n".join(lines) + "\n"

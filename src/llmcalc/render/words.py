@@ -82,6 +82,13 @@ def verdict_of(report: Any) -> str:
     return VERDICTS[verdict]
 
 
+def row_name(report: Any) -> str:
+    """What tells a report from the others beside it: a format, a GPU, a model."""
+    if report.scheme:
+        return str(report.scheme["name"])
+    return device_name(report) if report.device is not None else str(report.model["name"])
+
+
 def device_name(report: Any) -> str:
     """The GPUs of a row, such as ``8 x H100 SXM``."""
     return f"{report.gpus} x {report.device.name}" if report.gpus > 1 else str(report.device.name)

@@ -19,7 +19,12 @@ ITEMS = {
 }
 """Items of the estimate for each kind of line."""
 
-ROOM = 4096
+
+UNSIZED = (("q2_k", "_m"), ("q6_k", "_m"))
+"""Types that llama.cpp prints with a size that their names lack."""
+
+GRAPHS_FROM = 1_850
+"""Builds of 2023 kept one scratch buffer, which is not modelled."""
 
 
 class Compared:
@@ -102,8 +107,8 @@ def scheme_of(file_type: str | None) -> str | None:
 
     Examples
     --------
-    >>> scheme_of("Q4_K - Medium"), scheme_of("IQ4_XS - 4.25 bpw"), scheme_of("F16")
-    ('q4_k_m', 'iq4_xs', 'gguf-f16')
+    >>> scheme_of("Q4_K - Medium"), scheme_of("Q2_K - Medium"), scheme_of("IQ4_XS - 4.25 bpw")
+    ('q4_k_m', 'q2_k', 'iq4_xs')
     """
     if not file_type:
         return None
@@ -112,7 +117,8 @@ def scheme_of(file_type: str | None) -> str | None:
     size = {"small": "_s", "medium": "_m", "large": "_l"}.get(tail.strip().lower(), "")
     if name in ("f16", "bf16", "f32", "all f32", "mostly f16"):
         return f"gguf-{name.split()[-1]}"
-    return name.removeprefix("mostly ") + size
+    name = name.removeprefix("mostly ")
+    return name + ("" if (name, size) in UNSIZED else size)
 
 
 def gpus_of(log: Log, load: Load) -> list[str]:
@@ -148,16 +154,23 @@ def compare_log(log: Log, model: Any, predict: Callable[..., Any], **more: Any) 
     gpus = gpus_of(log, load)
     given = {**options_of(log, load), **{key: value for key, value in more.items() if value is not None}}
     report = predict(
-        model, engine="llama.cpp", gpu=f"{len(gpus)}x{ROOM}GiB" if gpus else None, allow_overlong=True,
+        model, engine="llama.cpp", pp=len(gpus) or None, allow_overlong=True,
         **({} if gpus else {"gpu_layers": 0}), **given,
     )  # fmt: skip
     held: dict[tuple[str, str], list[Line]] = {}
+    drafts = {id(line) for context in load.contexts[1:] for line in context.lines}
+    scratch = 0 < (log.build or 0) < GRAPHS_FROM
     for line in load.counted:
-        if line.kind in ITEMS:
+        if line.kind in ITEMS and id(line) not in drafts:
             place = "host" if line.host or line.device is None else str(line.device).removesuffix("_Mapped")
             held.setdefault((ITEMS[line.kind], place), []).append(line)
     rows = [
-        Compared(kind.removeprefix("host_"), place, lines, _predicted(report, kind, place, gpus))
+        Compared(
+            kind.removeprefix("host_"),
+            place,
+            lines,
+            None if scratch and kind == "activations" else _predicted(report, kind, place, gpus),
+        )
         for (kind, place), lines in held.items()
     ]
     return rows, report

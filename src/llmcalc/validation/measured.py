@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llmcalc.errors import LlmcalcError
-from llmcalc.units import GIB, MIB
-
-ROOM = 4096
-"""GiB of each GPU of a run that is only predicted: what was measured did fit."""
+from llmcalc.units import MIB
 
 QUANTITIES = ("weights", "kv_cache", "state", "activations", "host_activations")
 """What is compared, in this order."""
@@ -87,9 +84,10 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> list[Row]:
     options = dict(run["options"])
     if not set(asked) & {"weights"} and options.get("quant") is None:
         options["quant"] = "q4_k_m"  # the log does not say; caches and graphs do not depend on it
-    gpus = f"{run['gpus']}x{ROOM}GiB" if run["gpus"] else None
     try:
-        report = predict(run["model"], engine=run["engine"], gpu=gpus, allow_overlong=True, **options)
+        report = predict(
+            run["model"], engine=run["engine"], pp=run["gpus"] or None, allow_overlong=True, **options
+        )
     except LlmcalcError as error:
         return [Row(run, name, _largest(name, value), refusal=error.problem) for name, value in asked.items()]
     rows = []
@@ -187,4 +185,4 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
     return found
 
 
-__all__ = ["ERAS", "GIB", "QUANTITIES", "Row", "Summary", "compare", "compare_run", "quantile", "summarise"]
+__all__ = ["ERAS", "QUANTITIES", "Row", "Summary", "compare", "compare_run", "quantile", "summarise"]

@@ -18,8 +18,17 @@ from llmcalc.model.readers.gguf import Header, read_header
 from llmcalc.model.readers.gguf_caches import Memory, number
 from llmcalc.model.readers.stored import StoredTensor
 
-ROLES = {word: role for role, word in reversed(GGUF.items())}
+ROLES = {word: role for role, word in reversed(GGUF.items())} | {"ssm_dt": "ssm_dt"}
 WHOLE = {word: role for role, word in GGUF_WHOLE.items()}
+DELTA = {
+    "attn_qkv": "delta_qkv", "attn_gate": "delta_gate", "ssm_out": "delta_out", "ssm_norm": "delta_norm",
+}  # fmt: skip
+KIMI_DELTA = {
+    "attn_q": "delta_query", "attn_k": "delta_key", "attn_v": "delta_value", "attn_output": "delta_out",
+    "ssm_norm": "delta_norm",
+}  # fmt: skip
+"""Roles of a delta net, where its tensors have the names of attention's or of a state space's."""
+
 OUT_AXES = {
     "query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "ffn", "up": "ffn", "gate_up": "ffn",
     "expert_gate": "ffn", "expert_up": "ffn", "shared_gate": "ffn", "shared_up": "ffn", "embedding": "vocab",
@@ -105,12 +114,13 @@ def _groups(header: Header, path: str, doubts: dict[str, str]) -> list[Group]:
         kept = tuple((c.kind, c.parts, c.positions, c.stream) for c in caches)
         kinds.setdefault((stack, signature, is_mtp, kept), (caches, []))[1].append(layer)
     doubts |= memory.doubts
-    before = [_tensor(word, stored) for word, stored in outside if word.startswith(_BEFORE)]
-    after = [_tensor(word, stored) for word, stored in outside if not word.startswith(_BEFORE)]
+    before = [_tensor(word, stored, ROLES) for word, stored in outside if word.startswith(_BEFORE)]
+    after = [_tensor(word, stored, ROLES) for word, stored in outside if not word.startswith(_BEFORE)]
     groups = [Group("text", "embedding", (), before)]
     for (stack, _, is_mtp, _), (caches, indices) in kinds.items():
         words = blocks[stack, indices[0]]
-        made = [_tensor(word, stored, "mtp" if is_mtp else "") for word, stored in words]
+        roles = _roles({word.rpartition(".")[0] or word for word, _ in words})
+        made = [_tensor(word, stored, roles, "mtp" if is_mtp else "") for word, stored in words]
         component = "mtp" if is_mtp else "encoder" if stack == "enc." and text else "text"
         ops = _ops(header, made)
         groups.append(Group(component, "layer", tuple(indices), made, caches, ops, stack + "blk.{layer}."))
@@ -123,13 +133,25 @@ def _groups(header: Header, path: str, doubts: dict[str, str]) -> list[Group]:
 _BEFORE = ("token_embd", "position_embd", "token_types", "per_layer_token_embd", "per_layer_model_proj")
 
 
-def _tensor(word: str, stored: StoredTensor, tag: str = "") -> Tensor:
+def _roles(stems: set[str]) -> dict[str, str]:
+    """What a layer's names mean beside each other: llama.cpp uses some of them for two things."""
+    roles = ROLES
+    if "ssm_conv1d_q" in stems:
+        roles = roles | KIMI_DELTA
+    elif stems & {"ssm_ba", "ssm_beta"}:
+        roles = roles | DELTA
+    if "post_attention_norm" in stems and not stems & {"ffn_norm", "post_ffw_norm"}:
+        roles = roles | {"post_attention_norm": "ffn_norm"}
+    return roles
+
+
+def _tensor(word: str, stored: StoredTensor, roles: dict[str, str], tag: str = "") -> Tensor:
     """A stored tensor with its role and named axes."""
     stem, _, part = word.rpartition(".")
     if word in WHOLE:
         role, part = WHOLE[word], ""
     else:
-        role = ROLES.get(stem, stem or word)
+        role = roles.get(stem, stem or word)
     shape = stored.shape
     dims: list[Dim] = []
     if role.startswith("expert_") and len(shape) > 1:

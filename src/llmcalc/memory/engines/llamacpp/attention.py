@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmcalc.memory.engines.llamacpp import blocks, indexer
 from llmcalc.memory.engines.llamacpp.batch import Batch, Streams
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.memory.engines.llamacpp.layer import Layer, norm
+from llmcalc.memory.engines.llamacpp.layer import Layer, bias_of, norm
 
 GATES = "output_gate", "attn_gate", "head_gate"
 
@@ -13,7 +13,7 @@ GATES = "output_gate", "attn_gate", "head_gate"
 def project(graph: Graph, layer: Layer, x: Node, role: str, clamps: bool = False) -> Node:
     """A linear layer, and its bias where it has one; it may be clamped."""
     made = graph.linear(layer.rows(role), x, role)
-    made = graph.like("add", made, weight=role) if layer.has_bias(role) else made
+    made = graph.like("add", made, weight=bias_of(role)) if layer.has_bias(role) else made
     return graph.like("clamp", made) if clamps else made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from llmcalc.errors import InputError
 from llmcalc.formula import ceil_div
 from llmcalc.memory.engines.llamacpp.batch import Settings, kept_widths
+from llmcalc.memory.engines.llamacpp.era import padding
 from llmcalc.memory.engines.llamacpp.layer import Layer, state_elements
 from llmcalc.memory.engines.llamacpp.traits import Traits
 from llmcalc.memory.workload import Precision
@@ -15,13 +16,13 @@ from llmcalc.model.inventory import Inventory, size
 from llmcalc.precision import Format
 
 PAD = 256
-"""Cells come in steps of this. [tokens]"""
+"""Today cells come in steps of this. [tokens]"""
 
 TYPES = ("fp32", "fp16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 """Types of ``-ctk`` and ``-ctv``."""
 
 
-def padded(cells: int) -> int:
+def padded(cells: int, step: int = PAD) -> int:
     """Cells as they are allocated. [tokens]
 
     Examples
@@ -29,15 +30,21 @@ def padded(cells: int) -> int:
     >>> padded(4097)
     4352
     """
-    return int(ceil_div(cells, PAD)) * PAD
+    return int(ceil_div(cells, step)) * step
 
 
 def cells_of(context: int, slots: int, options: Any) -> int:
     """Cells of one stream: of every slot, or of the one cache that all share. [tokens]"""
+    step = padding(options.build, options.flash_attn)
     if options.n_ctx is not None:
-        total = padded(options.n_ctx)
-        return total if options.kv_unified else padded(ceil_div(total, slots))
-    return padded(context * slots) if options.kv_unified else padded(context)
+        total = padded(options.n_ctx, step)
+        return total if options.kv_unified else padded(ceil_div(total, slots), step)
+    return padded(context * slots, step) if options.kv_unified else padded(context, step)
+
+
+def asked_of(context: int, slots: int, options: Any) -> int:
+    """The context over all slots as llama.cpp is told it: no batch is longer. [tokens]"""
+    return int(context * slots if options.n_ctx is None else options.n_ctx)
 
 
 def window_cells(layers: Sequence[Layer], cells: int, slots: int, options: Any) -> int:
@@ -46,7 +53,8 @@ def window_cells(layers: Sequence[Layer], cells: int, slots: int, options: Any) 
     if not windows or options.swa_full:
         return cells
     many = slots if options.kv_unified else 1
-    return padded(min(cells, max(windows) * many + options.ubatch))
+    step = padding(options.build, options.flash_attn)
+    return padded(min(cells, max(windows) * many + options.ubatch), step)
 
 
 def check_types(layers: Sequence[Layer], options: Any, precision: Precision, inventory: Inventory) -> None:
@@ -70,7 +78,7 @@ def check_types(layers: Sequence[Layer], options: Any, precision: Precision, inv
             f"Values quantized to {value.name} need flash attention.", "Add --flash-attn on, or -ctv f16."
         )
     latent = options.mla and any(c.kind == "latent" for g in inventory.groups for c in g.caches)
-    if latent and not options.fork and key.name != value.name and (key.elements > 1 or value.elements > 1):
+    if latent and not options.fork and key.name != value.name:
         raise InputError(
             f"A latent cache holds keys and values in one, not {key.name} and {value.name}.",
             f"Use the same type for both: -ctk {key.name} -ctv {key.name}.",
@@ -113,6 +121,8 @@ def layer_bytes(
             continue
         if cache.kind in ("latent", "indexer", "compressed", "tail"):
             total += cells * row_bytes(precision.key, sum(widths))
+            if cache.kind == "latent" and settings.era.doubles_latents:
+                total += cells * row_bytes(precision.value, widths[0])
             continue
         value = widths[-1]
         if not settings.flash:

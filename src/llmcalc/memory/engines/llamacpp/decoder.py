@@ -16,7 +16,7 @@ from llmcalc.memory.engines.llamacpp import (
 )
 from llmcalc.memory.engines.llamacpp.batch import Batch, Settings
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, norm
+from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of, norm
 from llmcalc.memory.engines.llamacpp.traits import (
     AFTER_NORM,
     AFTER_POST_NORM,
@@ -153,7 +153,7 @@ def _head(graph: Graph, batch: Batch, outside: Outside, x: Node, vocabulary: int
         x = graph.like("scale", x)
     logits = graph.linear(vocabulary, x, "unembedding")
     if outside.has_bias("unembedding"):
-        logits = graph.like("add", logits, weight="unembedding")
+        logits = graph.like("add", logits, weight=bias_of("unembedding"))
     if traits.scales_logits:
         logits = graph.like("scale", logits)
     if traits.caps_logits:

@@ -21,7 +21,7 @@ from llmcalc.memory.engines.llamacpp.decoder import write
 from llmcalc.memory.engines.llamacpp.era import Era
 from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.ggml import Graph, adapter_role
-from llmcalc.memory.engines.llamacpp.layer import Layer, Outside
+from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
@@ -66,10 +66,11 @@ class Deployment:
         self.extras = tuple(extras)
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
-        self.traits = traits_of(inventory.family)
         self.is_unread = inventory.family in UNREAD
         self.component = _component(inventory)
         self.layers, self.outside = _layers(inventory), _outside(inventory)
+        corrects = any(layer.has("router_correction") for layer in self.layers)
+        self.traits = traits_of(inventory.family, corrects)
         self.places = devices + 1
         self.where = self._places()
         self._sizes: dict[tuple[int, str], int] = {}
@@ -103,10 +104,12 @@ class Deployment:
         asked = self.options.gpu_layers
         offloaded = min(count + 1 if asked is None else asked, count + 1) if self.devices else 0
         start = max(count + 1 - offloaded, 0)
+        if not Era(self.options.build).output_first:
+            start = max(count - offloaded, 0)
         found = {-1: host}
         bounds = self._bounds()
         for layer in range(count + 1):
-            if layer < start:
+            if layer < start or layer - start >= offloaded:
                 found[layer] = host
             else:
                 share = (layer - start) / offloaded
@@ -178,10 +181,11 @@ class Deployment:
                     used.add(number)
                     moved = self.devices if target == "host" else min(int(target), self.devices)
                     if moved != place:
-                        self._elsewhere[layer, tensor.role] = place = moved
+                        self._elsewhere[layer, _key(tensor)] = place = moved
                     break
-        if tensor.part in ("weight", ""):
-            self._sizes[layer, tensor.role] = self._sizes.get((layer, tensor.role), 0) + size
+        if tensor.part in ("weight", "", "bias"):
+            key = layer, _key(tensor)
+            self._sizes[key] = self._sizes.get(key, 0) + size
         self._weights[place] += self._aligned(tensor, size, place)
 
     def _bytes(self, tensor: Tensor) -> int:
@@ -239,8 +243,7 @@ class Deployment:
         """The batch that llama.cpp reserves its graphs for."""
         options = self.options
         cells = caches.cells_of(context, slots, options)
-        total = cells if options.kv_unified else cells * slots
-        tokens = min(total, options.ubatch)
+        tokens = min(caches.asked_of(context, slots, options), options.ubatch)
         every = options.all_outputs or self.traits.encodes
         drafted = max((extra.drafted for extra in self.extras), default=0)
         outputs = tokens if every else min(tokens, slots * (1 + drafted))
@@ -253,7 +256,8 @@ class Deployment:
             tokens=tokens, seqs=slots, outputs=outputs, flash=options.flash_attn,
             streams=1 if options.kv_unified else slots, cells=cells,
             window_cells=caches.window_cells(self.layers, cells, slots, options), key=_named(key),
-            value=_named(value), latent=options.mla, era=Era(options.build), snapshots=self.snapshots,
+            value=_named(value), latent=options.mla, era=Era(options.build, options.fork),
+            snapshots=self.snapshots,
         )  # fmt: skip
 
     @property
@@ -318,9 +322,15 @@ class Deployment:
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
             pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
             reorders=self.backend == "vulkan", widens=self.backend == "cuda" and settings.era.widens,
+            tokens=settings.tokens,
         )  # fmt: skip
         align = ALIGN[self.backend]
         return buffers(spread(graph, plan), (*[align] * self.devices, 64 if self.devices else 32))
+
+
+def _key(tensor: Tensor) -> str:
+    """What the graph calls a tensor."""
+    return bias_of(tensor.role) if tensor.part == "bias" else tensor.role
 
 
 def _named(kept: Kept) -> Kept:

@@ -7,7 +7,7 @@ from math import prod
 from llmcalc.memory.engines.llamacpp.attention import project
 from llmcalc.memory.engines.llamacpp.batch import Batch
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.memory.engines.llamacpp.layer import Layer, norm
+from llmcalc.memory.engines.llamacpp.layer import Layer, bias_of, norm
 from llmcalc.memory.engines.llamacpp.traits import Traits
 
 
@@ -118,7 +118,7 @@ def _chosen(graph: Graph, batch: Batch, layer: Layer, x: Node, chosen: Node, lea
     def product(role: str, rows: int, source: Node) -> Node:
         made = graph.result("mul_mat_id", "f32", (rows, used, tokens), source, chosen, weight=role)
         made = graph.adapted(made, role, source, chosen, op="mul_mat_id")
-        return graph.like("add_id", made, chosen, weight=role) if layer.has_bias(role) else made
+        return graph.like("add_id", made, chosen, weight=bias_of(role)) if layer.has_bias(role) else made
 
     hidden = x.ne[0]
     width = prod(layer.shapes[f"{lead}down"]) // (layer.rows("router") * hidden)

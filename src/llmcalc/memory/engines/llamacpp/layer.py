@@ -10,6 +10,11 @@ from llmcalc.model.inventory import Cache, Group, Tensor, size
 WINDOWED = ("window", "chunk")
 
 
+def bias_of(role: str) -> str:
+    """Name of a tensor's bias among weights: it may lie, and be copied, apart."""
+    return f"{role}.bias"
+
+
 class Weights:
     """Shapes of tensors by role, and which roles have a bias."""
 
@@ -119,7 +124,7 @@ def norm(graph: Graph, weights: Weights, x: Node, role: str, op: str = "") -> No
     made = graph.like(op or ("norm" if weights.has_bias(role) else "rms_norm"), x)
     if weights.has(role):
         made = graph.like("mul", made, weight=role)
-    return graph.like("add", made, weight=role) if weights.has_bias(role) else made
+    return graph.like("add", made, weight=bias_of(role)) if weights.has_bias(role) else made
 
 
 def state_elements(cache: Cache) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmcalc.memory.engines.llamacpp.batch import Batch
 from llmcalc.memory.engines.llamacpp.ggml import Graph, Node
-from llmcalc.memory.engines.llamacpp.layer import Layer, norm, state_elements
+from llmcalc.memory.engines.llamacpp.layer import Layer, bias_of, norm, state_elements
 
 
 def states(graph: Graph, batch: Batch, home: Node) -> Node:
@@ -45,7 +45,7 @@ def convolved(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     )
     last = graph.view(joined, (columns, channels, batch.seqs), joined.strides[:3])
     save(graph, home, last)
-    return graph.result("ssm_conv", "f32", (channels, batch.seq_tokens, batch.seqs), joined)
+    return graph.result("ssm_conv", "f32", (channels, batch.seq_tokens, batch.seqs), joined, weight="conv")
 
 
 def scanned(graph: Graph, batch: Batch, outputs: int, home: Node, *parts: Node) -> Node:
@@ -54,7 +54,9 @@ def scanned(graph: Graph, batch: Batch, outputs: int, home: Node, *parts: Node) 
     store = graph.reshape(home, kept, batch.seqs)
     _clear(graph, store)
     heads = graph.reshape(store, kept, batch.seqs)
-    ran = graph.result("ssm_scan", "f32", (outputs + kept * batch.seqs,), heads, *parts, batch.state_rows)
+    ran = graph.result(
+        "ssm_scan", "f32", (outputs + kept * batch.seqs,), heads, *parts, batch.state_rows, weight="a_log"
+    )
     graph.expand(ran)
     _keep_others(graph, batch, store)
     return ran
@@ -80,18 +82,18 @@ def mamba2(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     dt = graph.view(both, (heads, tokens, seqs), (4, step[1], step[2]))
     made = convolved(graph, batch, layer, mixed)
     if layer.has_bias("conv"):
-        made = graph.like("add", made)
+        made = graph.like("add", made, weight=bias_of("conv"))
     made = graph.like("unary", made)
     step = made.strides
     value = graph.view(made, (width, heads, tokens, seqs), (4, 4 * width, step[1], step[2]))
     b = graph.view(made, (width_state, groups, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     c = graph.view(made, (width_state, groups, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
-    dt = graph.like("add", graph.cont(dt))
+    dt = graph.like("add", graph.cont(dt), weight="dt_bias")
     home = graph.cache("f32", 4, kept, seqs)
     scan = scanned(graph, batch, inner * tokens * seqs, home, value, dt, b, c)
     save(graph, home, graph.view(scan, (kept, seqs)))
     y = graph.view(scan, (width, heads, tokens, seqs))
-    y = graph.like("add", y, graph.like("mul", value))
+    y = graph.like("add", y, graph.like("mul", value, weight="skip"))
     y = graph.like("glu", graph.cont(z), y)
     if layer.has("ssm_norm"):
         y = norm(graph, layer, graph.reshape(y, inner // groups, groups, tokens, seqs), "ssm_norm")
@@ -109,25 +111,29 @@ def mamba(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     both = graph.linear(layer.rows("ssm_in"), x, "ssm_in")
     value = graph.view(both, (inner, tokens, seqs), both.strides[:3])
     z = graph.view(both, (inner, tokens, seqs), both.strides[:3])
-    made = graph.like("unary", graph.like("add", convolved(graph, batch, layer, value)))
+    made = convolved(graph, batch, layer, value)
+    made = graph.like("unary", graph.like("add", made, weight=bias_of("conv")))
     mixed = graph.linear(layer.rows("ssm_x"), made, "ssm_x")
     step = mixed.strides
     dt = graph.view(mixed, (rank, tokens, seqs), step[:3])
     b = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     c = graph.view(mixed, (width_state, 1, tokens, seqs), (4, 4 * width_state, step[1], step[2]))
     if layer.has("dt_norm"):
-        dt, b, c = (graph.like("mul", graph.like("rms_norm", part)) for part in (dt, b, c))
+        dt, b, c = (
+            graph.like("mul", graph.like("rms_norm", part), weight=role)
+            for part, role in ((dt, "dt_norm"), (b, "b_norm"), (c, "c_norm"))
+        )
     elif batch.traits.norms_scan:
         dt, b, c = (graph.like("rms_norm", part) for part in (dt, b, c))
     else:
         dt = graph.cont(dt)
-    dt = graph.like("add", graph.linear(inner, dt, "ssm_dt"))
+    dt = graph.like("add", graph.linear(inner, dt, "ssm_dt"), weight=bias_of("ssm_dt"))
     heads = graph.reshape(made, 1, inner, tokens, seqs)
     home = graph.cache("f32", 4, kept, seqs)
     scan = scanned(graph, batch, inner * tokens * seqs, home, heads, dt, b, c)
     save(graph, home, graph.view(scan, (kept * seqs,)))
     y = graph.view(scan, (inner, tokens, seqs))
-    y = graph.like("add", y, graph.like("mul", made))
+    y = graph.like("add", y, graph.like("mul", made, weight="skip"))
     y = graph.like("glu", graph.cont(z), y)
     out = graph.linear(layer.rows("ssm_out"), y, "ssm_out")
     return graph.reshape(out, out.ne[0], tokens * seqs)
@@ -199,7 +205,8 @@ def _beta_and_gate(graph: Graph, batch: Batch, layer: Layer, x: Node) -> tuple[N
         beta = graph.reshape(graph.linear(heads, x, "delta_b"), 1, heads, tokens, seqs)
         beta = graph.like("unary", beta)
         alpha = graph.reshape(graph.linear(heads, x, "delta_a"), heads, tokens, seqs)
-    gate = graph.like("mul", graph.like("unary", graph.like("add", alpha)))
+    gate = graph.like("unary", graph.like("add", alpha, weight="dt_bias"))
+    gate = graph.like("mul", gate, weight="a_log")
     return beta, graph.reshape(gate, 1, heads, tokens, seqs)
 
 
@@ -227,7 +234,7 @@ def kimi_delta(graph: Graph, batch: Batch, layer: Layer, x: Node) -> Node:
     )
     query, key, value = (graph.reshape(part, width, heads, tokens, seqs) for part in (query, key, value))
     forget = graph.linear(layer.rows("delta_forget_a"), x, "delta_forget_a")
-    forget = graph.like("add", graph.linear(inner, forget, "delta_forget_b"))
+    forget = graph.like("add", graph.linear(inner, forget, "delta_forget_b"), weight="dt_bias")
     decay = graph.reshape(graph.cache("f32", 4, heads), 1, heads, 1)
     if batch.traits.bounds_decay:
         forget = graph.like("mul", graph.reshape(forget, width, heads, every), decay)

@@ -18,7 +18,10 @@ OFFLOADED_ROWS = 32
 """Rows from which an operation over a weight of the host is worth a device."""
 
 NORMS = frozenset(("norm", "rms_norm"))
-"""What llama.cpp itself puts on its layer's device where all layers are on devices."""
+"""What llama.cpp itself puts on its layer's device in small batches, or where all layers are on devices."""
+
+PRODUCTS = ("mul_mat", "mul_mat_id", "get_rows")
+"""Operations whose weight comes before what it is applied to."""
 
 COPIES = 4
 """Copies of what crosses backends where several devices work as a pipeline."""
@@ -44,8 +47,8 @@ class Plan:
     reorders : bool
         Whether devices run in an order of their own (Vulkan).
     pins : bool
-        Whether norms are kept on their layer's device: where no layer is on the host, and not in the
-        dry run by which llama.cpp estimates itself.
+        Whether norms are kept on their layer's device: where no layer is on the host or the batch is
+        small, and not in the dry run by which llama.cpp estimates itself.
     widens : bool
         Whether flash attention on a device keeps 16-bit copies of a cache in another type (CUDA).
     """
@@ -73,12 +76,14 @@ class Plan:
         reorders: bool = False,
         pins: bool = True,
         widens: bool = False,
+        tokens: int = OFFLOADED_ROWS,
     ) -> None:
         self.devices, self.layers, self.sizes = devices, dict(layers), sizes
         self.elsewhere = dict(elsewhere or {})
         self.offload, self.pipeline, self.reorders = offload, pipeline, reorders
         self.widens = widens
-        self.pins = pins and all(at != devices for layer, at in self.layers.items() if layer >= 0)
+        above = all(at != devices for layer, at in self.layers.items() if layer >= 0)
+        self.pins = pins and (above or tokens < OFFLOADED_ROWS)
 
     @property
     def host(self) -> int:
@@ -176,13 +181,13 @@ def spread(graph: Graph, plan: Plan) -> Graph:
         if node.backend != current or (incoming and crosses):
             close()
             current = node.backend
-        sources = []
+        sources = [_weight(node, plan, copies, incoming)] if crosses and node.op in PRODUCTS else []
         for source in node.sources:
             if source.backend == current:
                 sources.append(source)
                 continue
             sources.append(_copied(source, current, copies, incoming))
-        if crosses:
+        if crosses and node.op not in PRODUCTS:
             sources.append(_weight(node, plan, copies, incoming))
         node.sources = tuple(sources)
         piece.append(node)
@@ -207,11 +212,17 @@ def _copied(
 ) -> Node:
     key = (id(source), backend)
     if key not in copies:
-        copy = Node("copy", source.kind, source.ne, (), width=source.width)
-        copy.backend = backend
+        copy = Node("copy", source.kind, source.ne, (), strides=source.strides, width=source.width)
+        copy.bytes, copy.backend = _span(source), backend
         copies[key] = copy
         incoming.append((source, copy))
     return copies[key]
+
+
+def _span(node: Node) -> int:
+    """Bytes from the first to the last element: a copy keeps the gaps. [B]"""
+    first = node.width * node.ne[0] if node.strides[0] == node.width else node.strides[0] * node.ne[0]
+    return int(first + sum((node.ne[i] - 1) * node.strides[i] for i in (1, 2, 3)))
 
 
 def _weight(

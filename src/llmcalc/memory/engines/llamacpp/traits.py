@@ -261,6 +261,18 @@ TRAITS = {
     "youtu": KIMI_K2,
 }
 
+HEADERS = {
+    "deci": "nemotron_nas", "deepseek2": "deepseek_v3", "deepseek32": "deepseek_v32",
+    "exaone-moe": "exaone_moe",
+    "gemma3n": "gemma3n_text", "glm-dsa": "glm_moe_dsa", "glm4moe": "glm4_moe", "gpt-oss": "gpt_oss",
+    "gptneox": "gpt_neox", "granitehybrid": "granitemoehybrid", "kimi-linear": "kimi_linear",
+    "lfm2moe": "lfm2_moe", "mimo2": "mimo_v2_flash", "modern-bert": "modernbert",
+    "nemotron_h_moe": "nemotron_h", "phi2": "phi", "qwen2moe": "qwen2_moe", "qwen2vl": "qwen2_vl",
+    "qwen35": "qwen3_5", "qwen35moe": "qwen3_5_moe", "qwen3next": "qwen3_next", "qwen3vl": "qwen3_vl",
+    "qwen3vlmoe": "qwen3_vl_moe", "starcoder": "gpt_bigcode", "step35": "step3p5",
+}  # fmt: skip
+"""Families by llama.cpp's own names, as the header of a file gives them, where they differ."""
+
 UNREAD = frozenset(
     (
         "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2",
@@ -274,6 +286,15 @@ UNREAD = frozenset(
 """Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
 
 
-def traits_of(family: str) -> Traits:
-    """What is peculiar to a family's graph."""
-    return TRAITS.get(family, USUAL)
+def traits_of(family: str, corrects: bool = True) -> Traits:
+    """What is peculiar to a family's graph.
+
+    Parameters
+    ----------
+    family : str
+        A `model_type`, or llama.cpp's architecture in the header of a file.
+    corrects : bool
+        Whether a bias corrects its routers: both DeepSeek 2 and 3 are ``deepseek2`` in a header.
+    """
+    name = "deepseek_v2" if family == "deepseek2" and not corrects else HEADERS.get(family, family)
+    return TRAITS.get(name, USUAL)
