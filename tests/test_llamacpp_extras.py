@@ -8,6 +8,7 @@ import pytest
 
 import llmcalc
 from llmcalc.errors import LlmcalcError
+from llmcalc.memory.engines.llamacpp.projector import tower_of
 from llmcalc.units import MIB
 from test_gguf import write
 
@@ -130,6 +131,20 @@ def test_a_projector_of_sound_has_a_range(tmp_path):
     item = vram("llama-3.1-8b", mmproj=str(file))["projector_activations"]
     assert item.low[0] == 0 < item.bytes < item.high[0]
     assert item.grade == "assumed"
+
+
+@pytest.mark.parametrize(
+    ("model", "patch", "side"),
+    [
+        ("qwen3.6-27b", 16, 46 * 2 * 16), ("gemma-3-12b-it", 14, 896), ("gemma-4-26b-a4b", 16, 16 * 3 * 16),
+        ("llava-v1.5-7b", 14, 336), ("janus-1.3b", 16, 384), ("mistral-small-4-119b-2603", 14, 16 * 2 * 14),
+        ("llama-4-maverick-17b-128e-instruct", 14, 448), ("fuyu-8b", 0, 0),
+    ],
+)  # fmt: skip
+def test_the_image_of_the_warm_up(model, patch, side):
+    """The model's own size, or so many tokens as tools/mtmd/clip.cpp sets for its type of projector."""
+    tower = tower_of(llmcalc.model(model))
+    assert (tower.patch, tower.side) == (patch, side)
 
 
 def test_a_projector_that_is_none(tmp_path, projector_file):

@@ -92,6 +92,7 @@ class Adapter(Extra):
     def __init__(self, files: Sequence[tuple[str, dict[str, Pair]]], ranks: Sequence[int]) -> None:
         super().__init__()
         self.files, self.ranks = files, ranks
+        self._last: tuple[Deployment | None, list[int]] = (None, [])
         many = len(files) + len(ranks)
         note = f"{many} adapter{'s' if many > 1 else ''}, each beside what it changes"
         inputs = {"rank": ranks[0]} if len(ranks) == 1 else {"adapters": many}
@@ -126,10 +127,13 @@ class Adapter(Extra):
         self, deployment: Deployment, context: int, slots: int, exact: bool
     ) -> dict[str, list[int]]:  # fmt: skip
         """Its tensors, each beside the one it changes."""
+        if self._last[0] is deployment:
+            return {"lora": self._last[1]}
         found = [0] * deployment.places
         for (layer, role), _, pair in self._changes(deployment):
             place = deployment.place_of(layer, role)
             found[place] += sum(deployment.padded(size, place) for size in pair[2:])
+        self._last = deployment, found
         return {"lora": found}
 
 

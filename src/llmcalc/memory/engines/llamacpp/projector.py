@@ -6,7 +6,7 @@ where it lies and for the image of its warm-up.
 
 from __future__ import annotations
 
-from math import isqrt
+from math import isqrt, prod
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.memory.engines.llamacpp.extras import Extra, Shown
@@ -33,6 +33,12 @@ TYPES = (
     ("llava", "mlp"), ("phi4", "phi4"), ("kimi", "kimivl"), ("exaone4_5", "exaone4_5"),
 )  # fmt: skip
 """Types of projector by what the name of a family starts with."""
+
+MERGES = {
+    "exaone4_5": 2, "gemma4v": 3, "glm4v": 2, "kimivl": 2, "pixtral": 2, "qwen2.5vl_merger": 2,
+    "qwen2vl_merger": 2, "qwen3vl_merger": 2,
+}  # fmt: skip
+"""Patches along each side that become one token, where the tensors do not say it."""
 
 UNKNOWN = 128 * MIB
 """Taken for a tower whose graph is not known, sound for one. Assumed. [B]"""
@@ -128,11 +134,18 @@ def tower_of(inventory: Inventory) -> Tower:
                 if tensor.part in ("weight", ""):
                     shapes.setdefault(tensor.role, tensor.shape)
     patch = shapes.get("patch", (0,))
-    places = shapes.get("position", (0,))[0]
+    width = patch[0]
+    places = prod(shapes.get("position", (0,))) // max(width, 1)
     kind = next((word for start, word in TYPES if inventory.family.startswith(start)), "")
-    merge = 2 if kind.endswith("merger") or kind in ("glm4v", "pixtral") else 1
-    size = patch[-1] if len(patch) > 3 else 0
-    return Tower(patch[0], shapes.get("up", (0,))[0], size, isqrt(places) * size, merge, kind)
+    size = patch[-1] if len(patch) > 3 else _flat(patch)
+    image = isqrt(places) * size if places > 1 else 0
+    return Tower(width, shapes.get("up", (0,))[0], size, image, MERGES.get(kind, 1), kind)
+
+
+def _flat(patch: tuple[int, ...]) -> int:
+    """Pixels along a side of a patch whose three colours lie in one row; 0 if they don't."""
+    side = isqrt(patch[-1] // 3) if len(patch) == 2 else 0
+    return side if 3 * side * side == patch[-1] else 0
 
 
 def tower_in(metadata: dict[str, Any]) -> Tower:
@@ -146,7 +159,7 @@ def tower_in(metadata: dict[str, Any]) -> Tower:
     merge = number("spatial_merge_size") or number("projector.scale_factor")
     return Tower(
         number("embedding_length"), number("feed_forward_length"), number("patch_size"),
-        number("image_size"), merge or (2 if kind.endswith("merger") else 1), kind,
+        number("image_size"), merge or MERGES.get(kind, 1), kind,
     )  # fmt: skip
 
 
