@@ -16,6 +16,14 @@ LABELS = {
     "cuda_graphs": "CUDA graphs",
     "runtime": "runtime",
     "projector": "projector",
+    "projector_activations": "projector buffer",
+    "lora": "LoRA adapters",
+    "draft_weights": "draft weights",
+    "draft_kv_cache": "draft KV cache",
+    "draft_state": "draft state",
+    "draft_activations": "draft buffer",
+    "draft_logits": "draft logits",
+    "repack": "re-laid weights",
 }
 VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CLOSE TO CALL"}
 

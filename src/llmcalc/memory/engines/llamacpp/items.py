@@ -105,6 +105,8 @@ def llama_items(
         sure = _buffer_grade(deployment, grade) if name == "activations" else grade
         items.append(_item(name, amounts, "device", phases, inputs, sure, notes))
         if is_array(host) or host:
+            apart = [x.shown["host_repack"].grade for x in deployment.extras if "host_repack" in x.shown]
+            sure = worst_grade([sure, *apart]) if name == "weights" else sure
             hosts.append(_item(f"host_{name}", [host] * many, "host", phases, inputs, sure, notes))
     activations = items[-1]
     if deployment.devices:
