@@ -25,7 +25,10 @@ def percent(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """The same with its sign."""
-    return "-" if value is None else ("+" if value >= 0 else "") + percent(value)
+    if value is None:
+        return "-"
+    text = percent(value)
+    return text.removeprefix("-") if float(text.split()[0]) == 0 else ("+" if value > 0 else "") + text
 
 
 def _cells(summary: Any) -> list[str]:
