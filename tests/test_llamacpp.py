@@ -36,6 +36,28 @@ SHAPES = {
 }  # fmt: skip
 
 
+FURTHER = {
+    "bge-small-en-v1.5": "bge-small-en-v1.5", "command-r7b": "c4ai-command-r7b-12-2024",
+    "deepseek-v2-lite-legacy": "deepseek-v2-lite", "ernie4.5-0.3b": "ernie-4.5-0.3b-pt", "exaone4-32b":
+    "exaone-4.0-32b", "falcon-h1-1.5b-cfg": "falcon-h1-1.5b-base", "gemma-2b": "gemma-2b", "gemma-7b":
+    "gemma-7b", "gemma4-26b-a4b": "gemma-4-26b-a4b", "gemma4-31b": "gemma-4-31b", "gemma4-e2b":
+    "gemma-4-e2b-it", "gemma4-e4b": "gemma-4-e4b-it", "glm-4.5-air": "glm-4.5-air", "glm4-9b-0414":
+    "glm-4-9b-0414", "gpt2": "gpt2", "granite-3.1-3b-a800m": "granite-3.1-3b-a800m-instruct",
+    "hunyuan-7b": "hunyuan-7b-instruct", "jamba-v0.1": "jamba-v0.1", "lfm2-1.2b": "lfm2-1.2b",
+    "lfm2-8b-a1b": "lfm2-8b-a1b", "llama4-maverick-17b-128e": "llama-4-maverick-17b-128e-instruct",
+    "llama4-scout-17b-16e": "llama-4-scout-17b-16e", "mamba-2.8b": "mamba-2.8b-hf", "minimax-m2":
+    "minimax-m2", "ministral-3-8b": "ministral-3-8b-instruct-2512", "mistral-small-24b":
+    "mistral-small-24b-instruct-2501", "nemotron-3-nano-30b-a3b": "nvidia-nemotron-3-nano-30b-a3b-bf16",
+    "nemotron-h-8b": "nemotron-h-8b-base-8k", "nemotron-nano-9b-v2": "nvidia-nemotron-nano-9b-v2",
+    "olmo2-7b": "olmo-2-1124-7b", "olmo3-7b": "olmo-3-7b-instruct", "phi-2": "phi-2", "phi-3.5-mini":
+    "phi-3.5-mini-instruct", "phi-4": "phi-4", "qwen2.5-7b": "qwen2.5-7b", "qwen3-30b-a3b":
+    "qwen3-30b-a3b", "qwen3.5-27b": "qwen3.5-27b", "qwen3.5-35b-a3b": "qwen3.5-35b-a3b", "qwen3.5-9b":
+    "qwen3.5-9b", "seed-oss-36b": "seed-oss-36b-instruct", "smollm3-3b": "smollm3-3b",
+    "stablelm-2-1.6b": "stablelm-2-1_6b", "starcoder2-7b": "starcoder2-7b",
+}  # fmt: skip
+"""Shapes of which every second setting is tested."""
+
+
 def rows(data):
     with (data / "llamacpp_oracle.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
@@ -78,11 +100,12 @@ def predicted(inventory, row, device=None, **more):
     return deployment, amounts, amounts.compute
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *FURTHER])
 def test_every_buffer_on_the_cpu_is_what_llama_cpp_prints(shape, oracle):
-    inventory = llmcalc.model(SHAPES[shape])
-    for row in oracle[shape, "cpu"]:
-        _, amounts, compute = predicted(inventory, row, gpu_layers=0)
+    inventory = llmcalc.model((SHAPES | FURTHER)[shape])
+    more = {"mla": False} if shape.endswith("-legacy") else {}
+    for row in oracle[shape, "cpu"][:: 1 if shape in SHAPES else 2]:
+        _, amounts, compute = predicted(inventory, row, gpu_layers=0, **more)
         assert amounts.kv[0] / MIB == pytest.approx(float(row["kv"] or 0), abs=PRINTED), row
         assert amounts.state[0] / MIB == pytest.approx(float(row["state"] or 0), abs=PRINTED), row
         assert compute[0] / MIB == pytest.approx(float(row["compute"]), abs=2 * PRINTED), row
@@ -104,8 +127,9 @@ def test_device_and_host_of_a_gpu_are_what_llama_cpp_prints(shape, oracle):
 # -- layers and experts on the host, several devices -----------------------------------------------
 
 PARTIAL = {
-    # shape: rows that may differ, and by how much [-]: a hybrid's order of evaluation on several devices,
-    # copies of a latent cache's keys
+    # shape: rows that may differ, and by how much [-]. The hybrid's file had no scale of the embedding, which
+    # takes a tensor more in a pipeline; not explained: its experts on the host beside two devices, copies
+    # of a latent cache's keys, window caches on the host without flash attention.
     "granite-4.0-h-tiny": (16, 0.19), "deepseek-v2-lite-mla": (10, 0.006), "gpt-oss-20b": (5, 0.09),
     "qwen3-0.6b": (1, 0.012),
 }  # fmt: skip

@@ -233,6 +233,7 @@ def test_unlike_cards_are_a_device_each(programs):
     assert (amd.name, amd.memory_bytes) == ("RX 7900 XT", 21458059264)
     assert amd.usable_bytes == 21458059264 - 27856896
     assert amd.basis == "free now, of this machine (rocm-smi)"
+    assert (nvidia.vendor, unknown.vendor, amd.vendor) == ("NVIDIA", "NVIDIA", "AMD")
 
 
 @posix

@@ -16,43 +16,15 @@ from llmcalc.memory.engines.mlx.caches import Kept
 from llmcalc.memory.engines.mlx.metal import Encoder
 from llmcalc.units import GIB, MIB
 
-# mx.get_peak_memory() / 1e9 as published: model, scheme, prompt, output, sequences, GB. Sources: mlx-lm's
-# BENCHMARKS.md (M4 Max 64 GB), GitHub itsmostafa/inference-speed-tests at 3664dbff (M4 Max, M5 Max 128 GB;
-# "21K" prompts are taken as 21,500), mlx-lm issue 1480 (M5 Max) and pull request 478.
+# mx.get_peak_memory() as published: model, scheme, prompt, output, sequences, MiB.
 PEAKS = [
-    ("qwen3-4b", None, 2048, 128, 1, 9.02),
-    ("qwen3-4b", "mlx-8bit", 2048, 128, 1, 5.254),
-    ("qwen3-4b", "mlx-6bit", 2048, 128, 1, 4.25),
-    ("qwen3-4b", "mlx-5bit-g32", 2048, 128, 1, 4.00),
-    ("qwen3-4b", "mlx-5bit", 2048, 128, 1, 3.86),
-    ("qwen3-4b", "mlx-4bit-g32", 2048, 128, 1, 3.603),
-    ("qwen3-4b", "mlx-4bit", 2048, 128, 1, 3.35),
-    ("qwen3-30b-a3b", "mlx-8bit", 2048, 128, 1, 33.46),
-    ("qwen3-30b-a3b", "mlx-6bit", 2048, 128, 1, 25.82),
-    ("qwen3-30b-a3b", "mlx-5bit", 2048, 128, 1, 22.01),
-    ("qwen3-30b-a3b", "mlx-4bit", 2048, 128, 1, 18.20),
-    ("qwen3-8b", "mlx-4bit", 16, 512, 1, 4.78),
-    ("qwen3-8b", "mlx-4bit", 21500, 512, 1, 8.51),
-    ("glm-4.7-flash", "mlx-4bit", 11, 512, 1, 16.90),
-    ("glm-4.7-flash", "mlx-4bit", 21500, 512, 1, 23.82),
-    ("qwen3-coder-next", "mlx-4bit", 16, 512, 1, 44.92),
-    ("qwen3-coder-next", "mlx-4bit", 21500, 512, 1, 48.73),
-    ("qwen3.5-9b", "mlx-4bit", 18, 512, 1, 5.14),
-    ("qwen3.5-9b", "mlx-4bit", 22500, 512, 1, 8.85),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 8000, 8, 1, 21.7),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 32000, 8, 1, 23.8),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 64000, 8, 1, 26.7),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 100000, 8, 1, 29.8),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 130000, 8, 1, 32.5),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 160000, 8, 1, 35.2),
-    ("qwen3.6-35b-a3b", "mlx-4bit", 192000, 8, 1, 38.0),
-    ("qwen3-next-80b-a3b-instruct", "mlx-4bit", 128, 128, 1, 45.09),
-    ("qwen3-next-80b-a3b-instruct", "mlx-4bit", 128, 128, 16, 46.885),
-    ("gemma-4-26b-a4b", "mlx-4bit", 24, 512, 1, 14.68),
-    ("gemma-4-26b-a4b", "mlx-4bit", 20500, 512, 1, 17.65),
-    ("gemma-4-31b", "mlx-mxfp4", 24, 512, 1, 17.12),
-    ("gemma-4-31b", "mlx-mxfp4", 20500, 512, 1, 24.17),
-]
+    (
+        run["model"], run["options"].get("quant"), run["options"]["prompt"], run["options"]["output"],
+        run["options"]["sequences"], run["measured"]["peak"],
+    )
+    for run in Catalog.shipped().entries("measurements")
+    if run["engine"] == "mlx"
+]  # fmt: skip
 
 
 @cache
@@ -69,7 +41,7 @@ def peak_of(found):
 
 def error_of(row):
     *key, measured = row
-    return peak_of(report(*key)) / measured / 1e9 - 1
+    return peak_of(report(*key)) / (measured * MIB) - 1
 
 
 @pytest.mark.parametrize("row", PEAKS, ids=lambda row: f"{row[0]}-{row[1]}-{row[2]}x{row[4]}")
@@ -88,7 +60,7 @@ def test_most_rows_lie_in_the_range():
     for *key, measured in PEAKS:
         found = report(*key)
         low, high = found.range_bytes
-        inside += low / 1e9 <= measured + 0.005 and measured - 0.005 <= high / 1e9
+        inside += low / MIB <= measured + 5 and measured - 5 <= high / MIB
     assert inside >= len(PEAKS) - 5
 
 

@@ -117,10 +117,10 @@ class Source(Entry):
 class Measurement(Entry):
     """One run of an engine: what it was told, and what it printed."""
 
-    engine: Literal["llama.cpp"]
+    engine: Literal["llama.cpp", "mlx"]
     program: str
     build: str
-    era: Literal["2023", "2024", "2025", "2026", "ik"]
+    era: Literal["2023", "2024", "2025", "2026", "ik", "mlx"]
     date: str
     model: str
     source: str
@@ -128,7 +128,7 @@ class Measurement(Entry):
     gpus: int = pydantic.Field(ge=0, le=1024)
     devices: str | None = None
     measured: dict[
-        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch"],
+        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch", "peak"],
         float | list[float],
     ]
 

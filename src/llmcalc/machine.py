@@ -37,6 +37,10 @@ _TAILS = re.compile(
 """What programs print behind a card's name, of its board rather than of the card."""
 
 
+VENDORS = {"nvidia-smi": "NVIDIA", "rocm-smi": "AMD", "amd-smi": "AMD", "sysctl": "Apple"}
+"""Whose cards a program tells of."""
+
+
 class Card:
     """One GPU as a program tells it.
 
@@ -123,7 +127,8 @@ def grouped(cards: Iterable[Card], catalog: Catalog) -> list[Device]:
         free, tool = min(found)
         which = "free now" if len(found) == 1 else "free now on the fullest"
         basis = f"{which}, of this machine ({tool})"
-        devices.append(Device(name, len(found), memory, free, max(0, free - SPREAD), free, basis))
+        low, vendor = max(0, free - SPREAD), VENDORS.get(tool, "")
+        devices.append(Device(name, len(found), memory, free, low, free, basis, vendor))
     return devices
 
 
@@ -281,7 +286,8 @@ def _borrowing(name: str, catalog: Catalog) -> Card:
     usable = min(device_of(entry).usable_bytes, available)
     basis = f"what the system has available now, of this machine ({MEMINFO})"
     low = max(0, usable - SPREAD)
-    return Card(name, total, usable, "", Device(str(entry["name"]), 1, total, usable, low, usable, basis))
+    device = Device(str(entry["name"]), 1, total, usable, low, usable, basis, VENDORS["nvidia-smi"])
+    return Card(name, total, usable, "", device)
 
 
 def _system_memory() -> tuple[int, int]:
@@ -396,4 +402,5 @@ def read_apple(catalog: Catalog) -> list[Card]:
         usable = low = high = min(by_hand * MIB, memory)
         basis = "iogpu.wired_limit_mb of this machine (sysctl)"
     name = chip if entry is None else str(entry["name"])
-    return [Card(chip, memory, usable, "sysctl", Device(name, 1, memory, usable, low, high, basis))]
+    device = Device(name, 1, memory, usable, low, high, basis, VENDORS["sysctl"])
+    return [Card(chip, memory, usable, "sysctl", device)]

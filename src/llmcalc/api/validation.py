@@ -30,7 +30,7 @@ def validate(
     log : str or path, optional
         A start-up log of llama.cpp, ik_llama.cpp or Ollama; without one the published runs.
     era : str or sequence of str, optional
-        Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``.
+        Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
     quant, context, ubatch, flash_attn, engine_version, n_cpu_moe
         With a log: what it does not print.
     catalog : str or sequence of str, optional

@@ -13,7 +13,7 @@ from llmcalc.errors import InputError
 @click.command("validate", short_help="Predictions beside measurements.")
 @click.argument("model", required=False)
 @click.option("--log", metavar="FILE", help="A start-up log of llama.cpp, ik_llama.cpp or Ollama.")
-@click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023 or ik.  [all]")
+@click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023, ik or mlx.  [all]")
 @click.option("--rows", is_flag=True, help="List every figure, or the lines of the log.")
 @click.option("--quant", metavar="SCHEME", help="With --log: the file's type, if the log lacks it.")
 @click.option("--flash-attn", "flash_attn", metavar="on|off", help="With --log: if it lacks it.")

@@ -12,6 +12,7 @@ NAMES = {
     "host_activations": "compute buffer, host",
     "host_logits": "output buffer",
     "logits": "output buffer",
+    "peak": "peak",
 }
 HEAD = ("builds", "quantity", "figures", "refused", "exact", "median", "p90", "worst", "in range", "width")
 
@@ -25,7 +26,10 @@ def percent(value: float | None) -> str:
 
 def signed(value: float | None) -> str:
     """The same with its sign."""
-    return "-" if value is None else ("+" if value >= 0 else "") + percent(value)
+    if value is None:
+        return "-"
+    text = percent(value)
+    return text.removeprefix("-") if float(text.split()[0]) == 0 else ("+" if value > 0 else "") + text
 
 
 def _cells(summary: Any) -> list[str]:
@@ -60,12 +64,12 @@ def _table(head: Any, rows: list[list[str]], left: int) -> list[str]:
 def as_text(validation: Any, rows: bool) -> str:
     """The summary, and every figure if asked."""
     lines = [
-        f"Predictions of llmcalc beside published start-up logs ({validation.date})",
+        f"Predictions of llmcalc beside published runs ({validation.date})",
         "",
         *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
         "",
         "  exact: within 0.1 %; in range: measured within the predicted range, to the digits printed; width:",
-        "  of that range. ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
+        "  of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
     ]
     if rows:
         lines += ["", *_table(*_rows(validation), 3)]
@@ -135,7 +139,7 @@ def as_plot(validation: Any, file: str) -> None:
     axes.set(
         xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured [MiB]", ylabel="predicted [MiB]"
     )
-    axes.set_title("llama.cpp: predicted against printed")
+    axes.set_title("predicted against printed")
     axes.legend(frameon=False)
     figure.savefig(file)
 

@@ -8,11 +8,11 @@ from typing import Any
 from llmcalc.errors import LlmcalcError
 from llmcalc.units import MIB
 
-QUANTITIES = ("weights", "kv_cache", "state", "activations", "host_activations")
+QUANTITIES = ("weights", "kv_cache", "state", "activations", "host_activations", "peak")
 """What is compared, in this order."""
 
-ERAS = ("2026", "2025", "2024", "2023", "ik")
-"""Builds by year, newest first; ik is ik_llama.cpp, a fork."""
+ERAS = ("2026", "2025", "2024", "2023", "ik", "mlx")
+"""Builds of llama.cpp by year, newest first; ik is ik_llama.cpp, a fork; mlx-lm has no years."""
 
 
 class Row:
@@ -82,11 +82,15 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> list[Row]:
     """
     asked = {name: figures for name, figures in run["measured"].items() if name in QUANTITIES}
     options = dict(run["options"])
-    if not set(asked) & {"weights"} and options.get("quant") is None:
+    if run["engine"] == "llama.cpp" and "weights" not in asked and options.get("quant") is None:
         options["quant"] = "q4_k_m"  # the log does not say; caches and graphs do not depend on it
     try:
         report = predict(
-            run["model"], engine=run["engine"], pp=run["gpus"] or None, allow_overlong=True, **options
+            run["model"],
+            engine=run["engine"],
+            allow_overlong=True,
+            pp=(run["gpus"] or None) if run["engine"] == "llama.cpp" else None,
+            **options,
         )
     except LlmcalcError as error:
         return [Row(run, name, _largest(name, value), refusal=error.problem) for name, value in asked.items()]
@@ -106,6 +110,11 @@ def _largest(name: str, value: float | Sequence[float]) -> float:
 
 def _figure(report: Any, name: str, part: str) -> float:
     """The same of a report. [MiB]"""
+    if name == "peak":  # what MLX counts: not the process around it
+        low, high = report.range_bytes
+        runtime = report["runtime"]
+        total = {"amounts": report.total_bytes, "low": low, "high": high}[part]
+        return float(total - getattr(runtime, part)[0]) / MIB
     names = report.names
     own = [int(one) for one in getattr(report[name], part)] if name in names else [0]
     host = int(getattr(report[f"host_{name}"], part)[0]) if f"host_{name}" in names else 0
