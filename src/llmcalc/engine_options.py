@@ -180,7 +180,14 @@ def _gpu_layers(value: Any) -> int | None:
     word = str(value).strip().lower()
     if word in ("all", "auto", "-1", "-2"):
         return None
-    return 0 if word == "0" else parse_integer(value, "-ngl", 100_000)
+    if word == "0":
+        return 0
+    try:
+        return parse_integer(value, "-ngl", 100_000)
+    except InputError:
+        raise InputError(
+            f"-ngl is {shown(value)}.", "Give the layers on GPUs: 0, 20, all (the output counts as one)."
+        ) from None
 
 
 def _overrides(value: Any) -> list[tuple[str, str]]:
