@@ -10,8 +10,10 @@ import os
 import platform
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterable
-from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from subprocess import DEVNULL, Popen, TimeoutExpired
 from typing import Any
 
 from llmcalc.catalog import Catalog
@@ -21,6 +23,9 @@ from llmcalc.units import GIB, MIB
 
 TIMEOUT = 20.0
 """How long a program may take. Without persistence mode the driver starts anew, for seconds a card. [s]"""
+
+MOST_OUTPUT = MIB
+"""What a program may print. [B]"""
 
 SPREAD = 150 * MIB
 """How far what a process gets may stay below the free memory that a driver tells (assumed). [B]"""
@@ -199,20 +204,28 @@ def ask(program: str, *arguments: str) -> tuple[int, str, str]:
     path = shutil.which(program)
     if path is None:
         raise AbsentError(program)
-    try:
-        process = Popen(
-            [path, *arguments], stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env={**os.environ, "LC_ALL": "C"}
-        )
-    except OSError as error:
-        raise UnreadableError(f"{program} can't be started ({error.strerror})") from None
-    try:
-        out, err = process.communicate(timeout=TIMEOUT)
-    except TimeoutExpired:
-        process.kill()
-        with contextlib.suppress(TimeoutExpired):
-            process.wait(1)  # no longer: a program that a broken driver holds can't be killed
-        raise UnreadableError(f"{program} gives no answer in {TIMEOUT:g} s") from None
-    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            process = Popen(
+                [path, *arguments], stdin=DEVNULL, stdout=out, stderr=err, env={**os.environ, "LC_ALL": "C"}
+            )
+        except OSError as error:
+            raise UnreadableError(f"{program} can't be started ({error.strerror})") from None
+        end = time.monotonic() + TIMEOUT
+        while process.poll() is None:
+            size = max(os.fstat(file.fileno()).st_size for file in (out, err))
+            if size > MOST_OUTPUT or time.monotonic() > end:
+                process.kill()
+                with contextlib.suppress(TimeoutExpired):
+                    process.wait(1)  # no longer: a program that a broken driver holds can't be killed
+                why = "prints without end" if size > MOST_OUTPUT else f"gives no answer in {TIMEOUT:g} s"
+                raise UnreadableError(f"{program} {why}")
+            time.sleep(0.005)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read(MOST_OUTPUT).decode("utf-8", "replace"))
+    return process.returncode, texts[0], texts[1]
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,12 @@ from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
+OTHER_GRAPHS = {
+    "fork": "ik_llama.cpp's caches are modelled, its compute buffers not: those of llama.cpp stand for them.",
+    "build": "Builds of 2023 had one scratch buffer, not modelled: later compute buffers stand for it.",
+}
+"""What is told where another program's graphs are taken."""
+
 BACKENDS = {"AMD": "cuda", "Apple": "metal", "Intel": "vulkan"}
 """ggml's backend for each vendor's cards; ROCm is CUDA's code."""
 
@@ -89,7 +95,7 @@ def reported(
     report.placement = [_placed(deployment)]
     report.warnings += scenario.notes + stored.warnings + _warnings(deployment, scenario, stored)
     if scenario.options.mmproj is not None:
-        report.warnings = [told for told in report.warnings if "(mmproj) and is not" not in told]
+        report.warnings = [told for told in report.warnings if "(mmproj), not counted" not in told]
     for extra in deployment.extras:
         report.warnings += extra.warnings
     if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
@@ -219,7 +225,9 @@ def _placed(deployment: Deployment) -> str:
 
 def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) -> list[str]:
     found = []
-    if deployment.is_unread:
+    if deployment.doubt in OTHER_GRAPHS:
+        found.append(OTHER_GRAPHS[deployment.doubt])
+    if deployment.doubt == "family":
         found.append(
             f"llama.cpp may not run {inventory.family}, or by a graph that is not modelled: its buffers are "
             "taken to be those of a usual decoder."
@@ -227,7 +235,7 @@ def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) 
     asked, most = scenario.options.gpu_layers, len(deployment.layers) + 1
     if asked is not None and asked > most:
         found.append(f"-ngl {asked} is above the {most} layers there are (the output is one): all of them.")
-    if scenario.options.all_outputs:
+    if scenario.options.all_outputs and deployment.doubt != "build":
         found.append(
             "Builds before mid-2026 reserve logits for every position of a batch; their graphs are taken "
             "to be those of today otherwise."

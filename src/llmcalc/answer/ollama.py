@@ -109,7 +109,7 @@ def ollama_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     for name in (*of_ollama, *(("quant",) if "quant" in scenario.stated - asked else ())):
         report.origins[name] = "default of Ollama"
     notes += _drafts(inventory)
-    report.warnings = notes + [told for told in report.warnings if "(mmproj) and is not" not in told]
+    report.warnings = notes + [told for told in report.warnings if "(mmproj), not counted" not in told]
     return report
 
 

@@ -229,8 +229,10 @@ class File:
         if no_decoder:
             self.notes.append(f"{inventory.family} has no decoder: llama.cpp may not make such a file.")
         if towers:
+            many = len(towers) > 1
             self.notes.append(
-                f"The {' and '.join(towers)} is a file of its own in GGUF (mmproj) and is not counted."
+                f"The {' and '.join(towers)} {'are' if many else 'is'} in a GGUF file of "
+                f"{'their' if many else 'its'} own (mmproj), not counted."
             )
         if self.fallbacks:
             name, kind = next(iter(self.fallbacks.items()))

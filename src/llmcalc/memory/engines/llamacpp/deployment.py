@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmcalc.errors import InputError
+from llmcalc.engine_options.llama import GRAPHS_FROM
+from llmcalc.errors import ConfigError, InputError
 from llmcalc.formula import ceil_div
 from llmcalc.memory.engines.llamacpp import caches
 from llmcalc.memory.engines.llamacpp.allocator import buffers
@@ -22,16 +23,14 @@ from llmcalc.memory.engines.llamacpp.era import Era
 from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.ggml import Graph, adapter_role
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of
+from llmcalc.memory.engines.llamacpp.overrides import has_patterns, patterns_of, target_of
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
-from llmcalc.memory.engines.llamacpp.traits import UNREAD, traits_of
+from llmcalc.memory.engines.llamacpp.traits import ABSENT, UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
 from llmcalc.memory.workload import Precision
 from llmcalc.model.dialects import gguf_name
 from llmcalc.model.inventory import Group, Inventory, Tensor
 from llmcalc.precision.gguf import converted
-
-EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-"""What ``--cpu-moe`` and ``--n-cpu-moe`` leave on the host."""
 
 ALIGN = {"cpu": 32, "cuda": 128, "metal": 32, "vulkan": 64}
 """Alignment of a tensor in a buffer, by backend. [B]"""
@@ -66,7 +65,12 @@ class Deployment:
         self.extras = tuple(extras)
         self.inventory, self.precision, self.options = inventory, precision, options
         self.devices, self.backend = devices, backend
-        self.is_unread = inventory.family in UNREAD
+        if inventory.family in ABSENT:
+            raise ConfigError(
+                f"llama.cpp runs no {inventory.family} model.",
+                "Use --engine transformers, or leave --engine out.",
+            )
+        self.doubt = _doubt(inventory.family, options)
         self.component = _component(inventory)
         self.layers, self.outside = _layers(inventory), _outside(inventory)
         corrects = any(layer.has("router_correction") for layer in self.layers)
@@ -149,7 +153,7 @@ class Deployment:
     # -- weights -------------------------------------------------------------------------------
 
     def _weigh(self) -> None:
-        patterns = _patterns(self.options)
+        patterns = patterns_of(self.options, len(self.layers))
         used: set[int] = set()
         for group in self.inventory.groups:
             for tensor in group.tensors:
@@ -157,7 +161,7 @@ class Deployment:
                     continue
                 for layer in _indices(group, len(self.layers), self.component):
                     self._add(group, tensor, layer, patterns, used)
-        self._tie()
+        self._tie(patterns)
         for place, (pattern, _) in enumerate(self.options.overrides):
             if place not in used:
                 raise InputError(
@@ -179,7 +183,7 @@ class Deployment:
             for number, (pattern, target) in enumerate(patterns):
                 if pattern.search(name):
                     used.add(number)
-                    moved = self.devices if target == "host" else min(int(target), self.devices)
+                    moved = target_of(target, self.devices)
                     if moved != place:
                         self._elsewhere[layer, _key(tensor)] = place = moved
                     break
@@ -205,16 +209,20 @@ class Deployment:
         align = ALIGN[self.backend]
         return int(ceil_div(size, align)) * align
 
-    def _tie(self) -> None:
-        """A tied head is a copy where it runs, if that is a device."""
+    def _tie(self, patterns: Sequence[tuple[re.Pattern[str], str]]) -> None:
+        """A tied head is the embedding once more where it runs; where ``-ot`` puts both they are one."""
         head = len(self.layers)
         tied = any(op.role == "embedding" for g in self.inventory.groups if g.place == "head" for op in g.ops)
         if not tied:
             return
         size = self._sizes.get((-1, "embedding"), 0)
         self._sizes[head, "unembedding"] = size
-        if self.where[head] != self.devices:
-            self._weights[self.where[head]] += size
+        place = self.where[head]
+        target = next((target for pattern, target in patterns if pattern.search("token_embd.weight")), None)
+        if target is not None:
+            self._elsewhere[head, "unembedding"] = target_of(target, self.devices)
+        elif place != self.devices:
+            self._weights[place] += int(ceil_div(size, ALIGN[self.backend])) * ALIGN[self.backend]
 
     def size_of(self, layer: int, role: str) -> int:
         """Bytes of a weight. [B]"""
@@ -320,7 +328,7 @@ class Deployment:
         graph = self.graph(chosen, settings, ranks)
         plan = Plan(
             self.devices, where, lambda layer, role: self.size_of(names[layer], role), elsewhere,
-            pipeline=self.devices > 1 and self.offloaded == head + 1 and not _patterns(self.options),
+            pipeline=self.devices > 1 and self.offloaded == head + 1 and not has_patterns(self.options),
             reorders=self.backend == "vulkan", widens=self.backend == "cuda" and settings.era.widens,
             tokens=settings.tokens,
         )  # fmt: skip
@@ -381,17 +389,11 @@ def _indices(group: Group, layers: int, component: str) -> Sequence[int]:
     return group.layers[: group.stored]
 
 
-def _patterns(options: Any) -> list[tuple[re.Pattern[str], str]]:
-    """What ``-ot`` and ``--n-cpu-moe`` move, compiled."""
-    found = []
-    for pattern, target in options.overrides:
-        try:
-            found.append((re.compile(pattern), target))
-        except re.error as error:
-            raise InputError(f"-ot {pattern!r} is no pattern: {error}.", "Escape dots: '\\.'.") from None
-    for layer in range(options.n_cpu_moe):
-        found.append((re.compile(rf"blk\.{layer}{EXPERTS}"), "host"))
-    return found
+def _doubt(family: str, options: Any) -> str:
+    """Why compute buffers are not certain: the ``family``, the ``fork``, the ``build``; else empty."""
+    if family in UNREAD:
+        return "family"
+    return "fork" if options.fork else "build" if options.build < GRAPHS_FROM else ""
 
 
 def _sample(

@@ -14,8 +14,6 @@ from llmcalc.units import MIB
 
 SERVING = ("prefill", "decode")
 
-SOURCE = "llama.cpp v0.5.0, sources and start-up log"
-
 RUNTIME = {
     "NVIDIA": (100 * MIB, 250 * MIB, 600 * MIB),
     "AMD": (200 * MIB, 500 * MIB, 1800 * MIB),
@@ -37,8 +35,12 @@ Measured by predicted of 13 start-up logs of 2024 to 2026, 5th to 95th percentil
 11 of them are equal to the digit. Buffers of CPUs have no range: they equal the program's own everywhere.
 """
 
-UNREAD_LOW, UNREAD_HIGH = 80, 150
-"""Percent of a usual decoder's buffers: the range of a family whose own graph isn't written (assumed)."""
+DOUBTS = {"family": (80, 150), "fork": (50, 200), "build": (30, 200)}
+"""Percent of the predicted buffers: their range where the graph is another (assumed).
+
+A family whose own graph isn't written, ik_llama.cpp, whose graphs are its own (one log reads 81 % more),
+and builds of 2023, which had one scratch buffer.
+"""
 
 
 class Held:
@@ -103,22 +105,23 @@ def llama_items(
     ):
         amounts, host = held.spread(field)
         sure = _buffer_grade(deployment, grade) if name == "activations" else grade
-        items.append(_item(name, amounts, "device", phases, inputs, sure, notes))
+        items.append(_item(name, name, amounts, "device", phases, inputs[name], sure, notes))
         if is_array(host) or host:
             apart = [x.shown["host_repack"].grade for x in deployment.extras if "host_repack" in x.shown]
             sure = worst_grade([sure, *apart]) if name == "weights" else sure
-            hosts.append(_item(f"host_{name}", [host] * many, "host", phases, inputs, sure, notes))
+            host_of = [host] * many
+            hosts.append(_item(f"host_{name}", name, host_of, "host", phases, inputs[name], sure, notes))
     activations = items[-1]
     if deployment.devices:
         _widen(activations, GPU_LOW, GPU_HIGH)
-    if deployment.is_unread:
+    if deployment.doubt:
         for item in [activations, *(one for one in hosts if one.name == "host_activations")]:
-            _widen(item, UNREAD_LOW, UNREAD_HIGH)
+            _widen(item, *DOUBTS[deployment.doubt])
     output = held.at(lambda row: row.output)
     hosts.append(
         Item("host_logits", [output] * many, where="host", phases=SERVING, grade=grade,
-             formula="llama.cpp output", inputs={"vocabulary": deployment.vocabulary, "slots": slots},
-             source=SOURCE, note="logits of each slot")
+             formula=RULES["output"], inputs={"vocabulary": deployment.vocabulary, "slots": slots},
+             source=SOURCES["output"], note="logits of each slot")
     )  # fmt: skip
     more, more_hosts = _beside(deployment, held)
     graphs = Item("cuda_graphs", [0] * many, formula="none")
@@ -152,12 +155,12 @@ def _one_beside(title: str, amounts: Sequence[Quantity], where: str, shown: Show
 
 
 def _item(
-    title: str, values: list[Quantity], where: str, phases: tuple[str, ...], inputs: dict[str, Any],
-    grade: str, notes: dict[str, str],
+    title: str, name: str, values: list[Quantity], where: str, phases: tuple[str, ...],
+    inputs: dict[str, Any], grade: str, notes: dict[str, str],
 ) -> Item:  # fmt: skip
     return Item(
-        title, values, where=where, phases=phases, grade=grade, formula=f"llama.cpp {title}", inputs=inputs,
-        source=SOURCE, note=notes.get(title, ""),
+        title, values, where=where, phases=phases, grade=grade, formula=RULES[name], inputs=inputs,
+        source=SOURCES[name], note=notes.get(title, ""),
     )  # fmt: skip
 
 
@@ -168,18 +171,52 @@ def _widen(item: Item, low: int, high: int) -> None:
 
 
 def _buffer_grade(deployment: Deployment, grade: str) -> str:
-    return worst_grade([grade, "assumed" if deployment.is_unread else "derived"])
+    return worst_grade([grade, "assumed" if deployment.doubt else "derived"])
 
 
-def _inputs(deployment: Deployment, context: Quantity, slots: Quantity) -> dict[str, Any]:
+RULES = {
+    "weights": "sum of the file's tensors that lie there",
+    "kv_cache": "sum over layers of streams x cells x (bytes of a key row + bytes of a value row)",
+    "state": "4 B x slots x elements of the layers' states",
+    "activations": "the most that the graph's tensors take at once, placed by ggml's allocator",
+    "output": "4 B x vocabulary x slots",
+}
+"""How each item comes about, in words."""
+
+SOURCES = {
+    "weights": "llama.cpp v0.5.0, src/llama-model.cpp (where layers go), gguf (sizes of types)",
+    "kv_cache": "llama.cpp v0.5.0, src/llama-kv-cache.cpp and llama-kv-cache-iswa.cpp",
+    "state": "llama.cpp v0.5.0, src/llama-memory-recurrent.cpp",
+    "activations": "llama.cpp v0.5.0, src/models/, ggml/src/ggml-alloc.c, ggml-backend.cpp",
+    "output": "llama.cpp v0.5.0, src/llama-context.cpp",
+}
+
+
+def _inputs(deployment: Deployment, context: Quantity, slots: Quantity) -> dict[str, dict[str, Any]]:
+    """What each item depends on."""
     options = deployment.options
-    return {
-        "context": context,
-        "slots": slots,
-        "ubatch": options.ubatch,
-        "flash_attn": options.flash_attn,
-        "layers on GPUs": f"{deployment.offloaded} of {len(deployment.layers) + 1}",
-    }
+    placed = f"{deployment.offloaded} of {len(deployment.layers) + 1}"
+    found: dict[str, dict[str, Any]] = {
+        "weights": {"layers on GPUs": placed},
+        "kv_cache": {"context": context, "slots": slots},
+        "state": {"slots": slots},
+        "activations": {
+            "context": context, "slots": slots, "ubatch": options.ubatch, "flash_attn": options.flash_attn,
+            "layers on GPUs": placed,
+        },
+    }  # fmt: skip
+    if not is_array(context) and not is_array(slots):
+        settings = deployment.settings(int(context), int(slots))
+        cached = [layer for layer in deployment.layers if layer.group.caches]
+        windowed = sum(layer.is_windowed for layer in cached)
+        found["kv_cache"] |= {
+            "streams": settings.streams, "cells": settings.cells, "layers with a cache": len(cached),
+            "keys": settings.key.kind, "values": settings.value.kind,
+        }  # fmt: skip
+        if windowed:
+            found["kv_cache"] |= {"of them windows": windowed, "cells of a window": settings.window_cells}
+        found["activations"] |= {"tokens of a batch": settings.tokens, "logits of": settings.outputs}
+    return found
 
 
 def _runtime(deployment: Deployment, vendor: str) -> Item:

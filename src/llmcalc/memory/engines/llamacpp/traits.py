@@ -273,17 +273,31 @@ HEADERS = {
 }  # fmt: skip
 """Families by llama.cpp's own names, as the header of a file gives them, where they differ."""
 
+ABSENT = frozenset(
+    (
+        "albert",
+        "bart",
+        "clip",
+        "clip_text_model",
+        "deberta_v2",
+        "dia",
+        "siglip",
+        "siglip_text_model",
+        "whisper",
+    )
+)
+"""Families that llama.cpp v0.5.0 has no architecture for."""
+
 UNREAD = frozenset(
     (
-        "albert", "axk1", "bailing_hybrid", "bart", "clip", "clip_text_model", "deberta_v2",
-        "deepseek_ref", "deepseek_v4", "deepseek_vl_v2", "dia", "ernie4_5_vl_moe",
-        "ernie4_5_vl_moe_text", "flex_olmo", "fuyu", "gpt_neo", "gptj", "helium", "internlm",
-        "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax", "mllama", "mllama_text_model",
-        "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv", "rwkv5", "siglip",
-        "siglip_text_model", "t5", "vaultgemma", "whisper", "zamba", "zamba2",
+        "axk1", "bailing_hybrid", "deepseek_ref", "deepseek_v4", "deepseek_vl_v2",
+        "ernie4_5_vl_moe", "ernie4_5_vl_moe_text", "flex_olmo", "fuyu", "gpt_neo", "gptj", "helium",
+        "internlm", "kolibri1", "kosmos_2_5", "lfm3", "longcat_flash", "minimax", "mllama",
+        "mllama_text_model", "nanochat", "olmo_hybrid", "opt", "persimmon", "phi3small", "rwkv",
+        "rwkv5", "t5", "vaultgemma", "zamba", "zamba2",
     )
 )  # fmt: skip
-"""Families whose graphs are not written here, or that llama.cpp does not know: expect larger errors."""
+"""Families whose graphs are not written here, or that llama.cpp may not know: expect larger errors."""
 
 
 def traits_of(family: str, corrects: bool = True) -> Traits:

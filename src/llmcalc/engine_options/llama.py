@@ -1,38 +1,20 @@
-"""Options of single engines: read and checked, each with what the engine itself takes for granted."""
+"""Options of llama.cpp, read and checked, each with what llama.cpp itself takes for granted."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from llmcalc.errors import InputError, Problems, one_of
-from llmcalc.formula import is_array
+from llmcalc.errors import InputError, Problems
 from llmcalc.units import parse_integer, parse_length, shown
-
-LLAMA_CPP = (
-    "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
-    "swa_full", "tensor_split", "mla", "fit", "mmproj", "no_mmproj_offload", "lora", "draft", "draft_quant",
-    "draft_max", "repack",
-)  # fmt: skip
-"""Keywords that are llama.cpp's own."""
-
-OLLAMA = {
-    "parallel": "OLLAMA_NUM_PARALLEL",
-    "gpu_layers": "num_gpu",
-    "ubatch": "num_batch",
-    "flash_attn": "OLLAMA_FLASH_ATTENTION",
-}
-"""Keywords that Ollama has too, with its names for them."""
-
-OWNERS = {keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP}
-"""The engines that know each keyword."""
-
-OLLAMA_BUILD = 10_488
-"""The llama.cpp build that Ollama of August 2026 starts."""
 
 MAX_PARALLEL = 256
 """llama.cpp's LLAMA_MAX_SEQ."""
 MAX_BATCH = 1 << 20
 MAX_PATTERN = 500
+DEVICES = ("", "cuda", "rocm", "hip", "musa", "vulkan", "mtl", "metal", "sycl", "opencl", "cann", "gpu")
+"""How backends call their devices, before the number."""
+
 NEWEST = 11_258
 """The newest llama.cpp build that real logs were compared with (October 2026)."""
 
@@ -41,6 +23,13 @@ IK_BUILD = 5_400
 
 LATENT_FROM = 5_130
 """The build that began to cache latents of latent attention (April 2025)."""
+
+FIRST_YEAR = 2023
+YEARS = {2023: 1_700, 2024: 3_000, 2025: 5_500}
+"""A build of the middle of each year."""
+
+GRAPHS_FROM = 1_850
+"""Builds of 2023 kept one scratch buffer, which is not modelled."""
 
 ALL_OUTPUTS_UNTIL = 9_500
 """Builds up to about mid-2026 reserve logits of every position of a batch."""
@@ -201,16 +190,32 @@ def _overrides(value: Any) -> list[tuple[str, str]]:
                 f"-ot {str(text)[:60]!r} names no buffer.",
                 "Write pattern=CPU, such as -ot '\\.ffn_.*_exps\\.=CPU', or pattern=CUDA0.",
             )
-        if len(pattern) > MAX_PATTERN:
-            raise InputError("-ot has a pattern of over 500 characters.", "Write a shorter one.")
+        _check_pattern(pattern)
         digits = place.lstrip("abcdefghijklmnopqrstuvwxyz_")
         if "host" in place or place.startswith("cpu"):
             found.append((pattern, "host"))
-        elif digits.isdigit() and digits.isascii():
-            found.append((pattern, digits))
+        elif digits.isdigit() and digits.isascii() and place.removesuffix(digits) in DEVICES:
+            found.append((pattern, str(int(digits))))
         else:
             raise InputError(f"-ot puts tensors on {where.strip()[:30]!r}.", "Use CPU, or a device: CUDA0.")
     return found
+
+
+def _check_pattern(pattern: str) -> None:
+    """Refuse what is no regular expression, and what could take hours to match."""
+    from llmcalc.precision.patterns import backtracks
+
+    if len(pattern) > MAX_PATTERN:
+        raise InputError("-ot has a pattern of over 500 characters.", "Write a shorter one.")
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise InputError(f"-ot {pattern[:60]!r} is no pattern: {error}.", "Escape dots: '\\.'.") from None
+    reason = backtracks(pattern)
+    if reason:
+        raise InputError(
+            f"-ot {pattern[:60]!r} could take hours to match: {reason}.", "Write it without: 'ffn_.*_exps'."
+        )
 
 
 def _split(value: Any) -> list[float]:
@@ -226,16 +231,26 @@ def _split(value: Any) -> list[float]:
 
 
 def _build(value: Any) -> int:
-    """A build (``b6000``), a release (``v0.5.0``) or a year."""
-    word = str(value).strip().lower().lstrip("bv")
-    if word.split("-")[0].isdigit() and len(word) < 8:
-        number = int(word.split("-")[0])
-        if 2023 <= number <= 2030 and not str(value).strip().lower().startswith("b"):
-            return {2023: 1700, 2024: 3000, 2025: 5500}.get(number, NEWEST)
-        return number
-    if word.startswith("0."):
+    """A build (``b6000``, ``b6000-1a2b3c4d``), a release (``v0.5.0``) or a year.
+
+    Examples
+    --------
+    >>> [_build(word) for word in ("b6000-1a2b3c4d", "2024", "v0.5.0")]
+    [6000, 3000, 11258]
+    """
+    word = str(value).strip().lower()
+    number = word.lstrip("bv").partition("-")[0]
+    if word.lstrip("v").startswith("0."):
         return NEWEST
-    raise InputError(f"--engine-version {shown(value)} is no build of llama.cpp.", "Write it as b6000.")
+    if number.isdigit() and number.isascii() and len(number) < 6 and int(number):
+        build = int(number)
+        if word.startswith("b") or not 2000 <= build < 2100:
+            return build
+        if build >= FIRST_YEAR:
+            return YEARS.get(build, NEWEST)
+    raise InputError(
+        f"--engine-version {shown(value)} is no build of llama.cpp.", "Write it as b6000, or a year: 2024."
+    )
 
 
 def llama_options(given: dict[str, Any]) -> LlamaOptions:
@@ -354,65 +369,3 @@ def _repack(value: Any) -> str:
     if not isinstance(value, bool) and word not in (*YES, *NO):
         raise InputError(f"--repack is {shown(value)}.", f"Use on, off, {', '.join(REPACKS)}.")
     return "on" if flag(value, "--repack") else "off"
-
-
-def check_owners(engine: str, given: dict[str, Any]) -> None:
-    """Refuse options that are another engine's.
-
-    Raises
-    ------
-    InputError
-        With the engines that know the option.
-    """
-    for keyword, owners in OWNERS.items():
-        if given.get(keyword) not in (None, False) and engine not in owners:
-            option = "-ot" if keyword == "override_tensor" else f"--{keyword.replace('_', '-')}"
-            remedy = f"Add --engine {one_of(owners)}, or leave {option} out."
-            if engine == "ollama":
-                remedy = f"Use --engine llama.cpp, or leave {option} out."
-                if keyword == "n_ctx":
-                    remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
-            raise InputError(
-                f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
-            )
-
-
-def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
-    """The engine's own options; llama.cpp's slots and total context settle sequences and context.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        With engine, sequences and context; the latter two may be changed.
-    given : dict
-        Keywords; None means not given.
-    """
-    if scenario.engine not in ("llama.cpp", "ollama"):
-        if given["engine_version"] is not None:
-            raise InputError(
-                f"--engine {scenario.engine} has no versions.",
-                "Leave --engine-version out, or name an engine.",
-            )
-        return None
-    if scenario.engine == "ollama" and given["engine_version"] is not None:
-        raise InputError(
-            "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
-            "Leave --engine-version out.",
-        )
-    options = llama_options(given)
-    if scenario.engine == "ollama":
-        options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
-    many = scenario.sequences
-    if options.parallel is not None and not is_array(many):
-        if "sequences" in scenario.stated and many > options.parallel:
-            raise InputError(
-                f"--sequences {many} is more than the {options.parallel} slots of --parallel.",
-                f"Use --parallel {many}.",
-            )
-        scenario.sequences = options.parallel
-    if options.n_ctx is not None:
-        if scenario.stated & {"context", "max_model_len", "prompt", "output"}:
-            raise InputError("--n-ctx and --context are given together.", "Keep one of them.")
-        slots = options.parallel or scenario.sequences
-        scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
-    return options

@@ -1,0 +1,107 @@
+"""Options of single engines: read and checked, each with what the engine itself takes for granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.engine_options.llama import MAX_PARALLEL, LlamaOptions, has_extras, is_prediction, llama_options
+from llmcalc.errors import InputError, one_of
+from llmcalc.formula import is_array
+
+LLAMA_CPP = (
+    "n_ctx", "parallel", "gpu_layers", "ubatch", "n_cpu_moe", "override_tensor", "flash_attn", "kv_unified",
+    "swa_full", "tensor_split", "mla", "fit", "mmproj", "no_mmproj_offload", "lora", "draft", "draft_quant",
+    "draft_max", "repack",
+)  # fmt: skip
+"""Keywords that are llama.cpp's own."""
+
+OLLAMA = {
+    "parallel": "OLLAMA_NUM_PARALLEL",
+    "gpu_layers": "num_gpu",
+    "ubatch": "num_batch",
+    "flash_attn": "OLLAMA_FLASH_ATTENTION",
+}
+"""Keywords that Ollama has too, with its names for them."""
+
+OWNERS = {keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP}
+"""The engines that know each keyword."""
+
+LISTS = ("lora", "override_tensor", "tensor_split")
+"""Keywords of several values."""
+
+OLLAMA_BUILD = 10_488
+"""The llama.cpp build that Ollama of August 2026 starts."""
+
+
+def check_owners(engine: str, given: dict[str, Any]) -> None:
+    """Refuse options that are another engine's.
+
+    Raises
+    ------
+    InputError
+        With the engines that know the option.
+    """
+    for keyword, owners in OWNERS.items():
+        value, option = given.get(keyword), f"--{keyword.replace('_', '-')}"
+        if is_array(value) and not (keyword in LISTS and isinstance(value, (list, tuple))):
+            raise InputError(
+                f"{keyword} is one value, not an array.",
+                "Arrays are for context and sequences; loop over it.",
+            )
+        if engine not in owners and value is not None and value is not False:
+            option = "-ot" if keyword == "override_tensor" else option
+            remedy = f"Add --engine {one_of(owners)}, or leave {option} out."
+            if engine == "ollama":
+                remedy = f"Use --engine llama.cpp, or leave {option} out."
+                if keyword == "n_ctx":
+                    remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
+            raise InputError(
+                f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
+            )
+
+
+def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
+    """The engine's own options; llama.cpp's slots and total context settle sequences and context.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        With engine, sequences and context; the latter two may be changed.
+    given : dict
+        Keywords; None means not given.
+    """
+    if scenario.engine not in ("llama.cpp", "ollama"):
+        if given["engine_version"] is not None:
+            raise InputError(
+                f"--engine {scenario.engine} has no versions.",
+                "Leave --engine-version out, or name an engine.",
+            )
+        return None
+    if scenario.engine == "ollama" and given["engine_version"] is not None:
+        raise InputError(
+            "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
+            "Leave --engine-version out.",
+        )
+    options = llama_options(given)
+    if scenario.engine == "ollama":
+        options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
+    many = scenario.sequences
+    if options.parallel is not None and not is_array(many):
+        if "sequences" in scenario.stated and many > options.parallel:
+            raise InputError(
+                f"--sequences {many} is more than the {options.parallel} slots of --parallel.",
+                f"Use --parallel {many}.",
+            )
+        scenario.sequences = options.parallel
+    if options.n_ctx is not None:
+        if scenario.stated & {"context", "max_model_len", "prompt", "output"}:
+            raise InputError("--n-ctx and --context are given together.", "Keep one of them.")
+        slots = options.parallel or scenario.sequences
+        scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
+    return options
+
+
+__all__ = [
+    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "check_owners", "engine_options", "has_extras",
+    "is_prediction", "llama_options",
+]  # fmt: skip
