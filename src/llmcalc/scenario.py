@@ -24,7 +24,7 @@ from llmcalc.units import (
     shown,
 )
 
-ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx")
+ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""

@@ -102,6 +102,17 @@ def vram(
     swa_full: Any = None,
     mla: Any = None,
     fit: Any = None,
+    gpu_memory_utilization: Any = None,
+    max_num_seqs: Any = None,
+    max_num_batched_tokens: Any = None,
+    enforce_eager: Any = None,
+    block_size: Any = None,
+    disable_hybrid_kv_cache_manager: Any = None,
+    enable_prefix_caching: Any = None,
+    num_speculative_tokens: Any = None,
+    async_scheduling: Any = None,
+    dcp: Any = None,
+    kv_cache_memory: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -134,7 +145,7 @@ def vram(
     engine : str
         ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
         plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
-        that mlx-lm reports on a Mac.
+        that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
@@ -144,6 +155,14 @@ def vram(
         llama.cpp's own: True, False, False, and True where latent attention caches its latent.
     fit : bool, optional
         What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
+    gpu_memory_utilization, max_num_seqs, max_num_batched_tokens, block_size : optional
+        vLLM's own: its share of a GPU, sequences and tokens of one batch, tokens of a block. [-], [tokens]
+    enforce_eager, disable_hybrid_kv_cache_manager, enable_prefix_caching, async_scheduling : bool, optional
+        vLLM's own: no CUDA graphs (False), whole caches for windows (False), states kept for prefix
+        caching (False), two batches in flight (as the release does).
+    num_speculative_tokens, dcp, kv_cache_memory : optional
+        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
+        is set by hand. [tokens], [-], [B]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.
