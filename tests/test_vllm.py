@@ -162,6 +162,23 @@ def test_capacity_solves_its_own_estimate():
     assert found.capacity.safe_context <= longest
 
 
+def test_ranges_hold_the_expected_figures():
+    for model, gpu in (("llama-3.1-8b", "rtx-4090"), ("gemma-3-27b", "h200"), ("gpt-oss-120b", "h100")):
+        found = report(model, gpu=gpu)
+        low, high = found.capacity.kv_budget_range_bytes
+        assert low < found.capacity.kv_budget_bytes < high
+        for item in found:
+            assert item.range_bytes[0] <= item.bytes <= item.range_bytes[1]
+
+
+def test_a_pool_set_by_hand_is_what_fits():
+    found = report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="2GiB", context=32_768)
+    assert (found.verdict, found.capacity.longest_request) == ("does_not_fit", 16_384)
+    assert report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="6GiB", context=32_768).verdict == "fits"
+    auto = report("llama-3.1-8b", kv_dtype="auto")
+    assert auto["kv_cache"].bytes == report("llama-3.1-8b")["kv_cache"].bytes
+
+
 def test_items_add_up_and_eager_captures_nothing():
     found = report("qwen3-8b", gpu="h100", enforce_eager=True)
     assert found["cuda_graphs"].bytes == 0
@@ -202,7 +219,7 @@ REFUSED = [
     ({"gpu_memory_utilization": "1.01"}, "share above 0 and up to 1"),
     ({"gpu_memory_utilization": "nan"}, "share above 0 and up to 1"),
     ({"kv_dtype": "q8_0"}, "vLLM keeps no cache in q8_0"),
-    ({"engine_version": "latest"}, "is no version of vLLM"),
+    ({"engine_version": "newest"}, "is no version of vLLM"),
     ({"quant": "mlx-4bit"}, "vLLM does not run mlx-4bit"),
     ({"tp": 3}, "does not divide 32 attention heads"),
     ({"tp": 4, "dcp": 3}, "does not divide the 4 tensor ranks"),
@@ -232,6 +249,10 @@ def test_an_unknown_release_is_the_nearest_said_aloud():
     assert found.scenario["engine_version"] == "0.33.0"
     assert any("nearest release, 0.33" in told for told in found.warnings)
     assert era_of("v0.11").version == (0, 11)
+    assert era_of("nightly").version == (0, 33)
+    assert era_of("nightly").note
+    assert era_of("0.9.2").is_v1
+    assert not era_of("0.9.2 (V0 engine)").is_v1
 
 
 def test_a_budget_below_the_weights_says_what_is_missing():

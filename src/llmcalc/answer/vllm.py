@@ -30,7 +30,7 @@ from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.precision import Format
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
-from llmcalc.units import format_bytes
+from llmcalc.units import format_bytes, parse_decimal
 
 LONGEST = 1 << 24
 """Where a search for the longest request ends. [tokens]"""
@@ -47,13 +47,15 @@ class PoolCapacity(Capacity):
         Bytes of the pool behind one of those tokens. [B]
     kv_blocks : int
         Blocks of the pool. [-]
+    kv_budget_range_bytes : list of int
+        Low and high of the budget. [B]
     concurrency : float
         "Maximum concurrency" at this context. [-]
     longest_request : int
         The longest single request, the model's limit aside. [tokens]
     """
 
-    __slots__ = ("concurrency", "kv_blocks", "longest_request", "pool_tokens")
+    __slots__ = ("concurrency", "kv_blocks", "kv_budget_range_bytes", "longest_request", "pool_tokens")
 
     def __init__(self, plain: dict[str, Any], own: dict[str, Any]) -> None:
         for name, value in {**plain, **own}.items():
@@ -189,18 +191,18 @@ def _formats(stored: Inventory, scenario: Scenario) -> bool:
     return indexed and scenario.key.name in ("fp8", "nvfp4")
 
 
-def _requested(device: Device, scenario: Scenario, total: int) -> int:
-    """What vLLM asks for: its share of the memory that the runtime reports, rounded up. [B]"""
+def _requested(scenario: Scenario, server: Server, items: list[Item], total: int) -> int:
+    """What vLLM asks for: its share of the memory that the runtime reports, or what a set pool needs. [B]"""
     options = scenario.options
-    from llmcalc.units import parse_decimal
-
+    if options.pool is not None:
+        return int(options.pool) + max(server.counted(items, stage) for stage in range(server.placement.pp))
     share = options.utilisation or parse_decimal(str(options.era.utilisation)) or (1, 1)
-    return -(-total * share[0] // share[1])
+    return int(-(-total * share[0] // share[1]))
 
 
 def _limited(
     device: Device | None, scenario: Scenario, server: Server, items: list[Item]
-) -> tuple[Device | None, int]:  # fmt: skip
+) -> tuple[Device | None, int]:
     """The device as vLLM lets itself use it, and what it asks for. [B]"""
     if device is None:
         return None, 0
@@ -208,12 +210,11 @@ def _limited(
     extra = max(server.outside(items, stage) for stage in range(server.placement.pp))
     for name in ("usable_low", "usable_bytes", "usable_high"):
         free = getattr(device, name)
-        asked = _requested(device, scenario, free + scenario.reserve)
+        asked = _requested(scenario, server, items, free + scenario.reserve)
         setattr(made, name, min(asked + extra, free))
     total = device.usable_bytes + scenario.reserve
-    requested = _requested(device, scenario, total)
-    share = requested / total if total else 0.0
-    made.basis = f"{device.basis}; {share:.4g} of it, and what vLLM does not count"
+    requested = _requested(scenario, server, items, total)
+    made.basis = f"{device.basis}; {requested / max(total, 1):.4g} of it, and what vLLM does not count"
     return made, requested
 
 
@@ -306,6 +307,7 @@ def _attach_capacity(
         "safe_context": reach(safe, held, limit),
     }
     own = {
+        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],
         "pool_tokens": tokens,
         "kv_blocks": blocks,
         "concurrency": round(concurrency * placement.dp, 2),

@@ -7,6 +7,7 @@ from llmcalc.units import shown
 
 NEWEST = (0, 33)
 OLDEST = (0, 2)
+UNRELEASED = ("dev", "main", "nightly", "latest")
 
 UTILISATION = (((0, 33), 0.92), ((0, 0), 0.90))
 """The default of ``--gpu-memory-utilization`` from a release on. [-]"""
@@ -23,6 +24,9 @@ class Era:
         What the user wrote; empty for the newest.
     note : str
         What the reader should know where the release is not known.
+    is_v1 : bool
+        Whether it runs the engine that unifies pages; the one before ("V0", default until 0.8) keeps all
+        layers whole.
 
     Examples
     --------
@@ -31,10 +35,11 @@ class Era:
     (0.9, 0.92, False, True)
     """
 
-    __slots__ = ("asked", "note", "version")
+    __slots__ = ("asked", "is_v1", "note", "version")
 
-    def __init__(self, version: tuple[int, int], asked: str = "", note: str = "") -> None:
+    def __init__(self, version: tuple[int, int], asked: str = "", note: str = "", old: bool = False) -> None:
         self.version, self.asked, self.note = version, asked, note
+        self.is_v1 = version >= (0, 8) and not old
 
     @property
     def name(self) -> str:
@@ -42,19 +47,14 @@ class Era:
         return self.asked or f"{self.version[0]}.{self.version[1]}.0"
 
     @property
-    def is_v1(self) -> bool:
-        """Whether it is the engine that unifies pages; the one before keeps all layers whole."""
-        return self.version >= (0, 8)
-
-    @property
     def encodes(self) -> bool:
         """Whether models with an encoder run on it; until 0.11 they fell back to the one before."""
-        return self.version >= (0, 11)
+        return self.is_v1 and self.version >= (0, 11)
 
     @property
     def is_hybrid(self) -> bool:
         """Whether layers with a window give back what lies behind it (PR 17996)."""
-        return self.version >= (0, 10)
+        return self.is_v1 and self.version >= (0, 10)
 
     @property
     def gives_back_chunks(self) -> bool:
@@ -88,7 +88,7 @@ def era_of(value: object) -> Era:
     Parameters
     ----------
     value : str or None
-        ``0.19.0``, ``v0.11``, ``0.9.1.dev287+g89b1388d8`` ...
+        ``0.19.0``, ``v0.11``, ``0.9.1.dev287+g89b1388d8``, ``0.10.0 V0``, ``nightly`` ...
 
     Raises
     ------
@@ -105,6 +105,9 @@ def era_of(value: object) -> Era:
     if value is None:
         return Era(NEWEST)
     text = str(value).strip()
+    if text.lower() in UNRELEASED:
+        return Era(NEWEST, "", f"vLLM {text} is taken for the newest release that is modelled, 0.33.")
+    old = "v0" in text.lower()[1:]
     parts = text.lower().removeprefix("v").split(".")
     digits = [part[: len(part) - len(part.lstrip("0123456789"))] for part in parts[:2]]
     if len(digits) < 2 or not all(digits) or any(len(part) > 4 for part in digits):
@@ -114,6 +117,6 @@ def era_of(value: object) -> Era:
     version = (int(digits[0]), int(digits[1]))
     known = min(max(version, OLDEST), NEWEST)
     if known == version:
-        return Era(version, text)
+        return Era(version, text[:60], old=old)
     note = f"vLLM {text[:20]} is not known here; the nearest release, {known[0]}.{known[1]}, is modelled."
     return Era(known, "", note)

@@ -145,18 +145,18 @@ class Server:
         graphs = next(item for item in items if item.name == "cuda_graphs")
         return self.context + (0 if self.options.era.counts_graphs else int(graphs.amounts[stage]))
 
-    def budgets(self, items: list[Item], requested: int, end: str = "amounts") -> list[int]:
-        """What is left for pages on each rank class; `end` picks ``low``, ``amounts`` or ``high``. [B]"""
-        if self.options.pool is not None:
-            return [self.options.pool] * self.placement.pp
-        left = []
-        for stage in range(self.placement.pp):
-            used = 0
-            for item in items:
-                if item.name in ("kv_cache", "state"):
-                    continue
-                if item.name == "cuda_graphs" and not self.options.era.counts_graphs:
-                    continue
+    def counted(self, items: list[Item], stage: int, end: str = "amounts") -> int:
+        """What the budget counts on a rank before any page; `end` is ``low``, ``amounts`` or ``high``. [B]"""
+        used = -self.context
+        for item in items:
+            beside = item.name == "cuda_graphs" and not self.options.era.counts_graphs
+            if item.name not in ("kv_cache", "state") and not beside:
                 used += int(getattr(item, end)[stage])
-            left.append(requested - used + self.context)
-        return left
+        return used
+
+    def budgets(self, items: list[Item], requested: int, end: str = "amounts") -> list[int]:
+        """What is left for pages on each rank class; `end` as for `counted`. [B]"""
+        stages = range(self.placement.pp)
+        if self.options.pool is not None:
+            return [self.options.pool for _ in stages]
+        return [requested - self.counted(items, stage, end) for stage in stages]

@@ -20,6 +20,9 @@ LARGE, HUGE = 70 * GIB, 160 * GIB
 SMALL_BATCH, LARGE_BATCH, HUGE_BATCH = (2048, 256), (8192, 1024), (16_384, 1024)
 """Tokens and sequences of a server's batch by the size of the GPU. [tokens], [-]"""
 
+CHUNKED = 32_768
+"""Longer sequences V0 read in chunks of 2,048 tokens by default; up to this, whole. [tokens]"""
+
 SAMPLER_OLD, SAMPLER = 38.0, 14.4
 """Bytes of the sampler for each sequence and entry of the vocabulary, before 0.17 and since. [B]"""
 
@@ -87,7 +90,7 @@ def default_batch(device: Device | None, era: Era, length: int) -> Batch:
     vLLM 0.33.0, engine/arg_utils.py (``get_batch_defaults``); V0 took the longest sequence.
     """
     if not era.is_v1:
-        return Batch(max(2048, length), 256)
+        return Batch(max(2048, length if length <= CHUNKED else 0), 256)
     if device is None:
         return Batch(*SMALL_BATCH)
     whole = device.memory_bytes
@@ -130,7 +133,7 @@ def activation_bytes(
     >>> from llmcalc.engine_options.vllm_era import era_of
     >>> found = activation_bytes(llmcalc.model("llama-3.1-8b"), Batch(8192, 1024), era_of("0.19"), 1)
     >>> round(found / 2**30, 2)
-    1.85
+    1.89
 
     References
     ----------

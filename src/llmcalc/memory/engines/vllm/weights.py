@@ -37,7 +37,7 @@ def padded_rows(vocab: int, tp: int) -> int:
     Examples
     --------
     >>> padded_rows(128_256, 1), padded_rows(50_257, 1), padded_rows(151_655, 4)
-    (0, 47, 10)
+    (0, 47, 6)
 
     References
     ----------
