@@ -121,6 +121,7 @@ def test_files_and_functions_stay_readable(path):
         ["vram", "--params", "13b", "--bits", "4"],
         ["vram", "llama-3.1-8b", "--ctx", "32k", "--gpu", "rtx-4090"],
         ["vram", "qwen3-next-80b", "--ctx", "128k", "--gpu", "8xh100,4xh200"],
+        ["vram", "gpt-oss-20b", "--engine", "vllm", "--gpu", "h100", "--quant", "mxfp4"],
         ["params", "gpt-3"],
     ],
 )

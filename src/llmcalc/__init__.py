@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 from llmcalc._version import __version__
 
 if TYPE_CHECKING:
-    from llmcalc.api import compare, model, params, quant, vram
+    from llmcalc.api import model, params, vram
+    from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
+    from llmcalc.api.quant import quant
     from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
 
 __all__ = ["LlmcalcError", "__version__", "compare", "fit", "model", "params", "quant", "validate", "vram"]
 
 _HOME = {
-    **dict.fromkeys(("compare", "model", "params", "quant", "vram"), "llmcalc.api"),
+    **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
+    "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "quant": "llmcalc.api.quant",
     "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",
 }

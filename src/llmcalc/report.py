@@ -182,6 +182,8 @@ class Report(_Shown):
         The GPU asked about.
     capacity : Capacity or None
         What fits in it.
+    floor_bytes : int, ndarray or None
+        The architecture's minimum where the items alone do not tell it. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -206,6 +208,7 @@ class Report(_Shown):
         self.gpus = 1
         self.capacity: Any = None
         self.context_limit: int | None = None
+        self.floor_bytes: Quantity | None = None
         self.neighbours: list[tuple[str, int]] = []
         self.cards: list[tuple[str, int]] = []
         self.warnings: list[str] = []
@@ -248,6 +251,8 @@ class Report(_Shown):
     @property
     def minimum_bytes(self) -> Quantity:
         """The architecture's minimum: all but what is assumed for the runtime. [B]"""
+        if self.floor_bytes is not None:
+            return self.floor_bytes
         return self.total_bytes - sum(item.bytes_at_peak for item in self.items if item.name == "runtime")
 
     @property

@@ -20,6 +20,7 @@ BY_QUALITY = {
     "": ("none", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
 }
 BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
+BY_QUALITY["vllm"] = ("none", "fp8", "w8a8", "awq")
 """Formats from the finest to the coarsest that people still use, by engine."""
 
 
@@ -60,7 +61,7 @@ def finest(inventory: Inventory, scenario: Scenario, device: Device, book: Catal
         own.bits, own.quick = None, True
         own.stated = (scenario.stated - {"bits"}) | {"quant"}
         own.options = copy.copy(scenario.options)
-        if own.options is not None:
+        if hasattr(own.options, "fit"):
             own.options.fit = False  # all of it on the GPUs
         try:
             own.scheme = find_scheme(name, book)

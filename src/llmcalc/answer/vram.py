@@ -49,6 +49,10 @@ def model_report(
         from llmcalc.answer.mlx import mlx_report
 
         return mlx_report(inventory, scenario, device, book)
+    if scenario.engine == "vllm":
+        from llmcalc.answer.vllm import vllm_report
+
+        return vllm_report(inventory, scenario, device, book)
     if inventory.family == "header":
         raise ConfigError(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
@@ -98,7 +102,7 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
-    if scenario.engine in ("llama.cpp", "ollama", "mlx"):
+    if scenario.engine in ("llama.cpp", "ollama", "mlx", "vllm"):
         raise InputError(
             f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",

@@ -9,7 +9,6 @@ from llmcalc.answer.params import params_report
 from llmcalc.answer.vram import count_report, model_report
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
-from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
@@ -18,7 +17,7 @@ from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 from llmcalc.scenario import Scenario, resolve
 
-__all__ = ["compare", "model", "params", "quant", "vram"]
+__all__ = ["model", "params", "vram"]
 
 ModelLike = Any
 """An `Inventory`, a catalog name, alias or Hugging Face id, a path, a count such as ``13b``, or a dict."""
@@ -109,6 +108,17 @@ def vram(
     draft_quant: str | None = None,
     draft_max: Any = None,
     repack: Any = None,
+    gpu_memory_utilization: Any = None,
+    max_num_seqs: Any = None,
+    max_num_batched_tokens: Any = None,
+    enforce_eager: Any = None,
+    block_size: Any = None,
+    disable_hybrid_kv_cache_manager: Any = None,
+    enable_prefix_caching: Any = None,
+    num_speculative_tokens: Any = None,
+    async_scheduling: Any = None,
+    dcp: Any = None,
+    kv_cache_memory: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -141,7 +151,7 @@ def vram(
     engine : str
         ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
         plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
-        that mlx-lm reports on a Mac.
+        that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
@@ -155,6 +165,14 @@ def vram(
         llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, adapters (files, or
         ``r=16``), a draft model (or ``mtp``), its file type and the tokens drafted at once, and the CPU
         whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
+    gpu_memory_utilization, max_num_seqs, max_num_batched_tokens, block_size : optional
+        vLLM's own: its share of a GPU, sequences and tokens of one batch, tokens of a block. [-], [tokens]
+    enforce_eager, disable_hybrid_kv_cache_manager, enable_prefix_caching, async_scheduling : bool, optional
+        vLLM's own: no CUDA graphs (False), whole caches for windows (False), states kept for prefix
+        caching (False), two batches in flight (as the release does).
+    num_speculative_tokens, dcp, kv_cache_memory : optional
+        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
+        is set by hand. [tokens], [-], [B]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.
@@ -282,131 +300,3 @@ def params(
     report = params_report(inventory, scenario, book, by or "role")
     _sign(report, Call("params", asked), book)
     return report
-
-
-def quant(
-    model: ModelLike = None,
-    *,
-    params: Any = None,
-    config: Any = None,
-    schemes: Any = None,
-    all_schemes: bool = False,
-    sort: str | None = None,
-    max_size: Any = None,
-    dtype: str | None = None,
-    context: Any = None,
-    sequences: Any = None,
-    kv_dtype: str | None = None,
-    gpu: Any = None,
-    reserve: Any = None,
-    assume: str | None = None,
-    catalog: Any = None,
-) -> Reports:
-    """A model in many formats: bits per weight, bytes, the smallest card, and what fits the cards named.
-
-    Parameters
-    ----------
-    model, params, config : str, dict or Inventory
-        The model: anything `llmcalc.model` takes but a bare count.
-    schemes : str or sequence of str, optional
-        Names of the schemes, separated by commas; the usual ones.
-    all_schemes : bool
-        Whether to take every scheme of the catalog.
-    sort : str
-        ``size`` (the default), ``bits`` or ``name``.
-    max_size : int or str, optional
-        Only those whose weights take at most this. [B]
-    dtype : str, optional
-        Dtype of what stays unquantized.
-    context, sequences, kv_dtype, gpu, reserve
-        As in `vram`: for the smallest card and the verdicts.
-    assume, catalog
-        As in `model`.
-
-    Returns
-    -------
-    Reports
-        One report a scheme, each with its ``scheme``: name, bits, bytes, hardware, verdicts.
-
-    Examples
-    --------
-    Llama-3-8B as Q4_K_M, as llama.cpp prints it, in MiB:
-
-    >>> quant("llama-3-8b", schemes="q4_k_m")[0].scheme["weights_bytes"] / 2**20
-    4685.3046875
-    """
-    from llmcalc.answer.quant import ORDERS, USUAL, quant_reports, scheme_names
-    from llmcalc.units import parse_bytes
-
-    asked = dict(locals())
-    for name in ("ORDERS", "USUAL", "quant_reports", "scheme_names", "parse_bytes"):
-        asked.pop(name)
-    book = _catalog(catalog)
-    given = {
-        "dtype": dtype, "context": context, "sequences": sequences, "kv_dtype": kv_dtype, "gpu": gpu,
-        "reserve": reserve,
-    }  # fmt: skip
-    problems = Problems()
-    with problems:
-        if sort is not None and sort not in ORDERS:
-            raise InputError(f"--sort {str(sort)[:40]!r} is not known.", f"Use {', '.join(ORDERS)}.")
-    most = None
-    with problems:
-        most = None if max_size is None else parse_bytes(max_size, "--max-size")
-    names: tuple[str, ...] = USUAL
-    if schemes is not None:
-        with problems:
-            names = scheme_names(schemes)
-    elif all_schemes:
-        names = ("none", *(str(entry["name"]) for entry in book.entries("schemes")))
-    with problems:
-        inventory, scenario = _understand(model, params, config, assume, book, given, strict=False)
-        if is_array(scenario.context) or is_array(scenario.sequences):
-            raise InputError("The table of formats takes one context.", "Give one value of each.")
-    problems.check()
-    reports = quant_reports(inventory, scenario, book, given, names, sort or "size", most)
-    for report in reports:
-        _sign(report, Call("quant", asked), book)
-    return Reports(reports)
-
-
-def compare(models: Sequence[ModelLike], **keywords: Any) -> Reports:
-    """The memory of several models side by side.
-
-    Parameters
-    ----------
-    models : sequence
-        Two models or more: anything `llmcalc.model` takes.
-    **keywords
-        Those of `vram`, the same for all.
-
-    Returns
-    -------
-    Reports
-        One report a model (and GPU), shown as one table.
-
-    Raises
-    ------
-    LlmcalcError
-        With the mistakes of all models together.
-
-    Examples
-    --------
-    Mixtral-8x7B holds more parameters than Llama-3.1-8B needs and uses fewer than it holds:
-
-    >>> [report.model["active_params"] for report in compare(["llama-3.1-8b", "mixtral-8x7b"])]
-    [8030261248, 12879925248]
-    """
-    if isinstance(models, str) or len(models) < 2:
-        raise InputError("There is nothing to compare.", "Name two models or more.")
-    problems = Problems()
-    reports: list[Report] = []
-    for one in models:
-        with problems:
-            found = vram(one, **keywords)
-            reports += found.rows if isinstance(found, Reports) else [found]
-    problems.check()
-    call = Call("compare", {"models": list(models), **keywords})
-    for report in reports:
-        report.call = call
-    return Reports(reports)

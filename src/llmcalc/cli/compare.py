@@ -30,6 +30,6 @@ def command(**options: Any) -> int:
     llmcalc compare llama-3.1-8b qwen3-8b gemma-3-12b --ctx 32k
     llmcalc compare llama-3.1-70b qwen3-next-80b --gpu 2xh100 --format markdown
     """
-    from llmcalc.api import compare
+    from llmcalc.api.compare import compare
 
     return respond(compare, options)

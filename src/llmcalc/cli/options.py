@@ -80,9 +80,9 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum), transformers, llama.cpp, ollama or mlx.  [none]",
+        help="none (the architecture's minimum), transformers, llama.cpp, ollama, mlx or vllm.  [none]",
     ),
-    click.option("--engine-version", metavar="V", help="Its build or release: b6000.  [newest]"),
+    click.option("--engine-version", metavar="V", help="Its build or release: b6000, 0.19.0.  [newest]"),
     click.option(
         "--gpu",
         metavar="GPU[,GPU]",
@@ -140,6 +140,34 @@ llama_options = stack(
     click.option(
         "--repack", metavar="on|off|CPU",
         help="llama.cpp: tell apart what the CPU re-lays out: avx2 (on), avx512 or neon.",
+    ),
+)  # fmt: skip
+
+vllm_options = stack(
+    click.option(
+        "--gpu-memory-utilization", metavar="X", help="vLLM: its share of the GPU.  [0.92; 0.9 before 0.33]"
+    ),
+    click.option("--max-num-seqs", metavar="N", help="vLLM: sequences of one batch.  [by GPU: 1024 or 256]"),
+    click.option(
+        "--max-num-batched-tokens", metavar="TOKENS", help="vLLM: tokens of a batch.  [by GPU: 8192 or 2048]"
+    ),
+    click.option("--enforce-eager", is_flag=True, help="vLLM: no CUDA graphs."),
+    click.option("--block-size", metavar="TOKENS", help="vLLM: tokens of a block.  [16]"),
+    click.option(
+        "--disable-hybrid-kv-cache-manager", is_flag=True, help="vLLM: window layers keep all tokens."
+    ),
+    click.option("--enable-prefix-caching", is_flag=True, help="vLLM: states kept for prefix caching."),
+    click.option("--num-speculative-tokens", metavar="N", help="vLLM: tokens drafted ahead.  [0]"),
+    click.option(
+        "--async-scheduling", metavar="on|off", help="vLLM: two batches in flight.  [on from 0.21]"
+    ),
+    click.option(
+        "--dcp", "--decode-context-parallel-size", "dcp", metavar="N",
+        help="vLLM: tensor ranks that share a cache's tokens.  [1]",
+    ),
+    click.option(
+        "--kv-cache-memory", "--kv-cache-memory-bytes", "kv_cache_memory", metavar="SIZE",
+        help="vLLM: the pool's size, whatever is left.",
     ),
 )  # fmt: skip
 

@@ -33,6 +33,6 @@ def command(**options: Any) -> int:
     llmcalc quant llama-3.1-8b --gpu rtx-4060,rtx-4090 --ctx 16k
     llmcalc quant qwen3-32b --max-size 20GiB --format markdown
     """
-    from llmcalc.api import quant
+    from llmcalc.api.quant import quant
 
     return respond(quant, options)

@@ -12,6 +12,7 @@ from llmcalc.cli.options import (
     model_options,
     output_options,
     respond,
+    vllm_options,
     weight_options,
     workload_options,
 )
@@ -24,6 +25,7 @@ from llmcalc.cli.options import (
 @workload_options
 @hardware_options
 @llama_options
+@vllm_options
 @output_options
 def command(**options: Any) -> int:
     """Memory of a model at inference: weights, KV cache, state and runtime.

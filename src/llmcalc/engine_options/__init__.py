@@ -23,7 +23,16 @@ OLLAMA = {
 }
 """Keywords that Ollama has too, with its names for them."""
 
-OWNERS = {keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP}
+VLLM = (
+    "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager", "block_size",
+    "disable_hybrid_kv_cache_manager", "enable_prefix_caching", "num_speculative_tokens",
+    "async_scheduling", "dcp", "kv_cache_memory",
+)  # fmt: skip
+"""Keywords that are vLLM's own."""
+
+OWNERS = {
+    keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
+} | dict.fromkeys(VLLM, ("vllm",))
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -70,6 +79,10 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
     given : dict
         Keywords; None means not given.
     """
+    if scenario.engine == "vllm":
+        from llmcalc.engine_options.vllm import vllm_options
+
+        return vllm_options(given)
     if scenario.engine not in ("llama.cpp", "ollama"):
         if given["engine_version"] is not None:
             raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from llmcalc.engine_options.reading import NO, YES, flag
 from llmcalc.errors import InputError, Problems
 from llmcalc.units import parse_integer, parse_length, shown
 
@@ -39,8 +40,6 @@ DRAFTED = 3
 
 REPACKS = ("avx2", "avx512", "neon")
 """Kinds of CPU that ``--repack`` tells apart."""
-
-YES, NO = ("true", "yes", "on", "1", "auto", "enabled"), ("false", "no", "off", "0", "disabled")
 
 
 class LlamaOptions:
@@ -152,16 +151,6 @@ class LlamaOptions:
         if self.repack is not None:
             found["repack"] = self.repack
         return found
-
-
-def flag(value: Any, what: str) -> bool:
-    """Read a switch: True, ``on``, ``off``, ``auto`` ..."""
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word in YES or word in NO:
-        return word in YES
-    raise InputError(f"{what} is {shown(value)}.", f"Use {what} on or {what} off.")
 
 
 def _gpu_layers(value: Any) -> int | None:

@@ -126,14 +126,16 @@ class Inventory:
         Tags of the tensors that an engine loads by default.
     rope : tuple of (str, float)
         How positions are scaled (``llama3``, ``longrope`` ...), and the share of a head that rotates.
+    state_dtype : str
+        Precision of recurrent states where the configuration names one; else empty.
     warnings : list of str
         What a reader should know.
     """
 
     __slots__ = (
         "beside", "context", "defaulted", "dtype", "family", "grade", "groups", "loaded", "name", "origin",
-        "published", "quantization", "rope", "source", "split", "stored_note", "streams", "title", "unproven",
-        "warnings",
+        "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
+        "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -158,6 +160,7 @@ class Inventory:
         self.loaded: tuple[str, ...] = LOADED
         self.rope: tuple[str, float] = ("", 1.0)
         self.streams: dict[str, int] = {}
+        self.state_dtype = ""
         self.published: int | None = None
         self.stored_note = ""
         self.unproven: dict[str, str] = {}

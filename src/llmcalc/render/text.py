@@ -163,6 +163,11 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             context = report.scenario["context"]
             lines.append(f"  {'most sequences':<16} {capacity.max_concurrency:,} of {context:,} tokens")
+    if getattr(capacity, "pool_tokens", None) is not None:
+        pool = f"{amount(capacity.kv_budget_bytes, units)}, {capacity.pool_tokens:,} tokens as the log counts"
+        lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
+        if capacity.longest_request is not None:
+            lines.append(f"  {'longest request':<16} {capacity.longest_request:,} tokens, alone in the pool")
     wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
     lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
     return lines

@@ -286,10 +286,21 @@ def _dtype(*configs: Config) -> str | None:
 def _warn(inventory: Inventory, config: Config) -> None:
     inventory.quantization = _quantization(config)
     inventory.rope = _rope(config.main)
+    inventory.state_dtype = _state_dtype(config.main)
     shaping = _sizes(inventory.defaulted)
     if shaping and inventory.source == "config":
         filled = ", ".join(f"{key} = {value}" for key, value in sorted(shaping.items()))
         inventory.warnings.append(f"Not in the configuration, taken from the class's defaults: {filled}.")
+
+
+def _state_dtype(config: Config) -> str:
+    """Precision of recurrent states, where the configuration names one that we know."""
+    short = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+    for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"):
+        stated = config.lookup(key)
+        if isinstance(stated, str) and stated in short:
+            return short[stated]
+    return ""
 
 
 def _rope(config: Config) -> tuple[str, float]:

@@ -1,0 +1,316 @@
+"""Memory of vLLM: what it loads, profiles and captures, and the pool of pages that is left."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from llmcalc.answer.common import (
+    placement_of,
+    precision_of,
+    priced,
+    ranks_of,
+    report_of,
+    size_of,
+    workload_of,
+)
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
+from llmcalc.formula import is_array
+from llmcalc.hardware import Device
+from llmcalc.memory import caches, folds
+from llmcalc.memory.engines.vllm import KV_FORMATS
+from llmcalc.memory.engines.vllm.items import Server
+from llmcalc.memory.engines.vllm.weights import with_shares
+from llmcalc.memory.workload import Precision, Workload
+from llmcalc.model.inventory import Inventory
+from llmcalc.placement import Placement
+from llmcalc.planning.solve import Capacity, most_that_fits
+from llmcalc.precision import Format
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+from llmcalc.units import format_bytes, parse_decimal
+
+LONGEST = 1 << 24
+"""Where a search for the longest request ends. [tokens]"""
+
+
+class PoolCapacity(Capacity):
+    """What vLLM's pool holds, under the names of its log.
+
+    Attributes
+    ----------
+    kv_tokens, pool_tokens : int
+        "GPU KV cache size" as that release counts it. [tokens]
+    kv_bytes_per_token : int
+        Bytes of the pool behind one of those tokens. [B]
+    kv_blocks : int
+        Blocks of the pool. [-]
+    kv_budget_range_bytes : list of int
+        Low and high of the budget. [B]
+    concurrency : float
+        "Maximum concurrency" at this context. [-]
+    longest_request : int
+        The longest single request, the model's limit aside. [tokens]
+    """
+
+    __slots__ = ("concurrency", "kv_blocks", "kv_budget_range_bytes", "longest_request", "pool_tokens")
+
+    def __init__(self, plain: dict[str, Any], own: dict[str, Any]) -> None:
+        for name, value in {**plain, **own}.items():
+            setattr(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        names = (*Capacity.__slots__, *self.__slots__)
+        return {name: getattr(self, name) for name in names}
+
+
+def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
+    """What vLLM takes of each GPU for a workload.
+
+    Examples
+    --------
+    gpt-oss-20b at 131,072 tokens takes 3.097 GiB of pages with 4,096 tokens in flight:
+
+    >>> from llmcalc import vram
+    >>> found = vram("gpt-oss-20b", engine="vllm", context=131_072)
+    >>> round(found["kv_cache"].bytes / 2**30, 3)
+    3.097
+    """
+    check(inventory, scenario)
+    scenario, halved = _auto_dtype(scenario)
+    placement = placement_of(inventory, scenario, device)
+    _check_ranks(scenario, placement)
+    stored = scenario.stored(inventory)
+    if scenario.options.drafts and any(g.component == "mtp" for g in stored.groups):
+        stored = copy(stored)
+        stored.loaded = (*stored.loaded, "mtp")
+    sparse = _formats(stored, scenario)
+    precision = precision_of(stored, scenario, book)
+    longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
+    server = Server(
+        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse
+    )  # fmt: skip
+    held = -(-scenario.sequences // placement.dp)
+    items = server.items(scenario.context, held)
+    limited, requested = _limited(device, scenario, server, items)
+    report = report_of("vram", stored, scenario, placement, items, limited)
+    report.header = [
+        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
+        f"vLLM {scenario.options.era.name}", workload_of(scenario),
+    ]  # fmt: skip
+    report.placement = ranks_of(placement)
+    report.floor_bytes = _floor(stored, scenario, placement, precision)
+    report.context_limit = stored.context
+    report.warnings += scenario.notes + stored.warnings + halved
+    _echo(report, scenario, server)
+    if device is not None:
+        _check_budget(report, server, items, requested)
+        if not is_array(scenario.context) and not is_array(scenario.sequences):
+            _attach_capacity(report, server, scenario, requested, items)
+        _tell_free(report, device, scenario, requested)
+    return report
+
+
+def _floor(stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision) -> Any:
+    """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
+    streams = {**scenario.streams, "decoder": scenario.context}
+    workload = Workload(streams, -(-scenario.sequences // placement.dp))
+    items = [
+        folds.weights_item(with_shares(stored, placement), placement, precision),
+        caches.kv_item(stored, placement, precision, workload),
+        caches.state_item(stored, placement, precision, workload),
+    ]
+    return find_peak(items, placement.ranks, INFERENCE_PHASES).total
+
+
+def check(inventory: Inventory, scenario: Scenario) -> None:
+    """Refuse what vLLM can't do, all of it together.
+
+    Raises
+    ------
+    InputError, ConfigError
+        With what to do instead.
+    """
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            "Put the model's config.json beside it.",
+        )
+    problems = Problems()
+    with problems:
+        wrong = sorted({scenario.key.name, scenario.value.name} - set(KV_FORMATS))
+        if wrong:
+            raise InputError(f"vLLM keeps no cache in {wrong[0]}.", f"Use --kv-dtype {one_of(KV_FORMATS)}.")
+        if scenario.key.name != scenario.value.name:
+            raise InputError(
+                "vLLM keeps keys and values in one type.", f"Use one: --kv-dtype {scenario.key.name}."
+            )
+    with problems:
+        method = str((getattr(scenario.scheme, "entry", None) or {}).get("method", ""))
+        if "quant" in scenario.stated and method in FOREIGN:
+            raise InputError(
+                f"vLLM does not run {scenario.scheme.name} weights.",
+                "Use --quant fp8, awq, gptq, w4a16, w8a8, nvfp4, mxfp4, nf4 ..., or none.",
+            )
+    problems.check()
+
+
+FOREIGN = ("mlx", "exl2", "exl3", "eetq", "quip")
+"""Methods of other engines."""
+
+
+def _check_ranks(scenario: Scenario, placement: Placement) -> None:
+    dcp = scenario.options.dcp
+    if dcp > 1 and placement.tp % dcp:
+        raise InputError(
+            f"--dcp {dcp} does not divide the {placement.tp} tensor ranks that share a cache's tokens.",
+            f"Use --dcp {one_of([str(n) for n in range(1, placement.tp + 1) if not placement.tp % n][:8])}.",
+        )
+
+
+def _auto_dtype(scenario: Scenario) -> tuple[Scenario, list[str]]:
+    """The scenario in the dtype that vLLM chooses by itself: never fp32; and what to say of it."""
+    if "dtype" in scenario.stated or scenario.bits is not None or scenario.dtype.name != "fp32":
+        return scenario, []
+    made = copy(scenario)
+    made.dtype = Format("bf16", 1, 2)
+    return made, ["vLLM loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
+
+
+def _formats(stored: Inventory, scenario: Scenario) -> bool:
+    """Settle the cache's format as vLLM's ``auto`` does; whether latents are rows of sparse attention."""
+    stated = bool(scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"})
+    if not stated and scenario.bits is None and scenario.dtype.name in ("fp16", "fp32"):
+        scenario.key = scenario.value = scenario.dtype
+    indexed = any(cache.kind == "indexer" for group in stored.groups for cache in group.caches)
+    if indexed and not stated:
+        scenario.key = scenario.value = Format("fp8", 1, 1)
+    return indexed and scenario.key.name in ("fp8", "nvfp4")
+
+
+def _requested(scenario: Scenario, server: Server, items: list[Item], total: int) -> int:
+    """What vLLM asks for: its share of the memory that the runtime reports, or what a set pool needs. [B]"""
+    options = scenario.options
+    if options.pool is not None:
+        return int(options.pool) + max(server.counted(items, stage) for stage in range(server.placement.pp))
+    share = options.utilisation or parse_decimal(str(options.era.utilisation)) or (1, 1)
+    return int(-(-total * share[0] // share[1]))
+
+
+def _limited(
+    device: Device | None, scenario: Scenario, server: Server, items: list[Item]
+) -> tuple[Device | None, int]:
+    """The device as vLLM lets itself use it, and what it asks for. [B]"""
+    if device is None:
+        return None, 0
+    made = copy(device)
+    extra = max(server.outside(items, stage) for stage in range(server.placement.pp))
+    for name in ("usable_low", "usable_bytes", "usable_high"):
+        free = getattr(device, name)
+        asked = _requested(scenario, server, items, free + scenario.reserve)
+        setattr(made, name, min(asked + extra, free))
+    total = device.usable_bytes + scenario.reserve
+    requested = _requested(scenario, server, items, total)
+    made.basis = f"{device.basis}; {requested / max(total, 1):.4g} of it, and what vLLM does not count"
+    return made, requested
+
+
+def _check_budget(report: Report, server: Server, items: list[Item], requested: int) -> None:
+    """Say how much is missing where nothing is left for pages."""
+    left = min(server.budgets(items, requested))
+    if left <= 0:
+        report.warnings.append(
+            f"vLLM would not start: weights and profiled peak leave no room for a cache; "
+            f"{format_bytes(-left, 'gib')} are missing. Use more GPUs, a smaller --quant, a higher "
+            "--gpu-memory-utilization or fewer --max-num-seqs."
+        )
+
+
+def _tell_free(report: Report, device: Device, scenario: Scenario, requested: int) -> None:
+    """Refused at the start: less is free than vLLM asks for."""
+    if requested > device.usable_bytes:
+        report.warnings.append(
+            f"vLLM would not start: it asks for {format_bytes(requested, 'gib')} and "
+            f"{format_bytes(device.usable_bytes, 'gib')} are free beside the reserve; lower "
+            "--gpu-memory-utilization."
+        )
+
+
+def _echo(report: Report, scenario: Scenario, server: Server) -> None:
+    """The engine's settings as resolved, and what the reader should know of them."""
+    options, era = scenario.options, scenario.options.era
+    share = options.utilisation
+    report.scenario |= {
+        "engine_version": era.name,
+        "gpu_memory_utilization": share[0] / share[1] if share else era.utilisation,
+        "max_num_seqs": server.batch.seqs,
+        "max_num_batched_tokens": server.batch.tokens,
+        "enforce_eager": options.eager,
+        "block_size": max(pool.block for pool in server.pools),
+        "disable_hybrid_kv_cache_manager": not server.settings.hybrid,
+        "enable_prefix_caching": options.prefix,
+        "num_speculative_tokens": options.drafts,
+        "in_flight_tokens": server.settings.in_flight,
+        "dcp": options.dcp,
+        "kv_cache_memory": options.pool,
+    }
+    if era.note:
+        report.warnings.append(era.note)
+    if server.settings.sparse and not scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"}:
+        report.warnings.append(
+            "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
+            "does not."
+        )
+    if options.drafts and not any(g.component == "mtp" for g in server.inventory.groups):
+        report.warnings.append("The draft model's own weights and caches are not counted.")
+
+
+def _attach_capacity(
+    report: Report, server: Server, scenario: Scenario, requested: int, items: list[Item]
+) -> None:  # fmt: skip
+    """The three capacities of a pool, and the longest context of so many sequences."""
+    context, placement = int(scenario.context), server.placement
+    held = -(-int(scenario.sequences) // placement.dp)
+    budgets = server.budgets(items, requested)
+    safe = server.budgets(items, requested, "high")
+    pairs = [(p, b) for p, b in zip(server.pools, budgets, strict=True) if p.groups]
+    limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
+
+    grows = any(pool.grows for pool, _ in pairs)
+
+    def reach(room: list[int], many: int, most: int) -> int | None:
+        def left(tokens: int) -> int:
+            return min(
+                pool.blocks(budget) - many * int(pool.blocks_of(tokens))
+                for pool, budget in zip(server.pools, room, strict=True)
+                if pool.groups
+            )
+
+        if grows or (pairs and left(1) < 0):
+            return most_that_fits(left, most)
+        return None if most == LONGEST else most  # states alone: any length
+
+    blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
+    worst = max(server.pools, key=lambda pool: int(pool.need(context)))
+    each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
+    concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
+    tokens = min((p.tokens(p.blocks(b), context) for p, b in pairs), default=0)
+    plain = {
+        "kv_budget_bytes": min(budgets),
+        "kv_tokens": tokens,
+        "kv_bytes_per_token": int(worst.bytes_per_token(context)),
+        "max_concurrency": blocks // each * placement.dp if each else None,
+        "max_context": reach(budgets, held, limit),
+        "safe_context": reach(safe, held, limit),
+    }
+    own = {
+        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],
+        "pool_tokens": tokens,
+        "kv_blocks": blocks,
+        "concurrency": round(concurrency * placement.dp, 2),
+        "longest_request": reach(budgets, 1, LONGEST),
+    }
+    report.capacity = PoolCapacity(plain, own)

@@ -1,0 +1,122 @@
+"""What changed between releases of vLLM, as far as memory shows it."""
+
+from __future__ import annotations
+
+from llmcalc.errors import InputError
+from llmcalc.units import shown
+
+NEWEST = (0, 33)
+OLDEST = (0, 2)
+UNRELEASED = ("dev", "main", "nightly", "latest")
+
+UTILISATION = (((0, 33), 0.92), ((0, 0), 0.90))
+"""The default of ``--gpu-memory-utilization`` from a release on. [-]"""
+
+
+class Era:
+    """One release, and what it does.
+
+    Attributes
+    ----------
+    version : tuple of int
+        Major and minor number of the release that is modelled. [-]
+    asked : str
+        What the user wrote; empty for the newest.
+    note : str
+        What the reader should know where the release is not known.
+    is_v1 : bool
+        Whether it runs the engine that unifies pages; the one before ("V0", default until 0.8) keeps all
+        layers whole.
+
+    Examples
+    --------
+    >>> old, new = era_of("0.19.0"), era_of(None)
+    >>> old.utilisation, new.utilisation, old.counts_graphs, new.counts_graphs
+    (0.9, 0.92, False, True)
+    """
+
+    __slots__ = ("asked", "is_v1", "note", "version")
+
+    def __init__(self, version: tuple[int, int], asked: str = "", note: str = "", old: bool = False) -> None:
+        self.version, self.asked, self.note = version, asked, note
+        self.is_v1 = version >= (0, 8) and not old
+
+    @property
+    def name(self) -> str:
+        """The release as vLLM writes it."""
+        return self.asked or f"{self.version[0]}.{self.version[1]}.0"
+
+    @property
+    def encodes(self) -> bool:
+        """Whether models with an encoder run on it; until 0.11 they fell back to the one before."""
+        return self.is_v1 and self.version >= (0, 11)
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether layers with a window give back what lies behind it (PR 17996)."""
+        return self.is_v1 and self.version >= (0, 10)
+
+    @property
+    def gives_back_chunks(self) -> bool:
+        """Whether the same holds for chunked attention by default."""
+        return self.version >= (0, 12)
+
+    @property
+    def counts_async(self) -> bool:
+        """Whether windows allow for two batches in flight."""
+        return self.version >= (0, 21)
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether the log's KV cache size is the concurrency times the length, not blocks times tokens."""
+        return self.version >= (0, 21)
+
+    @property
+    def counts_graphs(self) -> bool:
+        """Whether CUDA graphs are estimated and taken off the budget."""
+        return self.version >= (0, 21)
+
+    @property
+    def utilisation(self) -> float:
+        """The default share of a GPU's memory. [-]"""
+        return next(share for start, share in UTILISATION if self.version >= start)
+
+
+def era_of(value: object) -> Era:
+    """The release that a version names; the newest where none is named.
+
+    Parameters
+    ----------
+    value : str or None
+        ``0.19.0``, ``v0.11``, ``0.9.1.dev287+g89b1388d8``, ``0.10.0 V0``, ``nightly`` ...
+
+    Raises
+    ------
+    InputError
+        If it is no version of vLLM.
+
+    Examples
+    --------
+    >>> era_of("0.9.1.dev287+g89b1388d8").version
+    (0, 9)
+    >>> era_of("0.40").note
+    'vLLM 0.40 is not known here; the nearest release, 0.33, is modelled.'
+    """
+    if value is None:
+        return Era(NEWEST)
+    text = str(value).strip()
+    if text.lower() in UNRELEASED:
+        return Era(NEWEST, "", f"vLLM {text} is taken for the newest release that is modelled, 0.33.")
+    old = "v0" in text.lower()[1:]
+    parts = text.lower().removeprefix("v").split(".")
+    digits = [part[: len(part) - len(part.lstrip("0123456789"))] for part in parts[:2]]
+    if len(digits) < 2 or not all(digits) or any(len(part) > 4 for part in digits):
+        raise InputError(
+            f"--engine-version {shown(value)} is no version of vLLM.", "Write it as 0.33.0 or 0.19."
+        )
+    version = (int(digits[0]), int(digits[1]))
+    known = min(max(version, OLDEST), NEWEST)
+    if known == version:
+        return Era(version, text[:60], old=old)
+    note = f"vLLM {text[:20]} is not known here; the nearest release, {known[0]}.{known[1]}, is modelled."
+    return Era(known, "", note)

@@ -1,0 +1,162 @@
+"""The items of an estimate for vLLM, in the contract's order, and the budget they leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.engine_options.vllm import VllmOptions
+from llmcalc.estimate import Item
+from llmcalc.formula import Quantity
+from llmcalc.hardware import Device
+from llmcalc.memory.engines.vllm import SOURCE, profile
+from llmcalc.memory.engines.vllm.pages import Pool, Settings, pools
+from llmcalc.memory.engines.vllm.weights import loaded_item
+from llmcalc.memory.workload import Precision
+from llmcalc.model.inventory import Inventory
+from llmcalc.placement import Placement
+
+SERVING = ("prefill", "decode")
+
+
+class Server:
+    """One model as vLLM serves it, on every rank class.
+
+    Attributes
+    ----------
+    batch : Batch
+        Tokens and sequences that are profiled. [tokens], [-]
+    pools : list of Pool
+        The pages of each stage.
+    settings : Settings
+        What shapes them.
+    """
+
+    def __init__(
+        self, inventory: Inventory, placement: Placement, precision: Precision, options: VllmOptions,
+        device: Device | None, length: int, streams: dict[str, Any], sparse: bool,
+    ) -> None:  # fmt: skip
+        self.inventory, self.placement, self.precision, self.options = (
+            inventory, placement, precision, options,
+        )  # fmt: skip
+        era = options.era
+        batch = profile.default_batch(device, era, length)
+        self.batch = profile.Batch(options.batched or batch.tokens, options.seqs or batch.seqs)
+        overlap = era.counts_async if options.overlap is None else options.overlap
+        made = Settings(era, self.batch.tokens * ((placement.pp + 1) if overlap else placement.pp))
+        made.block, made.drafts, made.prefix, made.dcp = (
+            options.block, options.drafts, options.prefix, options.dcp,
+        )  # fmt: skip
+        kinds = {cache.kind for group in inventory.groups for cache in group.caches}
+        made.hybrid = (era.is_hybrid or (era.is_v1 and kinds == {"window"})) and not options.whole_windows
+        made.streams, made.sparse = streams, sparse
+        self.settings = made
+        self.pools: list[Pool] = pools(inventory, placement, precision, made)
+
+    def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
+        """Weights, pages, peak, graphs and runtime of each rank class."""
+        return [
+            loaded_item(self.inventory, self.placement, self.precision),
+            self._kv(tokens, sequences),
+            self._state(sequences),
+            self._activations(),
+            self._graphs(),
+            self._runtime(),
+        ]
+
+    def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
+        amounts = [
+            (pool.blocks_of(tokens) - pool.state_blocks) * pool.block_bytes * sequences for pool in self.pools
+        ]
+        worst = max(self.pools, key=lambda pool: pool.block_bytes)
+        many = sum(count for _, count in worst.groups)
+        note = "no attention to remember"
+        if worst.groups:
+            note = f"blocks of {worst.block} tokens, {many} x {worst.width} layers"
+        if worst.padding:
+            note += f", {worst.padding} of them padding"
+        return Item(
+            "kv_cache", amounts, phases=SERVING, grade="derived", formula="vllm pages", source=SOURCE,
+            inputs={"tokens": tokens, "sequences": sequences, "block_bytes": worst.block_bytes,
+                    "block": worst.block, "groups": many, "in_flight": self.settings.in_flight},
+            note=note,
+        )  # fmt: skip
+
+    def _state(self, sequences: Quantity) -> Item:
+        held = [pool.state_blocks for pool in self.pools]
+        return Item(
+            "state", [n * pool.block_bytes * sequences for n, pool in zip(held, self.pools, strict=True)],
+            phases=SERVING, grade="derived" if any(held) else "exact", formula="vllm pages", source=SOURCE,
+            inputs={"blocks": max(held), "sequences": sequences},
+            note=f"{max(held)} blocks a sequence" if any(held) else "no recurrent layers",
+        )  # fmt: skip
+
+    def _activations(self) -> Item:
+        last = self.placement.pp - 1
+        own = [
+            profile.activation_bytes(
+                self.inventory, self.batch, self.options.era, self.placement.tp, stage == last
+            )
+            for stage in range(last + 1)
+        ]
+        low, high = profile.SPREAD
+        return Item(
+            "activations", own, low=[n * low // 100 for n in own], high=[n * high // 100 for n in own],
+            grade="calibrated", formula="vllm profiling run", source=profile.SOURCE,
+            inputs={"max_num_seqs": self.batch.seqs, "max_num_batched_tokens": self.batch.tokens},
+            note=f"profiled with {self.batch.seqs:,} sequences, {self.batch.tokens:,} tokens",
+        )  # fmt: skip
+
+    def _graphs(self) -> Item:
+        stages = self.placement.stages
+        own = [
+            0 if self.options.eager else profile.graph_bytes(self.inventory, end - start)
+            for start, end in stages
+        ]
+        low, high = profile.GRAPH_SPREAD
+        outside = "" if self.options.era.counts_graphs else ", beside the budget"
+        return Item(
+            "cuda_graphs", own, low=[n * low // 100 for n in own], high=[n * high // 100 for n in own],
+            phases=SERVING, grade="exact" if self.options.eager else "calibrated",
+            formula="vllm graphs" if any(own) else "none", source=profile.SOURCE,
+            note="none: --enforce-eager" if self.options.eager else f"full and piecewise{outside}",
+        )  # fmt: skip
+
+    def _runtime(self) -> Item:
+        counted, many = self.non_torch, self.placement.pp
+        whole = counted + self.context
+        return Item(
+            "runtime", [whole] * many, low=[whole - counted // 4] * many, high=[whole + counted // 4] * many,
+            grade="calibrated", formula="constant", inputs={"bytes": whole}, source=profile.SOURCE,
+            note="NCCL and kernels; the CUDA context beside the budget",
+        )  # fmt: skip
+
+    @property
+    def non_torch(self) -> int:
+        """What the budget counts beside PyTorch. [B]"""
+        return profile.non_torch_bytes(self.options.era, self.placement.tp, self.placement.pp)
+
+    @property
+    def context(self) -> int:
+        """The CUDA context, which the budget does not count. [B]"""
+        return profile.CONTEXT if self.placement.tp == 1 else profile.CONTEXT_MANY
+
+    def outside(self, items: list[Item], stage: int) -> int:
+        """What a rank takes that the budget does not count. [B]"""
+        graphs = next(item for item in items if item.name == "cuda_graphs")
+        return self.context + (0 if self.options.era.counts_graphs else int(graphs.amounts[stage]))
+
+    def counted(self, items: list[Item], stage: int, end: str = "amounts") -> int:
+        """What the budget counts on a rank before any page; `end` is ``low``, ``amounts`` or ``high``. [B]"""
+        used = -self.context
+        for item in items:
+            beside = item.name == "cuda_graphs" and not self.options.era.counts_graphs
+            if item.name not in ("kv_cache", "state") and not beside:
+                used += int(getattr(item, end)[stage])
+        return used
+
+    def budgets(self, items: list[Item], requested: int, end: str = "amounts") -> list[int]:
+        """What is left for pages on each rank class; `end` as for `counted`. [B]"""
+        stages = range(self.placement.pp)
+        if self.options.pool is not None:
+            return [self.options.pool for _ in stages]
+        return [requested - self.counted(items, stage, end) for stage in stages]
