@@ -86,7 +86,7 @@ def reported(
     placement = Placement(1, max(deployment.devices, 1), 1, max(len(deployment.layers), 1))
     report = report_of("vram", stored, scenario, placement, items, device)
     report.peak = find_peak(items, rank_names(deployment), INFERENCE_PHASES)
-    report.scenario |= scenario.options.to_dict()
+    report.scenario |= _resolved(deployment, scenario)
     report.gpus = max(deployment.devices, 1)
     report.header = [
         stored.title, f"{size_of(stored)} params", priced(stored, scenario, deployment.precision),
@@ -193,6 +193,20 @@ def _arrays(scenario: Scenario) -> bool:
     return is_array(scenario.context) or is_array(scenario.sequences)
 
 
+def _resolved(deployment: Deployment, scenario: Scenario) -> dict[str, Any]:
+    """The engine's options, those that were left open as they came out."""
+    found: dict[str, Any] = scenario.options.to_dict()
+    if found["gpu_layers"] is None:
+        found["gpu_layers"] = deployment.offloaded
+    if not _arrays(scenario):
+        if found["parallel"] is None:
+            found["parallel"] = int(scenario.sequences)
+        if found["n_ctx"] is None:
+            slots = 1 if found["kv_unified"] else int(scenario.sequences)
+            found["n_ctx"] = int(scenario.context) * slots
+    return found
+
+
 def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
     """A few words for the line of each item."""
     options, layers = deployment.options, len(deployment.layers)
@@ -205,10 +219,12 @@ def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
     notes["host_weights"] = ", ".join(left)
     if deployment.devices > 1:
         notes["weights"] += ", split over GPUs"
-    notes["activations"] = f"{'flash' if options.flash_attn else 'plain'} attention, {options.ubatch} tokens"
+    attention = "flash" if options.flash_attn else "plain"
+    notes["activations"] = f"{attention} attention, {options.ubatch} tokens"
     notes["host_activations"] = "inputs, and what runs on the CPU"
     if not _arrays(scenario):
         settings = deployment.settings(int(scenario.context), int(scenario.sequences))
+        notes["activations"] = f"{attention} attention, {settings.tokens} tokens"
         notes["kv_cache"] = f"{settings.streams} x {settings.cells:,} cells"
         if settings.window_cells != settings.cells:
             notes["kv_cache"] += f", {settings.window_cells:,} for windows"
@@ -235,6 +251,11 @@ def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) 
     asked, most = scenario.options.gpu_layers, len(deployment.layers) + 1
     if asked is not None and asked > most:
         found.append(f"-ngl {asked} is above the {most} layers there are (the output is one): all of them.")
+    away, layers = scenario.options.n_cpu_moe, len(deployment.layers)
+    if away and not inventory.routed_params:
+        found.append(f"--n-cpu-moe {away} moves nothing: {inventory.name} has no routed experts.")
+    elif away > layers:
+        found.append(f"--n-cpu-moe {away} is above the {layers} layers there are: all of them.")
     if scenario.options.all_outputs and deployment.doubt != "build":
         found.append(
             "Builds before mid-2026 reserve logits for every position of a batch; their graphs are taken "

@@ -25,6 +25,9 @@ from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import GIB, MIB, format_bytes
 
+KV_TYPES = ("fp16", "q8_0", "q4_0")
+"""What OLLAMA_KV_CACHE_TYPE may be."""
+
 QUANT = "q4_k_m"
 """What a model without a tag is in Ollama's library, as a rule."""
 
@@ -124,6 +127,16 @@ def _check(scenario: Scenario) -> None:
         raise InputError(
             f"Ollama keeps keys and values in one type, not {scenario.key.name} and {scenario.value.name}.",
             "Use --kv-dtype q8_0 or q4_0: OLLAMA_KV_CACHE_TYPE.",
+        )
+    if scenario.key.name not in KV_TYPES:
+        raise InputError(
+            f"Ollama keeps no cache in {scenario.key.name}.",
+            "Use --kv-dtype f16, q8_0 or q4_0: OLLAMA_KV_CACHE_TYPE.",
+        )
+    if scenario.key.name != "fp16" and not scenario.options.flash_attn:
+        raise InputError(
+            f"Without flash attention Ollama keeps no cache in {scenario.key.name}.",
+            "Leave --flash-attn off out, or use --kv-dtype f16.",
         )
     if scenario.bits is not None:
         raise InputError(

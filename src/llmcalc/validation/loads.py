@@ -93,12 +93,6 @@ class Load:
         return self.contexts[0] if self.contexts else None
 
     @property
-    def all_lines(self) -> list[Line]:
-        """Every size printed for this model, in the order of the log."""
-        lines = self.lines + [line for context in self.contexts for line in context.lines]
-        return sorted(lines, key=lambda line: line.number)
-
-    @property
     def counted(self) -> list[Line]:
         """Lines that add up to what the model and its contexts hold."""
         own = [line for line in self.lines if not line.total and not line.superseded]

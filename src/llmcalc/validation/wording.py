@@ -36,7 +36,6 @@ LOADER = {"llama_model_loader", "llama.cpp"}
 TABLE = {"llama_memory_breakdown_print", "common_memory_breakdown_print"}
 FIT = {"llama_params_fit_impl", "common_params_fit_impl"}
 BUILD = {"build", "version", "main", "common_params_print_info", "common_init"}
-ANNOUNCE = {"load_model", "common_speculative_init_result", "main"}
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|llama\.cpp)\Z")
