@@ -11,6 +11,9 @@ from llmcalc.memory.caches import Profile
 LONGEST = 1 << 40
 """Where a search for the longest sequence stops. [tokens]"""
 
+TRIED = 1 << 24
+"""The same where each length is a trial of buffers and all. [tokens]"""
+
 
 def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Quantity:
     """The largest whole number up to `most` for which `fits` holds; 0 if none.
@@ -72,6 +75,55 @@ def most_that_fits(room: Callable[[int], int], most: int) -> int:
             high, right = guess, found
         halve = not halve
     return low
+
+
+def settled(room: Callable[[int, bool], int], most: int) -> int:
+    """The largest number that leaves room: searched quickly, then settled exactly.
+
+    Parameters
+    ----------
+    room : callable
+        What is left for a number, quickly (False) or exactly (True).
+    most : int
+        The largest number to try. [-]
+    """
+    found = most_that_fits(lambda n: room(n, False), most)
+    while found and room(found, True) < 0:
+        found -= 1
+    while found < most and room(found + 1, True) >= 0:
+        found += 1
+    return found
+
+
+def longest_contexts(
+    room: Callable[[int, int, bool, bool], int], sequences: int, limit: int | None, step: int
+) -> dict[str, int | None]:
+    """The contexts of a `Capacity`, in whole steps, where memory is known by trial alone.
+
+    Parameters
+    ----------
+    room : callable
+        What is left for a context and sequences, safely or as expected, exactly or quickly.
+    sequences : int
+        Held at once. [-]
+    limit : int or None
+        The model's longest context. [tokens]
+    step : int
+        Contexts are searched in these. [tokens]
+    """
+    beyond = TRIED // step
+    most = -(-limit // step) if limit else beyond
+
+    def longest(many: int, safe: bool = False, upto: int = most) -> int | None:
+        steps = settled(lambda n, exact: room(n * step, many, safe, exact), upto)
+        if steps == upto:
+            return limit if limit and upto == most else None
+        return steps * step
+
+    expected, safe = longest(sequences), longest(sequences, safe=True)
+    if expected is not None:
+        safe = expected if safe is None else min(safe, expected)
+    return {"kv_tokens": longest(1, upto=beyond), "max_context": expected, "safe_context": safe}
 
 
 def _or_any(found: Quantity) -> Quantity:
