@@ -13,7 +13,7 @@ from llmcalc.cli import run
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.hardware import Device
 from llmcalc.planning.fitting import TARGET
-from llmcalc.planning.solve import longest_contexts, settled
+from llmcalc.planning.solve import TrialCapacity, most_that_fits, settled
 from llmcalc.render.rows import notes_of
 from llmcalc.units import GIB, MIB
 
@@ -192,15 +192,60 @@ def test_contexts_come_in_steps_up_to_the_limit():
     def room(tokens, sequences, safe, exact):
         return (5000 if safe else 8000) - tokens * sequences
 
-    found = longest_contexts(room, 2, 4000, 256)
-    assert found == {"kv_tokens": 7936, "max_context": 3840, "safe_context": 2304}
-    assert longest_contexts(room, 1, 4000, 256)["max_context"] == 4000  # the model's limit
-    assert longest_contexts(lambda *_: 1, 1, None, 256)["max_context"] is None
+    found = TrialCapacity(room, 2, 4000, 256, 10_000)
+    assert (found.kv_tokens, found.max_context, found.safe_context) == (7936, 3840, 2304)
+    assert TrialCapacity(room, 1, 4000, 256, 10_000).max_context == 4000  # the model's limit
+    assert TrialCapacity(lambda *_: 1, 1, None, 256, 10_000).max_context is None
 
     def kept(tokens, sequences, safe, exact):
         return (9000 if safe else 8000) - tokens
 
-    assert longest_contexts(kept, 1, None, 256)["safe_context"] == 7936  # never above what is expected
+    assert TrialCapacity(kept, 1, None, 256, 10_000).safe_context == 7936  # never above what is expected
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        lambda n: 10**6 - n * n, lambda n: 10**7 - 37 * n, lambda n: 10**6 - 900 * int(n**0.5),
+        lambda n: 5000 - n - (4000 if n > 777 else 0), lambda n: -1, lambda n: 1 - n, lambda n: 10**9 - n,
+    ],
+)  # fmt: skip
+def test_searches_find_the_last_that_holds_in_few_trials(left):
+    tried = []
+
+    def room(n):
+        tried.append(n)
+        return left(n)
+
+    most = 1 << 20
+    found = most_that_fits(room, most)
+    assert not found or left(found) >= 0
+    assert found == most or left(found + 1) < 0
+    assert len(tried) <= 36
+
+
+def test_a_line_takes_five_trials():
+    tried = []
+
+    def room(n):
+        tried.append(n)
+        return 40_000_000 - 131 * n - n // 1000
+
+    assert most_that_fits(room, 1 << 20) == 305_341
+    assert len(tried) <= 6
+
+
+def test_what_is_sure_is_not_tried_again():
+    asked = []
+
+    def room(n, exact):
+        asked.append(exact)
+        return 1000 - n
+
+    assert settled(room, 10, sure=900) == 10
+    assert not any(asked)
+    assert settled(room, 10, sure=1000) == 10
+    assert any(asked)
 
 
 # -- what llama-server chose ---------------------------------------------------------------------

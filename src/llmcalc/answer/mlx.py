@@ -16,7 +16,7 @@ from llmcalc.memory.engines.mlx.metal import ELEMENTS, KERNELS, SMALL_ELEMENTS, 
 from llmcalc.memory.engines.mlx.model import Loaded
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, longest_contexts, settled
+from llmcalc.planning.solve import TrialCapacity, settled
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
@@ -204,10 +204,10 @@ def _attach_capacity(
     limit = None if scenario.allow_overlong else inventory.context
     held = loaded.held(context, prompt_of(context, scenario.prompt, scenario.output), many)
     grown = loaded.cached(context + STEP, 1, False) - loaded.cached(context, 1, False)
-    report.capacity = Capacity(
+    report.capacity = TrialCapacity(
+        room, many, limit, STEP, 0,
         kv_budget_bytes=device.usable_bytes - weights - RUNTIME - max(held.prefill, held.decode),
         kv_bytes_per_token=grown // STEP,
         max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES),
-        **longest_contexts(room, many, limit, STEP),
-    )
+    )  # fmt: skip
     report.context_limit = inventory.context

@@ -13,9 +13,12 @@ from llmcalc.memory.engines.llamacpp.amounts import Amounts
 from llmcalc.memory.engines.llamacpp.caches import PAD
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.solve import Capacity, longest_contexts, settled
+from llmcalc.planning.solve import TrialCapacity, settled
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
+
+SURE = 8
+"""With so large a part of a device left, a tensor more or less does not matter. [-]"""
 
 
 class Room:
@@ -45,6 +48,7 @@ class Room:
         self.deployment, self.device = deployment, device
         self.adapt, self.kept, self.apart = adapt, kept, apart
         self.runtime = report["runtime"]
+        self._tried: dict[tuple[int, int, bool, int], Amounts] = {}
         names = report.names
         self.spread = [_spread(report["activations"])] * deployment.devices
         self.spread.append(_spread(report["host_activations"]) if "host_activations" in names else (1, 1))
@@ -63,6 +67,12 @@ class Room:
 
     def amounts(self, tokens: int, slots: int, exact: bool, pool: int = 0) -> Amounts:
         """Bytes everywhere; of one cache for all slots, `tokens` is its length unless `pool` is. [B]"""
+        key = (tokens, slots, exact, pool)
+        if key not in self._tried:
+            self._tried[key] = self._amounts(*key)
+        return self._tried[key]
+
+    def _amounts(self, tokens: int, slots: int, exact: bool, pool: int) -> Amounts:
         options = self.probe.options
         if options.n_ctx is not None:  # the total was given: it is searched too
             options.n_ctx = (pool or tokens) if options.kv_unified else tokens * slots
@@ -111,8 +121,9 @@ def attach_capacity(report: Report, room: Room, scenario: Scenario, inventory: I
     devices, device = range(room.deployment.devices), room.device
     limit = None if scenario.allow_overlong else inventory.context
     pool = int(room.deployment.options.n_ctx) if room.is_pool else 0
+    sure = device.usable_bytes // SURE
     now = room.deployment.amounts(context, many)
-    more = room.amounts(context + PAD, many, True, pool + PAD if pool else 0)
+    more = room.amounts(context + PAD, many, False, pool + PAD if pool else 0)
     fixed = [now.fixed(i) + int(room.runtime.amounts[0]) for i in devices]
     budget = min(device.usable_bytes - own for own in fixed)
     if device.shared_bytes:
@@ -123,10 +134,9 @@ def attach_capacity(report: Report, room: Room, scenario: Scenario, inventory: I
         """Whole sequences of the context: of a shared cache each takes that many cells."""
         return room(context, number, False, exact, context * number if room.is_pool else 0)
 
-    report.capacity = Capacity(
-        kv_budget_bytes=budget,
+    report.capacity = TrialCapacity(
+        room, many, limit, PAD, sure, kv_budget_bytes=budget,
         kv_bytes_per_token=grown // PAD // (1 if pool else max(many, 1)),
-        max_concurrency=settled(slots, MAX_PARALLEL),
-        **longest_contexts(room, many, limit, PAD),
-    )
+        max_concurrency=settled(slots, MAX_PARALLEL, sure),
+    )  # fmt: skip
     report.context_limit = inventory.context
