@@ -7,7 +7,7 @@ each, imported when called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcalc._version import __version__
@@ -167,6 +167,30 @@ class _Shown(ABC):
         return self.to_text()
 
 
+class Told:
+    """What would help where it does not fit, and what hardware would do.
+
+    Attributes
+    ----------
+    advice : list of str
+        In words.
+    alternatives : list of dict
+        Changes, each estimated: its option, gain, verdict and price.
+    fewest : dict or None
+        The least number of GPUs of this type that surely holds it, and their placement.
+    cards : list of tuple
+        The smallest single cards that hold it: name and memory. [B]
+    """
+
+    __slots__ = ("advice", "alternatives", "cards", "fewest")
+
+    def __init__(self) -> None:
+        self.advice: list[str] = []
+        self.alternatives: list[dict[str, Any]] = []
+        self.fewest: dict[str, Any] | None = None
+        self.cards: list[tuple[str, int]] = []
+
+
 class Report(_Shown):
     """The answer of one estimate.
 
@@ -192,6 +216,8 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    later : callable or None
+        Finds what would help, when somebody asks for it: `told` is then complete.
     """
 
     def __init__(self, command: str, items: Sequence[Item], peak: Peak) -> None:
@@ -210,10 +236,10 @@ class Report(_Shown):
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
         self.neighbours: list[tuple[str, int]] = []
-        self.cards: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
-        self.advice: list[str] = []
+        self.later: Callable[[], None] | None = None
+        self.told = Told()
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
@@ -221,6 +247,34 @@ class Report(_Shown):
         self.call: Call = Call(command, {})
         self.catalog_date = ""
         self.version = __version__
+
+    # -- what would help: searched for when it is asked for, for it takes many estimates ---------
+
+    def _found(self) -> Told:
+        if self.later is not None:
+            later, self.later = self.later, None
+            later()
+        return self.told
+
+    @property
+    def advice(self) -> list[str]:
+        """What would make it fit, in words."""
+        return self._found().advice
+
+    @property
+    def alternatives(self) -> list[dict[str, Any]]:
+        """Changes that would help, each estimated."""
+        return self._found().alternatives
+
+    @property
+    def fewest(self) -> dict[str, Any] | None:
+        """The least number of GPUs of this type that surely holds it."""
+        return self._found().fewest
+
+    @property
+    def cards(self) -> list[tuple[str, int]]:
+        """The smallest single cards that hold it."""
+        return self._found().cards
 
     # -- figures -------------------------------------------------------------------------------
 

@@ -108,7 +108,8 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     _echo(report, scenario, server)
     if device is not None:
         _check_budget(report, server, items, requested)
-        if not is_array(scenario.context) and not is_array(scenario.sequences):
+        arrays = is_array(scenario.context) or is_array(scenario.sequences)
+        if not arrays and not scenario.quick:
             _attach_capacity(report, server, scenario, requested, items)
         _tell_free(report, device, scenario, requested)
     return report
@@ -224,8 +225,8 @@ def _check_budget(report: Report, server: Server, items: list[Item], requested: 
     if left <= 0:
         report.warnings.append(
             f"vLLM would not start: weights and profiled peak leave no room for a cache; "
-            f"{format_bytes(-left, 'gib')} are missing. Use more GPUs, a smaller --quant, a higher "
-            "--gpu-memory-utilization or fewer --max-num-seqs."
+            f"{format_bytes(-left, 'gib')} are missing before its first page. Use more GPUs, a smaller "
+            "--quant, a higher --gpu-memory-utilization or fewer --max-num-seqs."
         )
 
 
@@ -276,6 +277,9 @@ def _attach_capacity(
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, requested)
     safe = server.budgets(items, requested, "high")
+    device = report.device  # the verdict's unfavourable end has the device's own range too
+    short = device.usable_bytes - device.usable_low if device is not None else 0
+    surely = [budget - short for budget in safe]
     pairs = [(p, b) for p, b in zip(server.pools, budgets, strict=True) if p.groups]
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
 
@@ -304,7 +308,7 @@ def _attach_capacity(
         "kv_bytes_per_token": int(worst.bytes_per_token(context)),
         "max_concurrency": blocks // each * placement.dp if each else None,
         "max_context": reach(budgets, held, limit),
-        "safe_context": reach(safe, held, limit),
+        "safe_context": reach(surely, held, limit),
     }
     own = {
         "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],

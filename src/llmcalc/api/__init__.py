@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from llmcalc.answer.params import params_report
@@ -218,9 +219,18 @@ def vram(
     make = count_report if inventory.is_opaque else model_report
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
-    for report in reports:
+    for device, report in zip(devices, reports, strict=True):
+        report.later = partial(_help, report, inventory, scenario, device, book, given)
         _sign(report, Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+def _help(report: Report, *asked: Any) -> None:
+    """What would help where it does not surely fit; without a GPU the smallest cards."""
+    if report.device is None or (isinstance(report.verdict, str) and report.verdict != "fits"):
+        from llmcalc.answer.advice import help_it
+
+        help_it(report, *asked)
 
 
 def _understand(

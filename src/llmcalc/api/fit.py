@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.answer.advice import help_it
 from llmcalc.answer.fit import advise
 from llmcalc.answer.vram import count_report, model_report
 from llmcalc.api import ModelLike, _catalog, _sign, _understand
@@ -55,6 +56,7 @@ def fit(model: ModelLike = None, *, gpu: Any = None, **keywords: Any) -> Report 
     for device in scenario.devices:
         report = make(inventory, scenario, device, book, {**dict.fromkeys(_WORKLOAD), **given})
         advise(report, inventory, scenario, device, book)
+        help_it(report, inventory, scenario, device, book, given)
         report.command = "fit"
         _sign(report, Call("fit", asked), book)
         reports.append(report)

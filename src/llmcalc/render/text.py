@@ -83,7 +83,8 @@ def _items(report: Any, units: str) -> list[str]:
     total = whole
     bars = not is_array(total)
     unit_width = len(unit) + 1
-    note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - 8
+    graded = max(7, *(len(item.grade) for item in shown)) + 1
+    note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - graded
     lines = []
     for index, (item, name, value) in enumerate(zip(shown, names, values, strict=True)):
         part = ""
@@ -157,19 +158,50 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     else:
         room = f"{amount(headroom, units)} free" if headroom >= 0 else f"{amount(-headroom, units)} missing"
         lines.append(f"  {'verdict':<16} {verdict}, {room}")
-    capacity = report.capacity
+    lines += _capacity(report, units)
+    lines += _hardware(report)
+    wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
+    lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
+    return lines
+
+
+def _capacity(report: Any, units: str) -> list[str]:
+    """What fits beside the rest; of an engine with a pool its three capacities by name."""
+    capacity, lines = report.capacity, []
     if capacity is not None and not is_array(capacity.max_context):
         lines.append(f"  {'longest context':<16} {_longest(report)}")
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             context = report.scenario["context"]
             lines.append(f"  {'most sequences':<16} {capacity.max_concurrency:,} of {context:,} tokens")
-    if getattr(capacity, "pool_tokens", None) is not None:
-        pool = f"{amount(capacity.kv_budget_bytes, units)}, {capacity.pool_tokens:,} tokens as the log counts"
-        lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
-        if capacity.longest_request is not None:
-            lines.append(f"  {'longest request':<16} {capacity.longest_request:,} tokens, alone in the pool")
-    wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
-    lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
+    if getattr(capacity, "pool_tokens", None) is None:
+        return lines
+    budget = capacity.kv_budget_bytes
+    if budget <= 0:
+        lines.append(f"  {'KV pool':<16} none: {amount(-budget, units)} missing before its first page")
+        return lines
+    pool = f"{amount(budget, units)}, {capacity.pool_tokens:,} tokens as the log counts"
+    lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
+    if capacity.longest_request is not None:
+        alone = f"{capacity.longest_request:,} tokens, alone in the pool"
+        told = alone if capacity.longest_request else "none: the pool is too small for any"
+        lines.append(f"  {'longest request':<16} {told}")
+    return lines
+
+
+def _hardware(report: Any) -> list[str]:
+    """The fewest GPUs of this type, and the smallest single cards."""
+    lines = []
+    if report.fewest is not None:
+        found = report.fewest
+        placed = " ".join(f"{name} {found[name]}" for name in ("tp", "pp") if found[name] > 1)
+        text = f"{found['gpus']}{f' ({placed})' if placed else ''}"
+        if found["close"] is not None:
+            text += f"; {found['close']} is too close to call"
+        lines.append(f"  {'fewest GPUs':<16} {text}")
+    if report.cards:
+        names = ", ".join(f"{name} ({memory / GIB:.0f} GiB)" for name, memory in report.cards)
+        parts = _wrap(names, WIDTH - 19)
+        lines += [f"  {'' if place else 'smallest card':<16} {part}" for place, part in enumerate(parts)]
     return lines
 
 
