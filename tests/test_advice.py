@@ -1,4 +1,4 @@
-"""What would help where a model does not fit: each change estimated anew, the fewest GPUs, the smallest card."""
+"""What would help where a model does not fit: changes, each estimated anew; fewest GPUs, smallest card."""
 
 import json
 import subprocess

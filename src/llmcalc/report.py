@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from llmcalc.hardware import Device
 
 
+LISTED = ("catalog", "gpu", "lora", "quant", "engine")
+"""Keywords that may be lists, which a shell writes with commas or several times."""
+
+
 class Call:
     """The call that made a report, to be repeated from a shell or from Python.
 
@@ -56,7 +60,7 @@ class Call:
             if key == "models":
                 words += [shlex.quote(self._plain(one)) for one in value]
                 continue
-            several = key in ("catalog", "gpu", "lora") and isinstance(value, (list, tuple))
+            several = key in LISTED and isinstance(value, (list, tuple))
             many = value if several else [value]
             for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
                 words += (
@@ -67,7 +71,7 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in ("catalog", "gpu", "lora", "models") and isinstance(value, (list, tuple))
+            named = key in (*LISTED, "models") and isinstance(value, (list, tuple))
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()

@@ -53,7 +53,7 @@ def _heading(report: Any, placed: bool = True) -> list[str]:
     return [*lines, line]
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Break a note at spaces."""
     lines, line = [], ""
     for word in text.split(" "):
@@ -91,7 +91,7 @@ def _items(report: Any, units: str) -> list[str]:
         if bars:
             filled = round(BAR * item.bytes_at_peak / total) if total else 0
             part = ("#" * max(filled, 1 if item.bytes_at_peak else 0)).ljust(BAR + 1)
-        notes = _wrap(item.note, note_width)
+        notes = wrap(item.note, note_width)
         mark = unit if index == 0 else ""
         lines.append(
             f"  {name:<{name_width}} {value:>{value_width}} {mark:<{unit_width}}{part} "
@@ -135,7 +135,7 @@ def _host(report: Any, units: str) -> list[str]:
         for item in report.items
         if item.where == "host" and (is_array(item.bytes) or item.bytes >= MIB)
     ]
-    lines = _wrap(f"{amount(report.host_bytes, units)}   {', '.join(parts)}", WIDTH - 17)
+    lines = wrap(f"{amount(report.host_bytes, units)}   {', '.join(parts)}", WIDTH - 17)
     return [f"  {'host':<14} {lines[0]}", *[f"{'':<17}{line}" for line in lines[1:]]]
 
 
@@ -143,7 +143,8 @@ def _where(rank: Any) -> str:
     return rank if isinstance(rank, str) else "varying with the input"
 
 
-def _paint(text: str, verdict: Any, color: bool) -> str:
+def paint(text: str, verdict: Any, color: bool) -> str:
+    """A verdict in its colour."""
     return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if color and isinstance(verdict, str) else text
 
 
@@ -152,7 +153,7 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     memory = f"{amount(device.memory_bytes, units)} ({device.memory_bytes / MIB:,.0f} MiB)"
     lines = [f"  {device_name(report):<16} {memory}, {amount(device.usable_bytes, units)} usable"]
     headroom = report.headroom_bytes
-    verdict = _paint(verdict_of(report), report.verdict, color)
+    verdict = paint(verdict_of(report), report.verdict, color)
     if is_array(headroom):
         lines.append(f"  {'verdict':<16} {verdict}")
     else:
@@ -160,7 +161,7 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
         lines.append(f"  {'verdict':<16} {verdict}, {room}")
     lines += _capacity(report, units)
     lines += _hardware(report)
-    wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
+    wrapped = [part for line in report.advice for part in wrap(line, WIDTH - 19)]
     lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
     return lines
 
@@ -200,7 +201,7 @@ def _hardware(report: Any) -> list[str]:
         lines.append(f"  {'fewest GPUs':<16} {text}")
     if report.cards:
         names = ", ".join(f"{name} ({memory / GIB:.0f} GiB)" for name, memory in report.cards)
-        parts = _wrap(names, WIDTH - 19)
+        parts = wrap(names, WIDTH - 19)
         lines += [f"  {'' if place else 'smallest card':<16} {part}" for place, part in enumerate(parts)]
     return lines
 
@@ -224,7 +225,7 @@ def _cards(report: Any) -> list[str]:
     if not report.cards:
         return []
     names = ", ".join(f"{name} ({memory / GIB:.2f} GiB)" for name, memory in report.cards)
-    lines = _wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
+    lines = wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
     return [f"  {line}" for line in lines]
 
 
@@ -238,7 +239,7 @@ def _neighbours(report: Any, units: str) -> list[str]:
         max(report.neighbours, key=lambda row: row[1]),
     )
     nearest = report.neighbours[0][0]
-    lines = _wrap(
+    lines = wrap(
         f"{len(totals)} real models of this size at {bits:g} bits with 4,096 tokens of 16-bit KV cache and a "
         f"runtime: {bare(min(totals), units)} to {amount(max(totals), units)} "
         f"({smallest[0]}, {largest[0]}).",
@@ -295,7 +296,7 @@ def _conventions(inventory: Any) -> list[str]:
     rows += _stored(inventory)
     lines = []
     for name, number, note in rows:
-        first, *more = _wrap(note, WIDTH - 47)
+        first, *more = wrap(note, WIDTH - 47)
         lines += [f"  {name:<18} {number:>23,}   {first}", *[" " * 47 + line for line in more]]
     return lines
 
@@ -310,13 +311,27 @@ def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     spare = SPARE if reports[0].scheme and reports[0].scheme["fits"] else SPARE[1:]
 
     def painted(number: int, column: str, text: str) -> str:
-        return _paint(text, reports[number].verdict, color) if column == "verdict" else text
+        return paint(text, reports[number].verdict, color) if column == "verdict" else text
 
     lines += [f"  {line}".rstrip() for line in grid(head, rows, align, WIDTH - 2, spare, painted)]
     notes = hardware_notes(reports)
     for note in notes:
-        first, *rest = _wrap(note, WIDTH - 4)
+        first, *rest = wrap(note, WIDTH - 4)
         lines += ["", f"  {first}", *[f"    {line}" for line in rest]] if note is notes[0] else [
             f"  {first}", *[f"    {line}" for line in rest]
         ]  # fmt: skip
+    lines += _advised(reports)
     return "\n".join(_trim(lines)) + "\n"
+
+
+def _advised(reports: Sequence[Any]) -> list[str]:
+    """What `fit` found for the GPUs that do not surely hold it."""
+    lines: list[str] = []
+    for report in reports:
+        if report.command != "fit" or report.verdict == "fits" or not report.advice:
+            continue
+        lines += ["", f"  {device_name(report)}:"]
+        for line in [" ".join(part.split()) for part in _hardware(report)[:1]] + report.advice[:3]:
+            first, *rest = wrap(line, WIDTH - 6)
+            lines += [f"    {first}", *[f"      {part}" for part in rest]]
+    return lines
