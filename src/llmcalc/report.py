@@ -220,6 +220,8 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    plan, settled : tuple or None, Scenario or None
+        Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
         Finds what would help, when somebody asks for it: `told` is then complete.
     """
@@ -244,6 +246,8 @@ class Report(_Shown):
         self.hints: list[str] = []
         self.later: Callable[[], None] | None = None
         self.told = Told()
+        self.plan: tuple[Any, Any] | None = None
+        self.settled: Any = None
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []

@@ -220,6 +220,7 @@ def vram(
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
     for device, report in zip(devices, reports, strict=True):
+        report.plan = inventory, scenario
         report.later = partial(_help, report, inventory, scenario, device, book, given)
         _sign(report, Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)

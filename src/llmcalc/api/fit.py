@@ -57,7 +57,7 @@ def fit(model: ModelLike = None, *, gpu: Any = None, **keywords: Any) -> Report 
         report = make(inventory, scenario, device, book, {**dict.fromkeys(_WORKLOAD), **given})
         advise(report, inventory, scenario, device, book)
         help_it(report, inventory, scenario, device, book, given)
-        report.command = "fit"
+        report.command, report.plan = "fit", (inventory, scenario)
         _sign(report, Call("fit", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
