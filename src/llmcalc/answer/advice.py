@@ -262,7 +262,8 @@ def _smaller_workload(trial: Trial, report: Report) -> list[Found]:
 
 def _counts(trial: Trial) -> list[tuple[int, dict[str, Any]]]:
     """Numbers of GPUs to try, with the placement of each: tensor ranks up to 8, then stages."""
-    if trial.scenario.engine in SINGLE:
+    assert trial.device is not None
+    if trial.scenario.engine in SINGLE or " MIG " in trial.device.name:  # slices do not talk to each other
         return [(1, {})]
     if trial.scenario.engine in LAYER_SPLIT:
         return [(n, {}) for n in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)]

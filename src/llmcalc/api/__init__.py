@@ -175,8 +175,8 @@ def vram(
         vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
         is set by hand. [tokens], [-], [B]
     gpu : str or sequence of str, optional
-        ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
-        this machine with what they have free now.
+        ``rtx-4090``, ``8xh100-80gb``, ``h100:3g.40gb``, ``24GiB``; several give one row each. ``auto`` is all
+        GPUs of this machine with what they have free now.
     reserve : int or str
         Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional

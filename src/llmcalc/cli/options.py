@@ -98,7 +98,8 @@ hardware_options = stack(
     click.option(
         "--gpu",
         metavar="GPU[,GPU]",
-        help="rtx-4090, 8xh100-80gb, 24GiB, or auto: this machine's; commas give one row each.",
+        help="rtx-4090, 8xh100-80gb, h100:3g.40gb (MIG), a40:ecc-off, 24GiB, or auto: this machine's; commas "
+        "give one row each.",
     ),
     click.option(
         "--reserve",
