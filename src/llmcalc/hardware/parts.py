@@ -153,7 +153,8 @@ def totals_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
         add("marketed", entry["memory_gb"] * scale, "as marketed", "the name on the box")
     if entry.get("memory_mib_driver"):
         driver = entry["memory_mib_driver"] * MIB
-        add(f"driver{state.get(str(own), "")}", driver, "as read", cited("memory_mib_driver_source"))
+        word = state.get(str(own), "")
+        add(f"driver{word}", driver, "as read", cited("memory_mib_driver_source"))
     for other, total in ecc_totals(entry).items():
         if other != own:
             add(f"driver{state[other]}", total, "derived", "GDDR6 pays a sixteenth for ECC")
