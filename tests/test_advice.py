@@ -119,3 +119,49 @@ def test_json_has_the_changes():
     assert data["alternatives"][0]["verdict"] == "fits"
     assert data["advice"]
     assert data["smallest_cards"]
+
+
+def test_a_reserve_lowers_the_default_share():
+    found = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="l4", reserve="4GiB")
+    share = found.scenario["gpu_memory_utilization"]
+    total = found.device.usable_bytes
+    assert share == 0.81
+    assert total <= 0.81 * 22 * 2**30 + 2**30
+    assert any("taken to be 0.81" in told for told in found.warnings)
+    stated = llmcalc.vram(
+        "llama-3.1-8b", engine="vllm", gpu="h100", reserve="20GiB", gpu_memory_utilization=0.95
+    )
+    assert stated.verdict == "does_not_fit"
+    assert "more asked for than is free" in str(stated)
+    assert stated.alternatives[0]["change"] == "--gpu-memory-utilization 0.74"
+    assert stated.alternatives[0]["verdict"] == "fits"
+    assert all(one["keywords"].get("gpu_memory_utilization") is None for one in found.alternatives)
+
+
+def test_figures_of_what_is_missing_agree():
+    """What the note, the pool and the verdict call missing differs by this workload's pages alone."""
+    found = llmcalc.vram("llama-3.1-70b", engine="vllm", gpu="h100")
+    pool = -found.capacity.kv_budget_bytes
+    assert abs(-found.headroom_bytes - (pool + found["kv_cache"].bytes)) <= 1
+    text = str(found)
+    assert f"none: {pool / 2**30:.2f} GiB missing before its first page" in text
+    assert any(f"{pool / 2**30:.2f} GiB are missing before its first page" in one for one in found.warnings)
+    assert "0.00x" not in text
+    assert "-" not in text.split("KV pool")[1].split("\n")[0]
+
+
+def test_a_solve_costs_little_more_than_an_estimate():
+    """At most 1.5 times an estimate and 5 ms, for what fits and for what does not."""
+    from time import perf_counter
+
+    def best(**asked):
+        times = []
+        for _ in range(9):
+            start = perf_counter()
+            llmcalc.vram("llama-3.1-70b", engine="vllm", **asked)
+            times.append(perf_counter() - start)
+        return min(times)
+
+    plain = best(tp=4)
+    for gpu in ("h100", "4xh100"):
+        assert best(gpu=gpu) <= 1.5 * plain + 0.005

@@ -220,6 +220,8 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    refusal : str
+        Why the engine does not even start; it then does not fit, whatever is free.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -246,6 +248,7 @@ class Report(_Shown):
         self.hints: list[str] = []
         self.later: Callable[[], None] | None = None
         self.told = Told()
+        self.refusal = ""
         self.plan: tuple[Any, Any] | None = None
         self.settled: Any = None
         self.inventory: Any = None
@@ -338,6 +341,8 @@ class Report(_Shown):
             import numpy as np
 
             return np.select([surely, never], ["fits", "does_not_fit"], "too_close")
+        if self.refusal:
+            return "does_not_fit"
         return "fits" if surely else "does_not_fit" if never else "too_close"
 
     @property

@@ -14,7 +14,7 @@ from llmcalc.errors import LlmcalcError
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device, device_of, usable_memory
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.levers import LENGTHS, MONEY, QUALITY, WORKLOAD, Lever, context_lever, settings
+from llmcalc.planning.levers import LENGTHS, MONEY, QUALITY, REACH, WORKLOAD, Lever, context_lever, settings
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario, resolve
 from llmcalc.units import MIB, format_bytes
@@ -100,7 +100,7 @@ class Found:
         """One line for a terminal."""
         if self.lever.cost == MONEY:
             return f"{self.lever.option} fits; {self.lever.price}"
-        more = f"{format_bytes(self.gain, 'gib')} more room"
+        more = f"{format_bytes(self.gain, 'gib')} more room" if self.gain >= WORTH else "it starts"
         if self.fits:
             return f"{self.lever.option} fits: {more}; {self.lever.price}"
         close = "too close to call" if self.report.verdict == "too_close" else "not enough alone"
@@ -153,7 +153,7 @@ def _changes(trial: Trial, report: Report) -> list[Found]:
     now = {**report.scenario, "kv_dtype_k": trial.scenario.key.name}
     kinds = {cache.kind for group in trial.inventory.groups for cache in group.caches}
     model = {"latent": "latent" in kinds, "sequences": int(trial.scenario.sequences)}
-    found = [
+    found = _lower_share(trial, report) + [
         one
         for levers in settings(trial.scenario.engine, now, model)
         if (one := _mildest(trial, report, levers)) is not None
@@ -174,6 +174,19 @@ def _changes(trial: Trial, report: Report) -> list[Found]:
     others = [one for one in found if not one.fits and not set(one.lever.changes) <= named]
     others.sort(key=lambda one: -one.gain)
     return [*enough, *others][:MOST]
+
+
+def _lower_share(trial: Trial, report: Report) -> list[Found]:
+    """The share of a GPU that others' memory leaves, where the engine does not start for want of it."""
+    if not report.refusal or report.device is None or "gpu_memory_utilization" not in report.scenario:
+        return []
+    free = report.device.usable_bytes if trial.device is None else trial.device.usable_bytes
+    share = free * 100 // (free + trial.scenario.reserve) / 100
+    made = trial({"gpu_memory_utilization": share})
+    if made is None or made.refusal:
+        return []
+    gain = int(made.headroom_bytes or 0) - int(report.headroom_bytes or 0)
+    return [Found(Lever({"gpu_memory_utilization": share}, REACH, "what the others leave"), made, gain)]
 
 
 def _try(trial: Trial, report: Report, lever: Lever) -> Found | None:

@@ -157,7 +157,11 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     if is_array(headroom):
         lines.append(f"  {'verdict':<16} {verdict}")
     else:
-        room = f"{amount(headroom, units)} free" if headroom >= 0 else f"{amount(-headroom, units)} missing"
+        room = (
+            report.refusal or f"{amount(headroom, units)} free"
+            if headroom >= 0
+            else f"{amount(-headroom, units)} missing"
+        )
         lines.append(f"  {'verdict':<16} {verdict}, {room}")
     lines += _capacity(report, units)
     lines += _hardware(report)
