@@ -286,7 +286,8 @@ def _refuse_slices() -> None:
     slices = dict.fromkeys(re.findall(r"^\s+MIG (\S+)", out, re.MULTILINE))
     if slices:
         raise UnreadableError(
-            f"MIG splits a card into {_quoted(', '.join(slices))}, whose memory is not told"
+            f"MIG splits a card into {_quoted(', '.join(slices))}, whose memory is not told "
+            "(name the slice, as in --gpu h100-80gb:3g.40gb)"
         )
 
 

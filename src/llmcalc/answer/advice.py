@@ -68,6 +68,8 @@ class Trial:
         try:
             scenario = resolve(self.inventory, self.book, {**given, **changes})
             scenario.reserve, scenario.quick = self.scenario.reserve, True
+            if getattr(scenario.options, "fit", False):
+                scenario.options.fit = False  # all of it on the GPUs
             return model_report(self.inventory, scenario, device or self.device, self.book, given)
         except LlmcalcError:
             return None
@@ -100,9 +102,10 @@ class Found:
         """One line for a terminal."""
         if self.lever.cost == MONEY:
             return f"{self.lever.option} fits; {self.lever.price}"
-        more = f"{format_bytes(self.gain, 'gib')} more room" if self.gain >= WORTH else "it starts"
+        more = f"{format_bytes(self.gain, 'gib')} more room"
         if self.fits:
-            return f"{self.lever.option} fits: {more}; {self.lever.price}"
+            gain = f": {more}" if self.gain >= WORTH else ""
+            return f"{self.lever.option} fits{gain}; {self.lever.price}"
         close = "too close to call" if self.report.verdict == "too_close" else "not enough alone"
         return f"{self.lever.option}: {more}, {close}; {self.lever.price}"
 
@@ -195,7 +198,7 @@ def _try(trial: Trial, report: Report, lever: Lever) -> Found | None:
     if made is None or is_array(made.total_bytes):
         return None
     gain = int(made.headroom_bytes or 0) - int(report.headroom_bytes or 0)
-    return Found(lever, made, gain) if gain >= WORTH else None
+    return Found(lever, made, gain) if gain >= WORTH or made.verdict == "fits" else None
 
 
 def _mildest(trial: Trial, report: Report, levers: list[Lever]) -> Found | None:
@@ -240,16 +243,10 @@ def _together(trial: Trial, report: Report, found: list[Found]) -> Found | None:
 
 def _coarser(trial: Trial, report: Report, names: tuple[str, ...]) -> Found | None:
     """The finest usual format of the weights that suffices, else the one that gains most."""
-    best: Found | None = None
     used = str(report.scenario.get("quant") or "none")
-    for name in names[names.index(used) + 1 :] if used in names else names:
-        one = _try(trial, report, Lever({"quant": name}, QUALITY, "accuracy to be tested"))
-        if one is None:
-            continue
-        if one.fits:
-            return one
-        best = one if best is None or one.gain > best.gain else best
-    return best
+    left = names[names.index(used) + 1 :] if used in names else names
+    levers = [Lever({"quant": name}, QUALITY, "accuracy to be tested") for name in left]
+    return _mildest(trial, report, levers) if levers else None
 
 
 def _smaller_workload(trial: Trial, report: Report) -> list[Found]:
@@ -275,8 +272,10 @@ def _smaller_workload(trial: Trial, report: Report) -> list[Found]:
 
 def _counts(trial: Trial) -> list[tuple[int, dict[str, Any]]]:
     """Numbers of GPUs to try, with the placement of each: tensor ranks up to 8, then stages."""
-    assert trial.device is not None
-    if trial.scenario.engine in SINGLE or " MIG " in trial.device.name:  # slices do not talk to each other
+    device = trial.device
+    assert device is not None
+    # Slices of a card and Macs do not talk to each other.
+    if trial.scenario.engine in SINGLE or " MIG " in device.name or device.vendor == "Apple":
         return [(1, {})]
     if trial.scenario.engine in LAYER_SPLIT:
         return [(n, {}) for n in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)]
@@ -300,6 +299,8 @@ def fewest_gpus(trial: Trial, report: Report) -> dict[str, Any] | None:
     """
     assert trial.device is not None
     weights = int(report["weights"].bytes) if report.gpus == 1 else 0
+    if trial.scenario.engine in LAYER_SPLIT:
+        weights = sum(int(part) for part in report["weights"].amounts)
     close = None
     for count, placed in _counts(trial):
         if weights > count * trial.device.usable_high:
@@ -323,10 +324,11 @@ def _more_gpus(trial: Trial, report: Report) -> Found:
     """The fewest GPUs as a change."""
     assert trial.device is not None
     fewest: dict[str, Any] = report.fewest or {}
-    word = trial.device.name.lower().replace(" ", "-")
+    word = trial.device.name.lower().translate(str.maketrans(" ", "-", "()"))
     changes: dict[str, Any] = {"gpu": f"{fewest['gpus']}x{word}"}
-    if fewest["pp"] > 1 and trial.scenario.engine not in LAYER_SPLIT:
-        changes |= {"tp": fewest["tp"], "pp": fewest["pp"]}
+    is_placed = bool(trial.scenario.stated & {"tp", "pp", "dp"})
+    if trial.scenario.engine not in LAYER_SPLIT and (fewest["pp"] > 1 or is_placed):
+        changes |= {"tp": fewest["tp"], "pp": fewest["pp"], **({"dp": 1} if is_placed else {})}
     device = copy.copy(trial.device)
     device.count = fewest["gpus"]
     placed = {} if trial.scenario.engine in LAYER_SPLIT else {"tp": fewest["tp"], "pp": fewest["pp"]}

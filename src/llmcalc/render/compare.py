@@ -33,7 +33,7 @@ def as_text(cells: Sequence[Any], axes: Sequence[str], units: str, color: bool) 
         first, *rest = wrap(note, WIDTH - 4)
         lines += [""] if not place else []
         lines += [f"  {first}", *[f"    {line}" for line in rest]]
-    phrases = heading(cells)
+    phrases = heading(cells, axes)
     return "\n".join([*([] if not phrases else [*_lines(phrases, WIDTH), ""]), *lines]) + "\n"
 
 
@@ -48,10 +48,15 @@ def _lines(phrases: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def heading(cells: Sequence[Any]) -> list[str]:
-    """What all rows have in common."""
+def heading(cells: Sequence[Any], axes: Sequence[str]) -> list[str]:
+    """What all rows have in common, and that rows can't differ in."""
     reports = [cell.report for cell in cells if cell.report is not None]
-    return [word for word in reports[0].header if all(word in report.header for report in reports)]
+    title, params, weights, *rest = reports[0].header
+    engine = rest[:-1]
+    varies = {"model": [title, params], "quant": [weights], "engine": engine, "gpu": []}
+    own = [word for axis in axes for word in varies[axis]]
+    shared = [word for word in reports[0].header if all(word in report.header for report in reports)]
+    return [word for word in shared if word not in own]
 
 
 def as_table(cells: Sequence[Any], axes: Sequence[str], kind: str, units: str) -> str:
@@ -66,7 +71,7 @@ def as_table(cells: Sequence[Any], axes: Sequence[str], kind: str, units: str) -
     reports = [cell.report for cell in cells if cell.report is not None]
     made = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=align)
     below = [*reasons(cells, axes), *notes_of(reports, hints=False), reproduce(reports[0])]
-    return framed(kind, "   ".join(heading(cells)) or "Compared", made, below)
+    return framed(kind, "   ".join(heading(cells, axes)) or "Compared", made, below)
 
 
 def table(

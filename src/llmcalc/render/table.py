@@ -50,6 +50,7 @@ def _item_rows(report: Any, units: str) -> tuple[list[str], list[list[str]], lis
             f"{device_name(report)}: {amount(report.device.usable_bytes, units)} usable "
             f"({report.device.basis}); {verdict_of(report)}."
         )
+    below += [f"Advice: {line}." for line in report.advice]
     return ["item", unit, "how", "grade"], rows, below + list(report.warnings)
 
 

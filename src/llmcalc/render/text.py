@@ -200,6 +200,7 @@ def _hardware(report: Any) -> list[str]:
         found = report.fewest
         placed = " ".join(f"{name} {found[name]}" for name in ("tp", "pp") if found[name] > 1)
         text = f"{found['gpus']}{f' ({placed})' if placed else ''}"
+        text += " with all layers on them" if report.scenario.get("fit") else ""
         if found["close"] is not None:
             text += f"; {found['close']} is too close to call"
         lines.append(f"  {'fewest GPUs':<16} {text}")
