@@ -94,6 +94,15 @@ def test_what_the_engine_refuses_is_no_advice():
             assert one["keywords"].get("tp", 1) in (1, 2, 4, 8)
 
 
+def test_settings_together_come_before_a_dearer_one_alone():
+    """A share of 0.95 and no graphs cost no accuracy; fp8 keys and values alone would do too."""
+    found = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="l4", context=32_768)
+    first, second = found.alternatives[:2]
+    assert first["keywords"].keys() == {"gpu_memory_utilization", "enforce_eager"}
+    assert second["keywords"] == {"kv_dtype": "fp8"}
+    assert first["verdict"] == second["verdict"] == "fits"
+
+
 def test_nothing_is_searched_for_where_it_fits():
     found = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="h100")
     assert (found.advice, found.alternatives, found.fewest) == ([], [], None)

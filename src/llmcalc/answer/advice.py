@@ -218,10 +218,11 @@ def _mildest(trial: Trial, report: Report, levers: list[Lever]) -> Found | None:
 
 
 def _together(trial: Trial, report: Report, found: list[Found]) -> Found | None:
-    """Settings that suffice together where none does alone, the dearest left out as far as can be."""
-    if any(one.fits for one in found) or len(found) < 2:
+    """Settings that suffice together and are cheaper than any that does alone, as few as can be."""
+    alone = min((one.lever.cost for one in found if one.fits), default=MONEY)
+    parts = sorted((one for one in found if one.lever.cost < alone), key=lambda one: one.lever.cost)
+    if len(parts) < 2:
         return None
-    parts = sorted(found, key=lambda one: one.lever.cost)
 
     def made(some: list[Found]) -> Found | None:
         changes: dict[str, Any] = {}
