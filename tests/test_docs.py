@@ -161,6 +161,10 @@ EXAMPLES = {
         "qwen3-next-80b", context=CONTEXTS, sequences=np.array([1, 2, 3]), gpu="4xh100-80gb", pp=4
     ),
     "contexts on several gpus": lambda: llmcalc.vram("llama-3.1-8b", context=CONTEXTS, gpu="a10g,l4"),
+    "what would help": lambda: llmcalc.vram("llama-3.1-70b", engine="vllm", gpu="h100"),
+    "fit of several gpus": lambda: llmcalc.fit("llama-3.1-8b", engine="vllm", gpu="rtx-3060,h100"),
+    "compared, one refused": lambda: llmcalc.compare("gpt2", quant="q8_0,awq", engine="none,llama.cpp"),
+    "a slice": lambda: llmcalc.vram("qwen3-0.6b", engine="vllm", gpu="h100:1g.10gb"),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }

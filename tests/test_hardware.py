@@ -149,3 +149,118 @@ def test_a_placement_that_does_not_divide(name, keywords, allowed):
     with pytest.raises(InputError) as caught:
         llmcalc.vram(name, **keywords)
     assert allowed in caught.value.remedy
+
+
+# -- parts: MIG slices, ECC, limits --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [
+        ("h100-80gb:1g.10gb", 9.75),
+        ("h100-80gb:3g.40gb", 39.5),
+        ("h100-nvl:3g.47gb", 46.38),
+        ("a100-80gb:3g.40gb", 39.25),
+        ("a100-40gb:1g.5gb", 4.75),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4.75),  # as CUDA names it
+        ("a30:2g.12gb", 11.69),
+        ("h200:1g.18gb", 16),
+        ("rtx-pro-6000-server:2g.48gb+gfx", 47.38),
+    ],
+)
+def test_slices_of_a_card(name, gib):
+    """As nvidia-smi mig -lgip prints them."""
+    device = parse_gpu(name, CATALOG)
+    assert device.usable_bytes == device.memory_bytes == int(gib * GIB)
+    assert " MIG " in device.name
+    assert parse_gpu(device.name, CATALOG).memory_bytes == device.memory_bytes
+    assert parse_gpu(f"2x{name}", CATALOG).count == 2
+
+
+def test_every_slice_is_smaller_than_its_card_and_in_order():
+    for entry in CATALOG.entries("gpus"):
+        profiles = entry.get("mig") or {}
+        whole = device_of(entry) if profiles else None
+        for profile, size in profiles.items():
+            assert size * GIB <= whole.memory_bytes
+            marketed = float(profile.partition(".")[2].removesuffix("gb"))
+            assert 0.84 < size / marketed < 1.05, (entry["name"], profile)
+        assert set(entry.get("mig_assumed", [])) <= set(profiles)
+
+
+def test_a_slice_whose_size_is_assumed_is_a_range():
+    device = parse_gpu("b200:1g.23gb", CATALOG)
+    assert device.usable_low < device.usable_bytes < device.usable_high
+    assert "assumed" in device.basis
+
+
+def test_vllm_takes_a_slice_for_a_small_gpu():
+    whole = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="h100-80gb")
+    part = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="h100-80gb:3g.40gb")
+    assert (whole.scenario["max_num_seqs"], part.scenario["max_num_seqs"]) == (1024, 256)
+    assert (whole.scenario["max_num_batched_tokens"], part.scenario["max_num_batched_tokens"]) == (8192, 2048)
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"),
+    [("a40", 46068), ("a40:ecc-on", 46068), ("a40:ecc-off", 49140), ("rtx-a6000:ecc-on", 46068),
+     ("rtx-6000-ada:ecc-on", 46068), ("l40s:ecc-off", 49140), ("A40 ECC off", 49140)],
+)  # fmt: skip
+def test_error_correction_costs_a_sixteenth(name, mib):
+    """Pairs as nvidia-smi prints them: 49,140 MiB without, 46,068 with."""
+    assert abs(parse_gpu(name, CATALOG).memory_bytes / MIB - mib) <= 1
+
+
+def test_a_limit_set_by_hand():
+    device = parse_gpu("m4-max-64gb:56GiB", CATALOG)
+    assert device.usable_low == device.usable_bytes == device.usable_high == 56 * GIB
+    assert device.memory_bytes == 64 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("h100:5g.50gb", "h100sxm:1g.10gb"),
+        ("rtx-4090:1g.10gb", "Give a limit"),
+        ("a100-80gb:ecc-off", "Leave :ecc-off out"),
+        ("m4-max-64gb:100GiB", "64 GiB there are"),
+        ("nosuch:1g.10gb", "no GPU"),
+        ("h100:", "no GPU"),
+        (":3g.40gb", "no GPU"),
+        ("a40:ecc-maybe", "a40:ecc-off"),
+    ],
+)
+def test_parts_that_are_not_there(name, told):
+    with pytest.raises((InputError, UnknownNameError), match=told.replace(".", r"\.")):
+        parse_gpu(name, CATALOG)
+
+
+def test_show_lists_every_total_with_grade_and_source(capsys):
+    import json
+
+    from llmcalc.cli import run
+
+    assert run(["gpus", "show", "a40", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    totals = {row["total"]: row for row in data["totals"]}
+    assert totals["marketed"]["bytes"] == 48 * GIB
+    assert totals["driver, ECC on"]["bytes"] == 46068 * MIB
+    assert totals["driver, ECC off"]["grade"] == "derived"
+    assert totals["usable"]["bytes"] == data["usable_bytes"]
+    assert all(row["source"] for row in data["totals"])
+    assert run(["gpus", "show", "h100:3g.40gb"]) == 0
+    out = capsys.readouterr().out
+    assert "H100 SXM MIG 3g.40gb" in out
+    assert "MIG 1g.10gb" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_reserve_counts_in_every_engine():
+    for engine, gpu in (("none", "h100"), ("vllm", "h100"), ("llama.cpp", "h100"), ("ollama", "h100"),
+                        ("transformers", "h100"), ("mlx", "m4-max-64gb")):  # fmt: skip
+        free, less = (
+            llmcalc.vram("llama-3.1-8b", engine=engine, gpu=gpu, context=4096, reserve=reserve)
+            for reserve in (None, "10GiB")
+        )
+        assert less.device.usable_bytes < free.device.usable_bytes, engine
+        assert less.headroom_bytes < free.headroom_bytes, engine

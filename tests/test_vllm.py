@@ -264,7 +264,7 @@ def test_a_budget_below_the_weights_says_what_is_missing():
 
 
 def test_a_reserve_stops_the_start():
-    found = report("llama-3.1-8b", gpu="h100", reserve="20GiB")
+    found = report("llama-3.1-8b", gpu="h100", reserve="20GiB", gpu_memory_utilization=0.9)
     assert any("would not start: it asks for" in told for told in found.warnings)
 
 

@@ -16,16 +16,29 @@ if TYPE_CHECKING:
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
     from llmcalc.api.quant import quant
+    from llmcalc.api.serve import serve_command
     from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
 
-__all__ = ["LlmcalcError", "__version__", "compare", "fit", "model", "params", "quant", "validate", "vram"]
+__all__ = [
+    "LlmcalcError",
+    "__version__",
+    "compare",
+    "fit",
+    "model",
+    "params",
+    "quant",
+    "serve_command",
+    "validate",
+    "vram",
+]
 
 _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
     "quant": "llmcalc.api.quant",
+    "serve_command": "llmcalc.api.serve",
     "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",
 }

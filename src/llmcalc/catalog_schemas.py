@@ -34,6 +34,7 @@ class Gpu(Entry):
     memory_type: str | None = None
     memory_mib_driver: float | None = pydantic.Field(None, gt=0, le=1e9)
     memory_mib_driver_source: str | list[str] | None = None
+    ecc_of_driver_total: Literal["enabled", "disabled"] | None = None
     memory_mib_runtime: float | None = pydantic.Field(None, gt=0, le=1e9)
     memory_mib_runtime_source: str | list[str] | None = None
     working_set_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
@@ -42,6 +43,9 @@ class Gpu(Entry):
     usable_low_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
     usable_high_gib: float | None = pydantic.Field(None, gt=0, le=1e6)
     usable_source: str | None = None
+    mig: dict[str, float] | None = None
+    mig_source: str | list[str] | None = None
+    mig_assumed: list[str] = []
     bandwidth_gb_s: float | None = pydantic.Field(None, gt=0)
     tflops_dense: dict[str, float] | None = None
     achievable: Any = None

@@ -286,7 +286,8 @@ def _refuse_slices() -> None:
     slices = dict.fromkeys(re.findall(r"^\s+MIG (\S+)", out, re.MULTILINE))
     if slices:
         raise UnreadableError(
-            f"MIG splits a card into {_quoted(', '.join(slices))}, whose memory is not told"
+            f"MIG splits a card into {_quoted(', '.join(slices))}, whose memory is not told "
+            "(name the slice, as in --gpu h100-80gb:3g.40gb)"
         )
 
 
@@ -389,9 +390,6 @@ def _json(text: str) -> Any:
         return json.JSONDecoder().raw_decode(text[start:])[0] if start >= 0 else None
     except (ValueError, RecursionError):
         return None
-
-
-# -- Apple -------------------------------------------------------------------------------------
 
 
 def read_apple(catalog: Catalog) -> list[Card]:

@@ -7,7 +7,7 @@ each, imported when called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcalc._version import __version__
@@ -16,6 +16,10 @@ from llmcalc.formula import Quantity, is_array, smaller
 
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
+
+
+LISTED = ("catalog", "gpu", "lora", "quant", "engine")
+"""Keywords that may be lists, which a shell writes with commas or several times."""
 
 
 class Call:
@@ -56,7 +60,7 @@ class Call:
             if key == "models":
                 words += [shlex.quote(self._plain(one)) for one in value]
                 continue
-            several = key in ("catalog", "gpu", "lora") and isinstance(value, (list, tuple))
+            several = key in LISTED and isinstance(value, (list, tuple))
             many = value if several else [value]
             for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
                 words += (
@@ -67,7 +71,7 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in ("catalog", "gpu", "lora", "models") and isinstance(value, (list, tuple))
+            named = key in (*LISTED, "models") and isinstance(value, (list, tuple))
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()
@@ -167,6 +171,30 @@ class _Shown(ABC):
         return self.to_text()
 
 
+class Told:
+    """What would help where it does not fit, and what hardware would do.
+
+    Attributes
+    ----------
+    advice : list of str
+        In words.
+    alternatives : list of dict
+        Changes, each estimated: its option, gain, verdict and price.
+    fewest : dict or None
+        The least number of GPUs of this type that surely holds it, and their placement.
+    cards : list of tuple
+        The smallest single cards that hold it: name and memory. [B]
+    """
+
+    __slots__ = ("advice", "alternatives", "cards", "fewest")
+
+    def __init__(self) -> None:
+        self.advice: list[str] = []
+        self.alternatives: list[dict[str, Any]] = []
+        self.fewest: dict[str, Any] | None = None
+        self.cards: list[tuple[str, int]] = []
+
+
 class Report(_Shown):
     """The answer of one estimate.
 
@@ -194,6 +222,12 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    refusal : str
+        Why the engine does not even start; it then does not fit, whatever is free.
+    plan, settled : tuple or None, Scenario or None
+        Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
+    later : callable or None
+        Finds what would help, when somebody asks for it: `told` is then complete.
     """
 
     def __init__(self, command: str, items: Sequence[Item], peak: Peak) -> None:
@@ -213,10 +247,13 @@ class Report(_Shown):
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
         self.neighbours: list[tuple[str, int]] = []
-        self.cards: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
-        self.advice: list[str] = []
+        self.later: Callable[[], None] | None = None
+        self.told = Told()
+        self.refusal = ""
+        self.plan: tuple[Any, Any] | None = None
+        self.settled: Any = None
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
@@ -224,6 +261,34 @@ class Report(_Shown):
         self.call: Call = Call(command, {})
         self.catalog_date = ""
         self.version = __version__
+
+    # -- what would help: searched for when it is asked for, for it takes many estimates ---------
+
+    def _found(self) -> Told:
+        if self.later is not None:
+            later, self.later = self.later, None
+            later()
+        return self.told
+
+    @property
+    def advice(self) -> list[str]:
+        """What would make it fit, in words."""
+        return self._found().advice
+
+    @property
+    def alternatives(self) -> list[dict[str, Any]]:
+        """Changes that would help, each estimated."""
+        return self._found().alternatives
+
+    @property
+    def fewest(self) -> dict[str, Any] | None:
+        """The least number of GPUs of this type that surely holds it."""
+        return self._found().fewest
+
+    @property
+    def cards(self) -> list[tuple[str, int]]:
+        """The smallest single cards that hold it."""
+        return self._found().cards
 
     # -- figures -------------------------------------------------------------------------------
 
@@ -288,6 +353,8 @@ class Report(_Shown):
             import numpy as np
 
             return np.select([surely, never], ["fits", "does_not_fit"], "too_close")
+        if self.refusal:
+            return "does_not_fit"
         return "fits" if surely else "does_not_fit" if never else "too_close"
 
     @property

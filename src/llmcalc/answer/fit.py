@@ -20,6 +20,7 @@ BY_QUALITY = {
     "": ("none", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
 }
 BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
+BY_QUALITY["mlx"] = ("none", "mlx-8bit", "mlx-6bit", "mlx-4bit", "mlx-3bit")
 BY_QUALITY["vllm"] = ("none", "fp8", "w8a8", "awq")
 """Formats from the finest to the coarsest that people still use, by engine."""
 
@@ -40,18 +41,18 @@ def advise(report: Report, inventory: Inventory, scenario: Scenario, device: Dev
     used = report.scenario.get("quant") or "none"
     fits = report.verdict == "fits"
     if best is None:
-        report.advice.append(
+        report.told.advice.append(
             "No common format of it fits with this context: a smaller model, a shorter context or more GPUs."
             if not fits
             else ""
         )
     elif best[0] != used and (not fits or best[1] > report["weights"].bytes):
         word = "also fits" if fits else "fits"
-        report.advice.append(f"finest format that {word}: --quant {best[0]}")
+        report.told.advice.append(f"finest format that {word}: --quant {best[0]}")
     capacity = report.capacity
     if not fits and capacity is not None and capacity.max_context:
-        report.advice.append(f"as it is, up to --context {capacity.max_context}")
-    report.advice = [line for line in report.advice if line]
+        report.told.advice.append(f"as it is, up to --context {capacity.max_context}")
+    report.told.advice = [line for line in report.told.advice if line]
 
 
 def finest(inventory: Inventory, scenario: Scenario, device: Device, book: Catalog) -> tuple[str, int] | None:

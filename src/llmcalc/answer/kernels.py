@@ -59,7 +59,7 @@ def runner(scheme: Any, book: Catalog) -> Callable[[str], bool]:
     hardware = "" if scheme is None else str(scheme.entry.get("hardware", ""))
 
     def runs(name: str) -> bool:
-        card = book.lookup("gpus", name) if hardware else None
+        card = book.lookup("gpus", name.partition(" MIG ")[0]) if hardware else None
         return card is None or runs_on(hardware, card)
 
     return runs

@@ -51,7 +51,8 @@ def mlx_report(inventory: Inventory, scenario: Scenario, device: Device | None, 
         workload_of(scenario),
     ]  # fmt: skip
     report.warnings += scenario.notes + stored.warnings + _warnings(inventory, stored, scenario, own)
-    if device is not None and not is_array(scenario.context) and not is_array(scenario.sequences):
+    arrays = is_array(scenario.context) or is_array(scenario.sequences)
+    if device is not None and not arrays and not scenario.quick:
         _attach_capacity(report, loaded, scenario, device, stored)
     return report
 

@@ -88,6 +88,7 @@ def fixed_by(scenario: Scenario) -> str:
 def tell(report: Report, chosen: Fitted, scenario: Scenario, fixed: str) -> None:
     """What was chosen, and the command line that does the same."""
     options, slots = chosen.options, int(scenario.sequences)
+    report.settled = scenario
     report.scenario |= {"fit_target": TARGET}
     if not scenario.stated & LENGTHS:
         for name in ("context", "tokens", "positions"):
@@ -138,9 +139,9 @@ def shortfall(chosen: Fitted, margin: int) -> str:
     return f"{text}. llama-server tries it."
 
 
-def command_line(report: Report, options: Any, slots: int) -> str:
-    """The call of llama-server with every choice spelled out."""
-    words = ["llama-server", "-m", "MODEL.gguf", "-c", str(options.n_ctx), "-np", str(slots)]
+def command_line(report: Report, options: Any, slots: int, model: str = "MODEL.gguf") -> str:
+    """The call of llama-server with every choice spelled out; `model` is quoted already."""
+    words = ["llama-server", "-m", model, "-c", str(options.n_ctx), "-np", str(slots)]
     if options.kv_unified:
         words.append("--kv-unified")
     words += ["-ngl", "all" if options.gpu_layers is None else str(options.gpu_layers)]

@@ -111,6 +111,7 @@ def ollama_report(inventory: Inventory, scenario: Scenario, device: Device | Non
         _add_projector(report, projector, on_gpu, make(scenario.options))
     _tell(report, scenario, server, chosen, margin)
     tell_shared(report)
+    report.settled = scenario
     of_ollama = () if asked & LENGTHS else ("context", "tokens", "positions")
     for name in (*of_ollama, *(("quant",) if "quant" in scenario.stated - asked else ())):
         report.origins[name] = "default of Ollama"

@@ -81,6 +81,7 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     """
     check(inventory, scenario)
     scenario, halved = _auto_dtype(scenario)
+    scenario, lowered = _beside_reserve(scenario, device)
     placement = placement_of(inventory, scenario, device)
     _check_ranks(scenario, placement)
     stored = scenario.stored(inventory)
@@ -104,11 +105,12 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     report.placement = ranks_of(placement)
     report.floor_bytes = _floor(stored, scenario, placement, precision)
     report.context_limit = stored.context
-    report.warnings += scenario.notes + stored.warnings + halved
+    report.warnings += scenario.notes + stored.warnings + halved + lowered
     _echo(report, scenario, server)
     if device is not None:
         _check_budget(report, server, items, requested)
-        if not is_array(scenario.context) and not is_array(scenario.sequences):
+        arrays = is_array(scenario.context) or is_array(scenario.sequences)
+        if not arrays and not scenario.quick:
             _attach_capacity(report, server, scenario, requested, items)
         _tell_free(report, device, scenario, requested)
     return report
@@ -180,6 +182,27 @@ def _auto_dtype(scenario: Scenario) -> tuple[Scenario, list[str]]:
     return made, ["vLLM loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
 
 
+def _beside_reserve(scenario: Scenario, device: Device | None) -> tuple[Scenario, list[str]]:
+    """A default share that others' memory leaves, for vLLM does not start below what it asks for."""
+    options = scenario.options
+    if device is None or not scenario.reserve or options.utilisation or options.pool is not None:
+        return scenario, []
+    total = device.usable_bytes + scenario.reserve
+    if _share(total, options) <= device.usable_bytes:
+        return scenario, []
+    made = copy(scenario)
+    made.options = copy(options)
+    made.options.utilisation = (device.usable_bytes * 100 // total, 100)
+    share = made.options.utilisation[0] / 100
+    return made, [f"--gpu-memory-utilization is taken to be {share:g}: the reserve leaves no more."]
+
+
+def _share(total: int, options: Any) -> int:
+    """The share that vLLM takes of a total. [B]"""
+    share = options.utilisation or parse_decimal(str(options.era.utilisation)) or (1, 1)
+    return int(-(-total * share[0] // share[1]))
+
+
 def _formats(stored: Inventory, scenario: Scenario) -> bool:
     """Settle the cache's format as vLLM's ``auto`` does; whether latents are rows of sparse attention."""
     stated = bool(scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"})
@@ -196,8 +219,7 @@ def _requested(scenario: Scenario, server: Server, items: list[Item], total: int
     options = scenario.options
     if options.pool is not None:
         return int(options.pool) + max(server.counted(items, stage) for stage in range(server.placement.pp))
-    share = options.utilisation or parse_decimal(str(options.era.utilisation)) or (1, 1)
-    return int(-(-total * share[0] // share[1]))
+    return _share(total, options)
 
 
 def _limited(
@@ -224,14 +246,15 @@ def _check_budget(report: Report, server: Server, items: list[Item], requested: 
     if left <= 0:
         report.warnings.append(
             f"vLLM would not start: weights and profiled peak leave no room for a cache; "
-            f"{format_bytes(-left, 'gib')} are missing. Use more GPUs, a smaller --quant, a higher "
-            "--gpu-memory-utilization or fewer --max-num-seqs."
+            f"{format_bytes(-left, 'gib')} are missing before its first page. Use more GPUs, a smaller "
+            "--quant, a higher --gpu-memory-utilization or fewer --max-num-seqs."
         )
 
 
 def _tell_free(report: Report, device: Device, scenario: Scenario, requested: int) -> None:
     """Refused at the start: less is free than vLLM asks for."""
     if requested > device.usable_bytes:
+        report.refusal = f"{format_bytes(requested - device.usable_bytes, 'gib')} more asked for than is free"
         report.warnings.append(
             f"vLLM would not start: it asks for {format_bytes(requested, 'gib')} and "
             f"{format_bytes(device.usable_bytes, 'gib')} are free beside the reserve; lower "
@@ -276,6 +299,9 @@ def _attach_capacity(
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, requested)
     safe = server.budgets(items, requested, "high")
+    device = report.device  # the verdict's unfavourable end has the device's own range too
+    short = device.usable_bytes - device.usable_low if device is not None else 0
+    surely = [budget - short for budget in safe]
     pairs = [(p, b) for p, b in zip(server.pools, budgets, strict=True) if p.groups]
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
 
@@ -304,7 +330,7 @@ def _attach_capacity(
         "kv_bytes_per_token": int(worst.bytes_per_token(context)),
         "max_concurrency": blocks // each * placement.dp if each else None,
         "max_context": reach(budgets, held, limit),
-        "safe_context": reach(safe, held, limit),
+        "safe_context": reach(surely, held, limit),
     }
     own = {
         "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],

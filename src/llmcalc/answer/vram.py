@@ -88,8 +88,8 @@ def model_report(
     if device is not None and not scenario.quick:
         _attach_capacity(report, inventory, placement, precision, scenario, device)
     elif device is None and not is_array(report.total_bytes):
-        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
-        if not report.cards:
+        report.told.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
+        if not report.told.cards:
             report.hints.append(_several_cards(inventory, scenario, precision, book))
     return report
 
@@ -140,7 +140,7 @@ def count_report(
         )
     report.neighbours = neighbours
     if device is None:
-        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
+        report.told.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book)
     return report
 
 

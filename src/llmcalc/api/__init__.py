@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from llmcalc.answer.params import params_report
@@ -174,8 +175,8 @@ def vram(
         vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
         is set by hand. [tokens], [-], [B]
     gpu : str or sequence of str, optional
-        ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
-        this machine with what they have free now.
+        ``rtx-4090``, ``8xh100-80gb``, ``h100:3g.40gb``, ``24GiB``; several give one row each. ``auto`` is all
+        GPUs of this machine with what they have free now.
     reserve : int or str
         Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional
@@ -218,9 +219,19 @@ def vram(
     make = count_report if inventory.is_opaque else model_report
     devices: list[Device | None] = [*scenario.devices] or [None]
     reports = [make(inventory, scenario, device, book, given) for device in devices]
-    for report in reports:
+    for device, report in zip(devices, reports, strict=True):
+        report.plan = inventory, scenario
+        report.later = partial(_help, report, inventory, scenario, device, book, given)
         _sign(report, Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+def _help(report: Report, *asked: Any) -> None:
+    """What would help where it does not surely fit; without a GPU the smallest cards."""
+    if report.device is None or (isinstance(report.verdict, str) and report.verdict != "fits"):
+        from llmcalc.answer.advice import help_it
+
+        help_it(report, *asked)
 
 
 def _understand(

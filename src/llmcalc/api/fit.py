@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.answer.advice import help_it
 from llmcalc.answer.fit import advise
 from llmcalc.answer.vram import count_report, model_report
 from llmcalc.api import ModelLike, _catalog, _sign, _understand
@@ -55,7 +56,8 @@ def fit(model: ModelLike = None, *, gpu: Any = None, **keywords: Any) -> Report 
     for device in scenario.devices:
         report = make(inventory, scenario, device, book, {**dict.fromkeys(_WORKLOAD), **given})
         advise(report, inventory, scenario, device, book)
-        report.command = "fit"
+        help_it(report, inventory, scenario, device, book, given)
+        report.command, report.plan = "fit", (inventory, scenario)
         _sign(report, Call("fit", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)

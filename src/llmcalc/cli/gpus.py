@@ -87,22 +87,48 @@ def list_(**options: Any) -> int:
 @click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file with GPUs of your own.")
 @list_output_options
 def show(name: str, **options: Any) -> int:
-    """Show one GPU: every field, its flags, and its sources in full."""
+    """Show one GPU: every memory total, every field, its flags, and its sources in full.
+
+    \b
+    llmcalc gpus show h100-80gb
+    llmcalc gpus show h100-80gb:3g.40gb     a MIG slice
+    llmcalc gpus show a40:ecc-off           error correction switched off
+    """
     from llmcalc.cli.listing import catalog_of, show_entry
     from llmcalc.errors import InputError
     from llmcalc.hardware import usable_memory
+    from llmcalc.hardware.parts import base_of, part_of, totals_of
+    from llmcalc.units import GIB, MIB
 
     catalog = catalog_of(options["catalog"])
-    entry = catalog.require("gpus", name, "GPU", "llmcalc gpus --search WORD lists GPUs.")
+    base, part = base_of(name, catalog)
+    entry = catalog.require("gpus", base, "GPU", "llmcalc gpus --search WORD lists GPUs.")
     extra: dict[str, Any] = {}
     try:
         memory, usable, low, high, basis = usable_memory(entry)
-        extra = {
+        if part:
+            device = part_of(entry, part)
+            memory, usable, basis = device.memory_bytes, device.usable_bytes, device.basis
+            low, high = device.usable_low, device.usable_high
+            extra["part"] = device.name
+        extra |= {
             "memory_bytes": memory,
             "usable_bytes": usable,
             "usable_range_bytes": [low, high],
             "usable_basis": basis,
         }
     except InputError as error:
+        if part:
+            raise
         extra = {"usable_basis": error.problem}
+    kind = "json" if options["json_"] else options["format_"]
+    totals = totals_of(entry)
+    if kind == "json":
+        extra["totals"] = totals
+    else:  # as people read them
+        extra["memory"] = {
+            row["total"]: f"{row['bytes'] / GIB:,.2f} GiB ({row['bytes'] // MIB:,} MiB), {row['grade']}: "
+            f"{row['source']}"
+            for row in totals
+        }
     return show_entry(entry, extra, options, "gpus", lambda word: catalog.lookup("sources", word))

@@ -14,7 +14,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("text", "markdown", "json", "csv", "latex", "html")
 UNITS = ("gib", "gb", "mib", "bytes")
-OUTPUT_KEYS = ("format_", "json_", "units", "explain", "output_file", "plot", "check", "python")
+OUTPUT_KEYS = (
+    "format_",
+    "json_",
+    "units",
+    "explain",
+    "output_file",
+    "plot",
+    "check",
+    "python",
+    "serve_command",
+)
 
 
 def stack(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -47,6 +57,8 @@ weight_options = stack(
     click.option("--bits", metavar="N", help="N / 8 bytes for every parameter (assumed)."),
     click.option(
         "--quant",
+        "--quantization",
+        "quant",
         metavar="SCHEME",
         help="Quantization: q4_k_m, awq, gptq-8bit, nf4-dq, fp8 ...  [checkpoint's own, else none]",
     ),
@@ -86,7 +98,8 @@ hardware_options = stack(
     click.option(
         "--gpu",
         metavar="GPU[,GPU]",
-        help="rtx-4090, 8xh100-80gb, 24GiB, or auto: this machine's; commas give one row each.",
+        help="rtx-4090, 8xh100-80gb, h100:3g.40gb (MIG), a40:ecc-off, 24GiB, or auto: this machine's; commas "
+        "give one row each.",
     ),
     click.option(
         "--reserve",
@@ -201,6 +214,10 @@ output_options = stack(
     click.option("--check", is_flag=True, help="Exit 1 if it does not fit, 3 if too close to call."),
 )
 
+serve_option = click.option(
+    "--serve-command", is_flag=True, help="Print the command that starts the engine by this plan, alone."
+)
+
 
 def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
     """Check a word against a list, with the nearest one in the error."""
@@ -254,6 +271,8 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
     if options["python"]:
         write("import llmcalc\n\n" + rows[0].call.python() + "\n", options["output_file"])
         return 0
+    if options.get("serve_command"):
+        return _serve(report, rows, options)
     color = kind == "text" and options["output_file"] is None and _color()
     text = render(report, kind, units, color)
     if options["explain"] and kind in ("text", "markdown"):
@@ -269,10 +288,26 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
 
         for note in notes_of(rows):
             click.echo(for_terminal(f"Note: {note}"), err=True)
+    return _code(rows, options)
+
+
+def _code(rows: list[Any], options: dict[str, Any]) -> int:
+    """The exit code of an answer."""
     if rows[0].command == "fit":  # one card that holds it is enough
         codes = [exit_code([row]) for row in rows]
         return 0 if 0 in codes else 3 if 3 in codes else 1
     return exit_code(rows) if options.get("check") else 0
+
+
+def _serve(report: Any, rows: list[Any], options: dict[str, Any]) -> int:
+    """The start command alone on one line, what to do besides on stderr."""
+    from llmcalc.api.serve import serve_command
+
+    line = serve_command(report)
+    write(f"{line}\n", options["output_file"])
+    for note in line.notes:
+        click.echo(for_terminal(f"Note: {note}"), err=True)
+    return _code(rows, options)
 
 
 def render(report: Any, kind: str, units: str, color: bool) -> str:

@@ -88,6 +88,10 @@ def _one(report: Any) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.alternatives:
+        result["alternatives"] = plain(report.alternatives)
+    if report.fewest is not None:
+        result["fewest_gpus"] = plain(report.fewest)
     if report.scheme:
         result["scheme"] = report.scheme
     if report.left_out:

@@ -31,7 +31,7 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
     placed = reports[0].placement if len(reports) == 1 and not reports[0].scheme else []
     one_model = len({report.model["name"] for report in reports}) == 1
     title = "   ".join([*heading(reports), *placed]) if one_model else "Models compared"
-    return _framed(kind, title, table, [*below, reproduce(reports[0])])
+    return framed(kind, title, table, [*below, reproduce(reports[0])])
 
 
 def _align(head: Sequence[str]) -> list[str]:
@@ -50,6 +50,7 @@ def _item_rows(report: Any, units: str) -> tuple[list[str], list[list[str]], lis
             f"{device_name(report)}: {amount(report.device.usable_bytes, units)} usable "
             f"({report.device.basis}); {verdict_of(report)}."
         )
+    below += [f"Advice: {line}." for line in report.advice]
     return ["item", unit, "how", "grade"], rows, below + list(report.warnings)
 
 
@@ -59,7 +60,8 @@ def _range(report: Any, units: str) -> str:
     return ", ".join([*words, f"range {amount(low, units)} to {amount(high, units)}"])
 
 
-def _framed(kind: str, title: str, table: str, below: Sequence[str]) -> str:
+def framed(kind: str, title: str, table: str, below: Sequence[str]) -> str:
+    """A table with its title and what stands below it."""
     if kind == "markdown":
         return "\n\n".join([f"**{title}**", table, *[f"<sub>{line}</sub>" for line in below]]) + "\n"
     if kind == "html":
@@ -88,9 +90,9 @@ def _csv(reports: Sequence[Any], units: str) -> str:
         device = report.device.name if report.device is not None else ""
         name = report.model["name"]
         for item in report.items:
-            _csv_rows(writer, [name, device, item.name], item.bytes_at_peak, item.range_bytes, units,
+            csv_rows(writer, [name, device, item.name], item.bytes_at_peak, item.range_bytes, units,
                       [item.where, item.grade, item.note])  # fmt: skip
-        _csv_rows(writer, [name, device, "total"], report.total_bytes, report.range_bytes, units,
+        csv_rows(writer, [name, device, "total"], report.total_bytes, report.range_bytes, units,
                   ["device", report.grade, reproduce(report)])  # fmt: skip
     return out.getvalue()
 
@@ -109,7 +111,7 @@ def _scheme_csv(reports: Sequence[Any], out: io.StringIO, writer: Any) -> str:
     return out.getvalue()
 
 
-def _csv_rows(
+def csv_rows(
     writer: Any, head: list[str], value: Any, span: Sequence[Any], units: str, tail: list[str]
 ) -> None:
     """One row, or one for each element of an array."""

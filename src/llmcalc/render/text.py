@@ -54,7 +54,7 @@ def _heading(phrases: Sequence[str]) -> list[str]:
     return [*lines, line]
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """Break a note at spaces."""
     lines, line = [], ""
     for word in text.split(" "):
@@ -84,14 +84,15 @@ def _items(report: Any, units: str) -> list[str]:
     total = whole
     bars = not is_array(total)
     unit_width = len(unit) + 1
-    note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - 8
+    graded = max(7, *(len(item.grade) for item in shown)) + 1
+    note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - graded
     lines = []
     for index, (item, name, value) in enumerate(zip(shown, names, values, strict=True)):
         part = ""
         if bars:
             filled = round(BAR * item.bytes_at_peak / total) if total else 0
             part = ("#" * max(filled, 1 if item.bytes_at_peak else 0)).ljust(BAR + 1)
-        notes = _wrap(item.note, note_width)
+        notes = wrap(item.note, note_width)
         mark = unit if index == 0 else ""
         lines.append(
             f"  {name:<{name_width}} {value:>{value_width}} {mark:<{unit_width}}{part} "
@@ -135,7 +136,7 @@ def _host(report: Any, units: str) -> list[str]:
         for item in report.items
         if item.where == "host" and (is_array(item.bytes) or item.bytes >= MIB)
     ]
-    lines = _wrap(f"{amount(report.host_bytes, units)}   {', '.join(parts)}", WIDTH - 17)
+    lines = wrap(f"{amount(report.host_bytes, units)}   {', '.join(parts)}", WIDTH - 17)
     return [f"  {'host':<14} {lines[0]}", *[f"{'':<17}{line}" for line in lines[1:]]]
 
 
@@ -143,7 +144,8 @@ def _where(rank: Any) -> str:
     return rank if isinstance(rank, str) else "varying with the input"
 
 
-def _paint(text: str, verdict: Any, color: bool) -> str:
+def paint(text: str, verdict: Any, color: bool) -> str:
+    """A verdict in its colour."""
     return f"\x1b[{COLORS[verdict]}m{text}\x1b[0m" if color and isinstance(verdict, str) else text
 
 
@@ -152,25 +154,61 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     memory = f"{amount(device.memory_bytes, units)} ({device.memory_bytes / MIB:,.0f} MiB)"
     lines = [f"  {device_name(report):<16} {memory}, {amount(device.usable_bytes, units)} usable"]
     headroom = report.headroom_bytes
-    verdict = _paint(verdict_of(report), report.verdict, color)
+    verdict = paint(verdict_of(report), report.verdict, color)
     if is_array(headroom):
         lines.append(f"  {'verdict':<16} {verdict}")
     else:
-        room = f"{amount(headroom, units)} free" if headroom >= 0 else f"{amount(-headroom, units)} missing"
+        room = (
+            report.refusal or f"{amount(headroom, units)} free"
+            if headroom >= 0
+            else f"{amount(-headroom, units)} missing"
+        )
         lines.append(f"  {'verdict':<16} {verdict}, {room}")
-    capacity = report.capacity
+    lines += _capacity(report, units)
+    lines += _hardware(report)
+    wrapped = [part for line in report.advice for part in wrap(line, WIDTH - 19)]
+    lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
+    return lines
+
+
+def _capacity(report: Any, units: str) -> list[str]:
+    """What fits beside the rest; of an engine with a pool its three capacities by name."""
+    capacity, lines = report.capacity, []
     if capacity is not None and not is_array(capacity.max_context):
         lines.append(f"  {'longest context':<16} {_longest(report)}")
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             most = f"{capacity.max_concurrency:,} of {report.scenario['context']:,} tokens"
             lines.append(f"  {'most sequences':<16} {most}{' as placed' if report.as_placed else ''}")
-    if getattr(capacity, "pool_tokens", None) is not None:
-        pool = f"{amount(capacity.kv_budget_bytes, units)}, {capacity.pool_tokens:,} tokens as the log counts"
-        lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
-        if capacity.longest_request is not None:
-            lines.append(f"  {'longest request':<16} {capacity.longest_request:,} tokens, alone in the pool")
-    wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
-    lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
+    if getattr(capacity, "pool_tokens", None) is None:
+        return lines
+    budget = capacity.kv_budget_bytes
+    if budget <= 0:
+        lines.append(f"  {'KV pool':<16} none: {amount(-budget, units)} missing before its first page")
+        return lines
+    pool = f"{amount(budget, units)}, {capacity.pool_tokens:,} tokens as the log counts"
+    lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
+    if capacity.longest_request is not None:
+        alone = f"{capacity.longest_request:,} tokens, alone in the pool"
+        told = alone if capacity.longest_request else "none: the pool is too small for any"
+        lines.append(f"  {'longest request':<16} {told}")
+    return lines
+
+
+def _hardware(report: Any) -> list[str]:
+    """The fewest GPUs of this type, and the smallest single cards."""
+    lines = []
+    if report.fewest is not None:
+        found = report.fewest
+        placed = " ".join(f"{name} {found[name]}" for name in ("tp", "pp") if found[name] > 1)
+        text = f"{found['gpus']}{f' ({placed})' if placed else ''}"
+        text += " with all layers on them" if report.scenario.get("fit") else ""
+        if found["close"] is not None:
+            text += f"; {found['close']} is too close to call"
+        lines.append(f"  {'fewest GPUs':<16} {text}")
+    if report.cards:
+        names = ", ".join(f"{name} ({memory / GIB:.0f} GiB)" for name, memory in report.cards)
+        parts = wrap(names, WIDTH - 19)
+        lines += [f"  {'' if place else 'smallest card':<16} {part}" for place, part in enumerate(parts)]
     return lines
 
 
@@ -195,7 +233,7 @@ def _cards(report: Any) -> list[str]:
     if not report.cards:
         return []
     names = ", ".join(f"{name} ({memory / GIB:.2f} GiB)" for name, memory in report.cards)
-    lines = _wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
+    lines = wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
     return [f"  {line}" for line in lines]
 
 
@@ -209,7 +247,7 @@ def _neighbours(report: Any, units: str) -> list[str]:
         max(report.neighbours, key=lambda row: row[1]),
     )
     nearest = report.neighbours[0][0]
-    lines = _wrap(
+    lines = wrap(
         f"{len(totals)} real models of this size at {bits:g} bits with 4,096 tokens of 16-bit KV cache and a "
         f"runtime: {bare(min(totals), units)} to {amount(max(totals), units)} "
         f"({smallest[0]}, {largest[0]}).",
@@ -266,7 +304,7 @@ def _conventions(inventory: Any) -> list[str]:
     rows += _stored(inventory)
     lines = []
     for name, number, note in rows:
-        first, *more = _wrap(note, WIDTH - 47)
+        first, *more = wrap(note, WIDTH - 47)
         lines += [f"  {name:<18} {number:>23,}   {first}", *[" " * 47 + line for line in more]]
     return lines
 
@@ -281,13 +319,27 @@ def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     spare = SPARE if reports[0].scheme and reports[0].scheme["fits"] else SPARE[1:]
 
     def painted(number: int, column: str, text: str) -> str:
-        return _paint(text, reports[number].verdict, color) if column == "verdict" else text
+        return paint(text, reports[number].verdict, color) if column == "verdict" else text
 
     lines += [f"  {line}".rstrip() for line in grid(head, rows, align, WIDTH - 2, spare, painted)]
     notes = hardware_notes(reports)
     for note in notes:
-        first, *rest = _wrap(note, WIDTH - 4)
+        first, *rest = wrap(note, WIDTH - 4)
         lines += ["", f"  {first}", *[f"    {line}" for line in rest]] if note is notes[0] else [
             f"  {first}", *[f"    {line}" for line in rest]
         ]  # fmt: skip
+    lines += _advised(reports)
     return "\n".join(_trim(lines)) + "\n"
+
+
+def _advised(reports: Sequence[Any]) -> list[str]:
+    """What `fit` found for the GPUs that do not surely hold it."""
+    lines: list[str] = []
+    for report in reports:
+        if report.command != "fit" or report.verdict == "fits" or not report.advice:
+            continue
+        lines += ["", f"  {device_name(report)}:"]
+        for line in [" ".join(part.split()) for part in _hardware(report)[:1]] + report.advice[:3]:
+            first, *rest = wrap(line, WIDTH - 6)
+            lines += [f"    {first}", *[f"      {part}" for part in rest]]
+    return lines

@@ -161,7 +161,8 @@ def device_of(entry: dict[str, Any], count: int | None = None) -> Device:
     return Device(str(entry["name"]), count, memory, usable, low, high, basis, vendor, shared)
 
 
-def _sized(text: str) -> Device | None:
+def sized_device(text: str) -> Device | None:
+    """A device of a bare size; None for other words."""
     folded = text.strip().lower()
     if not folded.endswith(tuple(suffix for suffix in BYTES if suffix)):
         return None
@@ -226,7 +227,13 @@ def parse_gpu(text: Any, catalog: Catalog) -> Device:
             raise InputError(f"--gpu {text[:60]!r} gives two numbers.", "Write one, such as 8xh100-80gb.")
         device.count = number
         return device
-    sized = _sized(text)
+    if ":" in text or " " in text or "-" in text:
+        from llmcalc.hardware.parts import find_part
+
+        part = find_part(text, catalog)
+        if part is not None:
+            return part
+    sized = sized_device(text)
     if sized is not None:
         return sized
     bare = text.strip().lstrip("-")
