@@ -184,6 +184,9 @@ class Report(_Shown):
         What fits in it.
     floor_bytes : int, ndarray or None
         The architecture's minimum where the items alone do not tell it. [B]
+    beside : tuple of int
+        How far down and up the total may lie through items that the device's limit follows: an engine
+        that sets the rest of a GPU aside for them decides without them. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -209,6 +212,7 @@ class Report(_Shown):
         self.capacity: Any = None
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
+        self.beside: tuple[int, int] = (0, 0)
         self.neighbours: list[tuple[str, int]] = []
         self.cards: list[tuple[str, int]] = []
         self.warnings: list[str] = []
@@ -271,6 +275,7 @@ class Report(_Shown):
         if self.device is None:
             return None
         low, high = self.range_bytes
+        low, high = low + self.beside[0], high - self.beside[1]
         surely, never = high <= self.device.usable_low, low > self.device.usable_high
         if is_array(surely) or is_array(never):
             import numpy as np

@@ -80,7 +80,8 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum), transformers, llama.cpp, ollama, mlx or vllm.  [none]",
+        help="none (the architecture's minimum), transformers, llama.cpp, ollama, mlx, "
+        "vllm, sglang or tensorrt-llm.  [none]",
     ),
     click.option("--engine-version", metavar="V", help="Its build or release: b6000, 0.19.0.  [newest]"),
     click.option(
@@ -169,6 +170,47 @@ vllm_options = stack(
         "--kv-cache-memory", "--kv-cache-memory-bytes", "kv_cache_memory", metavar="SIZE",
         help="vLLM: the pool's size, whatever is left.",
     ),
+)  # fmt: skip
+
+sglang_options = stack(
+    click.option(
+        "--mem-fraction-static", metavar="X",
+        help="SGLang: share of free memory for weights and pools.  [by GPU]",
+    ),
+    click.option(
+        "--chunked-prefill-size", metavar="TOKENS", help="SGLang: a chunk.  [by GPU: 2048 to 16384]"
+    ),
+    click.option("--cuda-graph-max-bs", metavar="N", help="SGLang: largest captured batch.  [by GPU]"),
+    click.option("--max-running-requests", metavar="N", help="SGLang: requests at once.  [2048 or more]"),
+    click.option("--max-total-tokens", metavar="TOKENS", help="SGLang: tokens of the pool at most."),
+    click.option("--page-size", metavar="TOKENS", help="SGLang: tokens of a page.  [1; 64 for DSA]"),
+    click.option(
+        "--swa-full-tokens-ratio", metavar="X", help="SGLang: window slots for each full one.  [0.8]"
+    ),
+    click.option("--disable-hybrid-swa-memory", is_flag=True, help="SGLang: windows kept whole."),
+    click.option(
+        "--mamba-full-memory-ratio", metavar="X", help="SGLang: states for each byte of KV cache.  [0.9]"
+    ),
+    click.option("--max-mamba-cache-size", metavar="N", help="SGLang: state slots.  [by that ratio]"),
+    click.option("--mamba-ssm-dtype", metavar="DTYPE", help="SGLang: of states.  [the model's, float32]"),
+    click.option("--disable-radix-cache", is_flag=True, help="SGLang: no prefix caching."),
+    click.option("--disable-cuda-graph", is_flag=True, help="SGLang: no CUDA graphs."),
+    click.option(
+        "--enable-dp-attention", is_flag=True, help="SGLang: replicas of attention share the tensor ranks."
+    ),
+    click.option(
+        "--speculative-num-draft-tokens", metavar="N", help="SGLang: draft tokens of one step.  [0]"
+    ),
+)  # fmt: skip
+
+tensorrt_options = stack(
+    click.option(
+        "--free-gpu-memory-fraction", "--kv-cache-free-gpu-memory-fraction", "free_gpu_memory_fraction",
+        metavar="X", help="TensorRT-LLM: share of what weights and a dummy batch leave.  [0.9]",
+    ),
+    click.option("--tokens-per-block", metavar="TOKENS", help="TensorRT-LLM: tokens of a block.  [32]"),
+    click.option("--max-batch-size", metavar="N", help="TensorRT-LLM: sequences of a batch.  [2048]"),
+    click.option("--max-num-tokens", metavar="TOKENS", help="TensorRT-LLM: tokens of a batch.  [8192]"),
 )  # fmt: skip
 
 _format = click.option(

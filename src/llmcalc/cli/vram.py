@@ -12,6 +12,8 @@ from llmcalc.cli.options import (
     model_options,
     output_options,
     respond,
+    sglang_options,
+    tensorrt_options,
     vllm_options,
     weight_options,
     workload_options,
@@ -26,6 +28,8 @@ from llmcalc.cli.options import (
 @hardware_options
 @llama_options
 @vllm_options
+@sglang_options
+@tensorrt_options
 @output_options
 def command(**options: Any) -> int:
     """Memory of a model at inference: weights, KV cache, state and runtime.
