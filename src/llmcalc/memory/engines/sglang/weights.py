@@ -31,6 +31,9 @@ FUSED = {
 }  # fmt: skip
 """Matrices that are loaded into one tensor."""
 
+COMMON = ("checkpoint", "expert padding", "vocabulary padding", "rotary tables")
+"""What SGLang's layers, which it took over from vLLM, load as vLLM's do."""
+
 SPREAD = (60, 140)
 """Low and high of the load, in parts of 10,000: 5th to 95th percentile of the residuals of twelve logs,
 one of them of ROCm."""
@@ -87,7 +90,7 @@ def delta_item(inventory: Inventory, placement: Placement, precision: Precision)
     stages = range(placement.pp)
     copies = [_absorbed(shared, placement, stage) for stage in stages]
     rounding = [_rounding(shared, placement, precision, stage) for stage in stages]
-    parts = list(loaded.items)
+    parts = [part for part in loaded.items if part.name in COMMON]
     for name, amounts, note in (
         ("latent copies", copies, "the expansion of latents, in 16 bit, re-laid"),
         ("allocator", rounding, "segments of 2 and 20 MiB"),
