@@ -36,6 +36,7 @@ from llmcalc.api.validation import validate
 from llmcalc.catalog import Catalog
 from llmcalc.cli.explain import MODULES
 from llmcalc.model import families
+from llmcalc.render.servers import summary_table
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
@@ -44,8 +45,12 @@ NOTE = "<!-- Written by docs/generate.py from the program itself; do not edit. -
 CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. -->\n"
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
-FILLED = re.compile(r"<!-- (families|sizes|validation) -->.*?<!-- end -->", re.DOTALL)
+FILLED = re.compile(
+    r"<!-- (families|sizes|validation|servers|releases|sources|starts) -->.*?<!-- end -->", re.DOTALL
+)
 PICTURE = DOCS / "validation.png"
+SERVERS = ("vllm",)
+SERVER_TABLES = {"servers": "engine", "releases": "version", "sources": "source"}
 
 
 # -- commands ----------------------------------------------------------------------------------
@@ -181,7 +186,13 @@ def fill(name: str) -> str:
     if name == "families":
         return ", ".join(f"`{family}`" for family in families.known())
     if name == "validation":
-        return f"\n{validate().to_markdown(rows=True)}"
+        return f"\n{validate(engine=('llama.cpp', 'mlx')).to_markdown(rows=True)}"
+    if name in SERVER_TABLES:
+        found = validate(engine=SERVERS, by=SERVER_TABLES[name])
+        return "\n" + "\n".join(summary_table(found)) + "\n"
+    if name == "starts":
+        text = validate(engine=SERVERS).to_markdown(rows=True)
+        return "\n" + text[text.index("| run |") :]
     catalog = Catalog.shipped()
     models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
     return f"{models} models and {gpus} GPUs and other accelerators"

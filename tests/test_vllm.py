@@ -220,7 +220,7 @@ REFUSED = [
     ({"gpu_memory_utilization": "nan"}, "share above 0 and up to 1"),
     ({"kv_dtype": "q8_0"}, "vLLM keeps no cache in q8_0"),
     ({"engine_version": "newest"}, "is no version of vLLM"),
-    ({"quant": "mlx-4bit"}, "vLLM does not run mlx-4bit"),
+    ({"quant": "exl3"}, "vLLM does not run exl3"),
     ({"tp": 3}, "does not divide 32 attention heads"),
     ({"tp": 4, "dcp": 3}, "does not divide the 4 tensor ranks"),
     ({"block_size": "x"}, "--block-size"),
@@ -287,3 +287,23 @@ def test_fit_and_explain():
     found = llmcalc.fit("llama-3.1-70b", gpu="h100", engine="vllm", context=8192)
     assert found.advice
     assert "vllm pages" in report("llama-3.1-8b").explain()
+
+
+def test_mlx_weights_run_in_the_plugin():
+    """vllm-metal loads them: 4.21 GiB for Llama-3.1-8B, said to be another program."""
+    found = llmcalc.vram("llama-3.1-8b-instruct", engine="vllm", quant="mlx-4bit")
+    assert found["weights"].bytes / 2**30 == pytest.approx(4.21, rel=0.01)
+    assert any("vllm-metal" in warning for warning in found.warnings)
+
+
+def test_concurrency_was_tokens_by_length():
+    """Until 0.8: 335,360 tokens at 138 each are 2,430.14, though a request fills 144."""
+    size = 335_360 * 61 * 576 * 2
+    old, new = (
+        llmcalc.vram(
+            "deepseek-r1", engine="vllm", tp=16, gpu="16x80GiB", context=138, kv_cache_memory=f"{size} B",
+            engine_version=version,
+        ).capacity.concurrency
+        for version in ("0.8.4", "0.9")
+    )  # fmt: skip
+    assert (old, new) == (2430.14, 2328.89)

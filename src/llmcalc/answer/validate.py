@@ -8,6 +8,14 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, one_of
 from llmcalc.validation.measured import ERAS, Row, Summary, compare, summarise
+from llmcalc.validation.servers import (
+    ENGINES,
+    WAYS,
+    ServerRow,
+    ServerSummary,
+    compare_starts,
+    summarise_starts,
+)
 
 
 class Validation:
@@ -19,13 +27,20 @@ class Validation:
         One figure of one run each.
     summaries : list of Summary
         Errors by year and quantity.
+    starts : list of ServerRow
+        One figure of one start of a server each.
+    server_summaries : list of ServerSummary
+        Their errors by engine, release or source, as `by` says, and quantity.
     date : str
         Of the measurements.
     """
 
-    def __init__(self, rows: Sequence[Row], date: str) -> None:
-        self.rows, self.date = list(rows), date
+    def __init__(
+        self, rows: Sequence[Row], date: str, starts: Sequence[ServerRow] = (), by: str = "engine"
+    ) -> None:
+        self.rows, self.date, self.starts, self.by = list(rows), date, list(starts), by
         self.summaries: list[Summary] = summarise(rows)
+        self.server_summaries: list[ServerSummary] = summarise_starts(starts, by)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,6 +50,11 @@ class Validation:
             "date": self.date,
             "summary": [summary.to_dict() for summary in self.summaries],
             "rows": [row.to_dict() for row in self.rows],
+            "servers": {
+                "by": self.by,
+                "summary": [summary.to_dict() for summary in self.server_summaries],
+                "rows": [row.to_dict() for row in self.starts],
+            },
         }
 
     def to_json(self) -> str:
@@ -119,19 +139,38 @@ class LogValidation:
         return self.to_text()
 
 
-def validate_runs(book: Catalog, predict: Any, eras: Any = None) -> Validation:
+BUILDS = ("llama.cpp", "mlx")
+"""Engines whose runs are told by the year of the build."""
+
+
+def validate_runs(
+    book: Catalog, predict: Any, eras: Any = None, engines: Any = None, by: str = "engine"
+) -> Validation:
     """Predict every published run.
 
     Raises
     ------
     InputError
-        For a year that no run is of.
+        For a year or an engine that no run is of.
     """
     chosen = ERAS if eras is None else tuple(str(era).strip().lower() for era in _listed(eras))
     for era in chosen:
         if era not in ERAS:
             raise InputError(f"--era {era[:20]!r} has no runs.", f"Use {one_of(ERAS)}.")
-    return Validation(compare(book.entries("measurements"), predict, chosen), book.date("measurements"))
+    if by not in WAYS:
+        raise InputError(f"--by is {str(by)[:20]!r}.", f"Use {one_of(WAYS)}.")
+    runs = book.entries("measurements")
+    known = [name for name in (*BUILDS, *ENGINES) if any(run["engine"] == name for run in runs)]
+    if engines is None:
+        wanted = known if eras is None else list(BUILDS)
+    else:
+        wanted = [str(name).strip().lower() for name in _listed(engines)]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"--engine {name[:20]!r} has no runs.", f"Use {one_of(known)}.")
+    rows = compare([run for run in runs if run["engine"] in wanted], predict, chosen)
+    starts = compare_starts(runs, predict, [name for name in wanted if name in ENGINES])
+    return Validation(rows, book.date("measurements"), starts, by)
 
 
 def _listed(words: Any) -> list[Any]:

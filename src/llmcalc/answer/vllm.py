@@ -90,7 +90,7 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     )
 
 
-FOREIGN = ("mlx", "exl2", "exl3", "eetq", "quip")
+FOREIGN = ("exl2", "exl3", "eetq", "quip")
 """Methods of other engines."""
 
 
@@ -171,6 +171,10 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
     }
     if era.note:
         report.warnings.append(era.note)
+    if str((getattr(scenario.scheme, "entry", None) or {}).get("method", "")).startswith("mlx"):
+        report.warnings.append(
+            "MLX weights run in vllm-metal, vLLM's plugin for Apple silicon; its budget is not that of CUDA."
+        )
     if server.settings.sparse and not scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"}:
         report.warnings.append(
             "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
@@ -208,7 +212,10 @@ def _attach_capacity(
     blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
     worst = max(server.pools, key=lambda pool: int(pool.need(context)))
     each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
-    concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
+    if scenario.options.era.counts_pages:
+        concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
+    else:
+        concurrency = min((p.tokens(p.blocks(b), context) / context for p, b in pairs), default=0.0)
     tokens = min((p.tokens(p.blocks(b), context) for p, b in pairs), default=0)
     plain = {
         "kv_budget_bytes": min(budgets),

@@ -14,6 +14,13 @@ from llmcalc.errors import InputError
 @click.argument("model", required=False)
 @click.option("--log", metavar="FILE", help="A start-up log of llama.cpp, ik_llama.cpp or Ollama.")
 @click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023, ik or mlx.  [all]")
+@click.option("--engine", metavar="NAME[,NAME]", help="Only runs of llama.cpp, mlx, vllm ...  [all]")
+@click.option(
+    "--by",
+    metavar="WAY",
+    default="engine",
+    help="Sum up starts of servers by engine, version or source.  [engine]",
+)
 @click.option("--rows", is_flag=True, help="List every figure, or the lines of the log.")
 @click.option("--quant", metavar="SCHEME", help="With --log: the file's type, if the log lacks it.")
 @click.option("--flash-attn", "flash_attn", metavar="on|off", help="With --log: if it lacks it.")
@@ -40,6 +47,7 @@ def command(**options: Any) -> int:
     \b
     llmcalc validate
     llmcalc validate --era 2025,2026 --rows
+    llmcalc validate --engine vllm --by version
     llmcalc validate --log server.log
     llmcalc validate llama-3.1-8b --log server.log
     """
@@ -49,7 +57,8 @@ def command(**options: Any) -> int:
     if options["log"] is None and options["model"] is not None:
         raise InputError("A model needs a log to be compared with.", "Add --log FILE.")
     found = validate(
-        options["model"], log=options["log"], era=options["era"], quant=options["quant"],
+        options["model"], log=options["log"], era=options["era"], engine=options["engine"],
+        by=options["by"], quant=options["quant"],
         flash_attn=options["flash_attn"], engine_version=options["engine_version"],
         n_cpu_moe=options["n_cpu_moe"], catalog=list(options["catalog"]) or None,
     )  # fmt: skip

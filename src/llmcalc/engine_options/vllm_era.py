@@ -72,6 +72,11 @@ class Era:
         return self.version >= (0, 21)
 
     @property
+    def counts_pages(self) -> bool:
+        """Whether the log's concurrency counts pages of a request; before, it was tokens by length."""
+        return self.version >= (0, 9)
+
+    @property
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs are estimated and taken off the budget."""
         return self.version >= (0, 21)

@@ -123,10 +123,25 @@ class Server:
 
     def _runtime(self) -> Item:
         counted, many = self.non_torch, self.placement.pp
-        whole = counted + self.context
+        low, high = profile.NON_TORCH_SPREAD
+        parts = [
+            Item(
+                "non_torch", [counted] * many, low=[counted * low // 100] * many,
+                high=[counted * high // 100] * many, grade="calibrated", formula="constant",
+                inputs={"bytes": counted}, source=profile.SOURCE, note="NCCL, workspaces, kernels",
+            ),
+            Item(
+                "context", [self.context] * many, grade="calibrated", formula="constant",
+                inputs={"bytes": self.context}, source=profile.SOURCE,
+                note="the CUDA context, beside the budget",
+            ),
+        ]  # fmt: skip
+        low_end, high_end = (
+            [sum(int(getattr(part, end)[0]) for part in parts)] * many for end in ("low", "high")
+        )
         return Item(
-            "runtime", [whole] * many, low=[whole - counted // 4] * many, high=[whole + counted // 4] * many,
-            grade="calibrated", formula="constant", inputs={"bytes": whole}, source=profile.SOURCE,
+            "runtime", [counted + self.context] * many, low=low_end, high=high_end,
+            grade="calibrated", formula="sum of parts", source=profile.SOURCE, items=parts,
             note="NCCL and kernels; the CUDA context beside the budget",
         )  # fmt: skip
 

@@ -47,6 +47,9 @@ NCCL = (((0, 18), 2130 * MIB), ((0, 0), 560 * MIB))
 PIPE = 72 * MIB
 """The same for stages alone. [B]"""
 
+NON_TORCH_SPREAD = (75, 125)
+"""Low and high of what is beside PyTorch, in percent of it. [%]"""
+
 CONTEXT = 525 * MIB
 """The CUDA context, which vLLM does not count. [B]"""
 
