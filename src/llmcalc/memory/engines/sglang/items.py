@@ -25,6 +25,9 @@ GRAPH, GRAPH_OLD = 7 * MIB // 10, 24 * MIB // 10
 GRAPH_SPREAD, FORWARD_SPREAD = (40, 180), (60, 160)
 """Low and high of graphs and activations, in percent. [%]"""
 
+UNEVEN = 4
+"""By so much of a GPU's memory the rank with least may lie below the one that prints. [1/1000]"""
+
 LOGS = "SGLang's issues and pull requests: start-up logs of 0.2 to 0.5"
 
 
@@ -192,7 +195,8 @@ class Server:
     def budgets(self, items: list[Item], usable: int, end: str = "amounts") -> list[int]:
         """What is left for pools on each rank class; `end` is ``low``, ``amounts`` or ``high``. [B]"""
         weights = next(item for item in items if item.name == "weights")
-        return [self.static(usable) - int(amount) for amount in getattr(weights, end)]
+        uneven = usable * UNEVEN // 1000 if end == "high" and self.placement.tp > 1 else 0
+        return [self.static(usable) - int(amount) - uneven for amount in getattr(weights, end)]
 
     def outside(self, items: list[Item], stage: int, end: str = "amounts") -> int:
         """What lies outside that share: activations, graphs, what is gone before. [B]"""
