@@ -49,7 +49,7 @@ FILLED = re.compile(
     r"<!-- (families|sizes|validation|servers|releases|sources|starts) -->.*?<!-- end -->", re.DOTALL
 )
 PICTURE = DOCS / "validation.png"
-SERVERS = ("vllm",)
+SERVERS = ("vllm", "sglang", "tensorrt-llm")
 SERVER_TABLES = {"servers": "engine", "releases": "version", "sources": "source"}
 
 

@@ -161,6 +161,9 @@ EXAMPLES = {
         "qwen3-next-80b", context=CONTEXTS, sequences=np.array([1, 2, 3]), gpu="4xh100-80gb", pp=4
     ),
     "contexts on several gpus": lambda: llmcalc.vram("llama-3.1-8b", context=CONTEXTS, gpu="a10g,l4"),
+    "pools": lambda: llmcalc.vram("gpt-oss-20b", gpu="h100", engine="sglang"),
+    "slots": lambda: llmcalc.vram("qwen3.5-27b", gpu="h100,rtx-4090", engine="sglang"),
+    "blocks": lambda: llmcalc.vram("llama-3.1-70b", gpu="2xh200", engine="tensorrt-llm"),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }

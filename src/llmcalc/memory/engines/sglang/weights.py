@@ -36,7 +36,7 @@ COMMON = ("checkpoint", "expert padding", "vocabulary padding", "rotary tables")
 
 SPREAD = (25, 70)
 """Low and high of the load, in parts of 10,000: what ten of twelve logs lie within. Nothing in the load is
-fitted to them; the other two are of ROCm (2.4 % more) and of the PyTorch of early 2024 (1.3 % less)."""
+fitted to them; the other two, 2.4 % more and 1.3 % less, are not explained."""
 
 
 def segments(sizes: Iterable[int]) -> int:
