@@ -191,7 +191,7 @@ def _attach_capacity(
     context, placement = int(scenario.context), server.placement
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, requested)
-    safe = server.budgets(items, requested, "high")
+    safe = server.budgets(items, requested, "low")
     pairs = [(p, b) for p, b in zip(server.pools, budgets, strict=True) if p.groups]
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
 
@@ -226,7 +226,7 @@ def _attach_capacity(
         "safe_context": reach(safe, held, limit),
     }
     own = {
-        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],
+        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "high"))],
         "pool_tokens": tokens,
         "kv_blocks": blocks,
         "concurrency": round(concurrency * placement.dp, 2),

@@ -11,8 +11,10 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Any
 
+from llmcalc.engine_options.vllm_era import era_of
 from llmcalc.estimate import Item, add_up
 from llmcalc.memory.engines.sglang import SOURCE
+from llmcalc.memory.engines.vllm.allocator import FUSED, LARGE, STEP
 from llmcalc.memory.engines.vllm.weights import loaded_item, with_shares
 from llmcalc.memory.inference import weight_bytes
 from llmcalc.memory.workload import Precision
@@ -20,19 +22,14 @@ from llmcalc.model.inventory import Group, Inventory
 from llmcalc.placement import Placement, rank_numel, rank_stored
 from llmcalc.units import MIB
 
-ROUND, SMALL, LARGE, SHARED = 512, MIB, 10 * MIB, 20 * MIB
-"""PyTorch's caching allocator: sizes are multiples of this; up to here small; from here own segments;
-segments that others share. [B]"""
-
-FUSED = {
-    "query": "qkv", "key": "qkv", "value": "qkv", "gate": "gate_up", "up": "gate_up",
-    "expert_gate": "expert_gate_up", "expert_up": "expert_gate_up",
-    "shared_gate": "shared_gate_up", "shared_up": "shared_gate_up", "query_a": "qkv_a", "kv_a": "qkv_a",
-}  # fmt: skip
-"""Matrices that are loaded into one tensor."""
+ROUND, SMALL, SHARED = 512, MIB, 20 * MIB
+"""PyTorch's caching allocator: sizes are multiples of this, up to here small; segments of several. [B]"""
 
 COMMON = ("checkpoint", "expert padding", "vocabulary padding", "rotary tables")
-"""What SGLang's layers, which it took over from vLLM, load as vLLM's do."""
+"""What SGLang's layers load as those of vLLM do from which they come."""
+
+LAYERS = era_of("0.6")
+"""The release of vLLM that they come from; its later tables and copies are vLLM's own."""
 
 SPREAD = (25, 70)
 """Low and high of the load, in parts of 10,000: what ten of twelve logs lie within. Nothing in the load is
@@ -63,13 +60,13 @@ def segments(sizes: Iterable[int]) -> int:
     ----------
     PyTorch 2, c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize, kSmallSize, kMinLargeAlloc, kLargeBuffer.
     """
-    taken, free = 0, {2 * MIB: [0], SHARED: [0]}
+    taken, free = 0, {STEP: [0], SHARED: [0]}
     for own in sizes:
         rounded = -(-own // ROUND) * ROUND
         if rounded >= LARGE:
-            taken += -(-rounded // (2 * MIB)) * 2 * MIB
+            taken += -(-rounded // STEP) * STEP
             continue
-        segment = 2 * MIB if rounded <= SMALL else SHARED
+        segment = STEP if rounded <= SMALL else SHARED
         gaps = free[segment]  # sorted: the smallest gap that holds it is taken
         place = bisect_left(gaps, rounded)
         if place == len(gaps):
@@ -85,19 +82,20 @@ def delta_item(inventory: Inventory, placement: Placement, precision: Precision)
 
     Latent attention multiplies with two re-laid 16-bit copies of the matrix that expands latents.
     """
-    loaded = loaded_item(inventory, placement, precision)
+    loaded = loaded_item(inventory, placement, precision, LAYERS)
     shared = with_shares(inventory, placement)
     stages = range(placement.pp)
-    copies = [_absorbed(shared, placement, stage) for stage in stages]
     rounding = [_rounding(shared, placement, precision, stage) for stage in stages]
+    copies = [_copied(shared, placement, stage) for stage in stages]
     parts = [part for part in loaded.items if part.name in COMMON]
     for name, amounts, note in (
         ("latent copies", copies, "the expansion of latents, in 16 bit, re-laid"),
         ("allocator", rounding, "segments of 2 and 20 MiB"),
     ):
         if any(amounts):
-            parts.append(Item(name, amounts, grade="derived", formula="allocator segments", source=SOURCE,
-                              note=note))  # fmt: skip
+            parts.append(
+                Item(name, amounts, grade="derived", formula="sum of tensors", source=SOURCE, note=note)
+            )
     whole = [int(add_up([part.amounts[stage] for part in parts])) for stage in stages]
     low, high = SPREAD
     return Item(
@@ -107,12 +105,12 @@ def delta_item(inventory: Inventory, placement: Placement, precision: Precision)
     )  # fmt: skip
 
 
-def _absorbed(inventory: Inventory, placement: Placement, stage: int) -> int:
+def _copied(inventory: Inventory, placement: Placement, stage: int) -> int:
     """Bytes of the copies of the expansion of latents on a rank. [B]"""
+    latent = [g for g in inventory.groups if any(cache.kind == "latent" for cache in g.caches)]
     return sum(
         2 * placement.count(group, stage) * rank_numel(tensor, placement.tp)
-        for group in inventory.groups
-        if any(cache.kind == "latent" for cache in group.caches)
+        for group in latent
         for tensor in group.tensors
         if tensor.role == "kv_b" and tensor.tag in inventory.loaded and tensor.part in ("weight", "")
     )
