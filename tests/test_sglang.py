@@ -87,8 +87,8 @@ def test_state_pool_of_a_log():
     # Qwen3.8-27B-FP8 on an H100 at 0.85: 124 slots, 17.58 + 0.34 GiB of states, 330,323 tokens.
     found = report("qwen3.5-27b", gpu="h100", quant="fp8-block", mem_fraction_static=0.85, context=8192)
     assert found["weights"].bytes / GIB == pytest.approx(28.47, rel=0.005)
-    assert found.capacity.state_slots in (124, 125)
-    assert found.capacity.kv_tokens == pytest.approx(330_323, rel=0.005)
+    assert abs(found.capacity.state_slots - 124) <= 2
+    assert found.capacity.kv_tokens == pytest.approx(330_323, rel=0.01)
     slot = next(iter(found["state"].inputs.items()))
     assert slot == ("bytes_per_slot", 48 * (48 * 128 * 128 * 4 + 3 * 10_240 * 2))
     assert 125 * slot[1] / GIB == pytest.approx(17.58 + 0.34, abs=0.011)

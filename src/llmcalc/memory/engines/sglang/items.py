@@ -85,8 +85,10 @@ class Server:
         if pool.is_fixed or not pool.cell[0]:
             return caches, states
         above, below = pool.state_ratio
-        caches = larger(caches, ceil_div(states * below, above))
-        return caches, larger(states, caches * above // (below * pool.state) * pool.state)
+        # The fewest slots that a budget makes whose rest still holds these caches.
+        forced = (caches - pool.state) * above // (below * pool.state) * pool.state
+        states = larger(states, forced)
+        return larger(caches, ceil_div(states * below, above)), states
 
     def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
         amounts = [self.needs(pool, tokens, sequences)[0] for pool in self.pools]
