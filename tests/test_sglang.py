@@ -274,6 +274,7 @@ REFUSED = [
     ({"tp": 3}, "does not divide 32 attention heads"),
     ({"tp": 8, "dp": 3, "enable_dp_attention": True}, "shares 8 tensor ranks among 3 replicas"),
     ({"page_size": 0}, "--page-size"),
+    ({"max_running_requests": 8, "sequences": 64}, "more than the 8 of --max-running-requests"),
     ({"ubatch": 512}, "option of llama.cpp"),
     ({"tokens_per_block": 64}, "option of tensorrt-llm"),
     ({"disable_hybrid_kv_cache_manager": True}, "option of vllm"),
@@ -317,6 +318,15 @@ def test_states_alone():
     assert found["kv_cache"].bytes == found.capacity.kv_tokens == 0
     assert found.capacity.max_concurrency > 0
     assert found.capacity.longest_request is None
+
+
+def test_pools_set_by_hand():
+    small = report("llama-3.1-8b", gpu="h200", max_total_tokens=5000, context=8192)
+    assert (small.verdict, small.capacity.max_context) == ("does_not_fit", 5000)
+    assert report("llama-3.1-8b", gpu="h200", max_total_tokens=5000, context=5000).verdict == "fits"
+    slots = report("qwen3.5-27b", gpu="h200", max_mamba_cache_size=10, sequences=3)
+    assert (slots.verdict, slots.capacity.running_requests) == ("does_not_fit", 2)
+    assert report("qwen3.5-27b", gpu="h200", max_mamba_cache_size=10, sequences=2).verdict == "fits"
 
 
 def test_pool_arithmetic():

@@ -64,7 +64,8 @@ def sglang_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     precision = precision_of(stored, scenario, book)
     server = Server(stored, placement, precision, options, device, sparse)
     items = server.items(scenario.context, -(-scenario.sequences // placement.dp))
-    report = report_of("vram", stored, scenario, placement, items, _limited(device, server, items))
+    limited = _limited(device, server, items)
+    report = report_of("vram", stored, scenario, placement, items, limited)
     report.header = [
         stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
         f"SGLang {options.era.name}", workload_of(scenario),
@@ -76,7 +77,10 @@ def sglang_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     _echo(report, server, sparse)
     if device is not None:
         _check_budget(report, server, items, device)
-        if not is_array(scenario.context) and not is_array(scenario.sequences):
+        if is_array(scenario.context) or is_array(scenario.sequences):
+            _tell_of_arrays(report, server)
+        else:
+            _check_pools(report, server, scenario)
             _attach_capacity(report, server, scenario, items, device)
     return report
 
@@ -93,6 +97,28 @@ def _limited(device: Device | None, server: Server, items: list[Item]) -> Device
     above, below = server.plan.fraction
     made.basis = f"{device.basis}; {above / below:.4g} of what is free for weights and pools, and the rest"
     return made
+
+
+def _tell_of_arrays(report: Report, server: Server) -> None:
+    """Pools of a size set by hand are held against one workload at a time."""
+    if server.options.tokens is not None or any(pool.state and pool.is_fixed for pool in server.pools):
+        report.warnings.append(
+            "Pools whose size is set by hand are not held against several workloads: ask for one at a time."
+        )
+
+
+def _check_pools(report: Report, server: Server, scenario: Scenario) -> None:
+    """A pool set by hand may be too small whatever the GPU has."""
+    held = -(-int(scenario.sequences) // server.placement.dp)
+    short = server.short(int(scenario.context), held)
+    if short and report.device is not None:
+        for name in ("usable_low", "usable_bytes", "usable_high"):
+            least = min(getattr(report.device, name), int(report.range_bytes[0]) - short)
+            setattr(report.device, name, max(least, 0))
+        report.warnings.append(
+            f"The pools as set by hand lack {format_bytes(short, 'gib')} for this; raise --max-total-tokens, "
+            "--max-mamba-cache-size or --max-running-requests."
+        )
 
 
 def _beside(server: Server, items: list[Item], stage: int) -> tuple[int, int]:
@@ -214,6 +240,8 @@ def _attach_capacity(
         "max_context": reach(budgets, held, limit),
         "safe_context": reach(safe, held, limit),
     }
+    if plain["safe_context"] is not None and plain["max_context"] is not None:  # states take whole slots
+        plain["safe_context"] = min(plain["safe_context"], plain["max_context"])
     report.capacity = SlotCapacity(
         plain,
         {

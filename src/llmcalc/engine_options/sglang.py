@@ -7,6 +7,7 @@ from typing import Any
 from llmcalc.engine_options.reading import flag, share
 from llmcalc.engine_options.sglang_era import sglang_era
 from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.formula import is_array
 from llmcalc.units import parse_decimal, parse_integer, parse_length, shown
 
 MAX_REQUESTS = 1 << 20
@@ -160,14 +161,22 @@ def _state_dtype(value: Any) -> str:
 
 
 def share_ranks(scenario: Any, options: SglangOptions) -> None:
-    """Attention in replicas: they share the tensor ranks, where other replicas have ranks of their own.
+    """Settle ranks and replicas: with attention in replicas these share the tensor ranks.
 
     Raises
     ------
     InputError
-        If the replicas do not divide the ranks.
+        If the replicas do not divide the ranks, or more is asked for at once than may run.
     """
     options.ranks, options.replicas = scenario.tp or 1, scenario.dp or 1
+    many = scenario.sequences.max() if is_array(scenario.sequences) else scenario.sequences
+    many = many if options.shares_batch else -(-int(many) // options.replicas)
+    if options.requests is not None and many > options.requests:
+        raise InputError(
+            f"--sequences asks for {many} at once, more than the {options.requests} of "
+            "--max-running-requests.",
+            f"Use --max-running-requests {many}.",
+        )
     if not options.shares_batch:
         return
     if scenario.tp is None or scenario.dp is None or scenario.tp % scenario.dp:

@@ -69,7 +69,7 @@ class Server:
 
     def slots_for(self, pool: Pool, sequences: Quantity) -> Quantity:
         """State slots that so many requests need. [-]"""
-        return pool.fixed_slots // pool.replicas if pool.is_fixed else sequences * pool.slots_each
+        return pool.slots(0) if pool.is_fixed else sequences * pool.slots_each
 
     def needs(self, pool: Pool, tokens: Quantity, sequences: Quantity) -> tuple[Quantity, Quantity]:
         """Bytes of the smallest pools that hold sequences: keys and values, states. [B]
@@ -80,15 +80,31 @@ class Server:
         if not pool.state:
             return caches, 0
         slots = self.slots_for(pool, sequences)
+        if pool.is_fixed:
+            return caches, pool.state_bytes(pool.slots(0))
         drafted = (sequences + pool.padding) * self.options.drafts
         states = (slots + pool.padding + drafted) * pool.state
-        if pool.is_fixed or not pool.cell[0]:
-            return caches, states
         above, below = pool.state_ratio
+        if not pool.cell[0]:  # the other share lies idle
+            return 0, ceil_div(states * (above + below), above)
         # The fewest slots that a budget makes whose rest still holds these caches.
         forced = (caches - pool.state) * above // (below * pool.state) * pool.state
         states = larger(states, forced)
         return larger(caches, ceil_div(states * below, above)), states
+
+    def short(self, tokens: int, sequences: int) -> int:
+        """By how much pools whose sizes are set by hand are too small for sequences. [B]"""
+        most = 0
+        for pool in self.pools:
+            missing = 0
+            if self.options.tokens is not None:
+                held = self.options.tokens // pool.page * pool.page
+                asked = int(pool.cache_bytes(pool.tokens_for(tokens, sequences, self.plan.chunk)))
+                missing += max(asked - int(pool.cache_bytes(held)), 0)
+            if pool.state and pool.is_fixed:
+                missing += max(sequences * pool.slots_each - pool.slots(0), 0) * pool.state
+            most = max(most, missing)
+        return most
 
     def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
         amounts = [self.needs(pool, tokens, sequences)[0] for pool in self.pools]
