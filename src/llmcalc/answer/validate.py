@@ -177,6 +177,51 @@ def _listed(words: Any) -> list[Any]:
     return words.split(",") if isinstance(words, str) else list(words)
 
 
+class ServerLogValidation(LogValidation):
+    """Figures of a server's log, each with what was predicted."""
+
+    def to_text(self, rows: bool = False) -> str:
+        """A table for a terminal; `rows` adds the lines themselves."""
+        from llmcalc.render.servers import log_as_text
+
+        return log_as_text(self, rows)
+
+
+def validate_vllm_log(
+    book: Catalog, predict: Any, text: str, log: Any, model: Any, **more: Any
+) -> ServerLogValidation:
+    """Predict what a log of vLLM prints.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        For a log without sizes, and one whose model is not known.
+    """
+    import os
+
+    from llmcalc.validation.against_vllm import compare_vllm, names_of
+    from llmcalc.validation.vllm_log import read_vllm_log
+
+    read = read_vllm_log(text, str(log))
+    told = names_of(read)
+    chosen = model if model is not None else next((n for n in told if os.path.exists(n)), None)
+    if chosen is None:
+        chosen = next((name for name in told if book.lookup("models", name) is not None), None)
+    if chosen is None:
+        raise UnknownNameError(
+            f"The log's model is not in the catalog{f' ({told[0][:120]})' if told else ''}.",
+            "Name it, or its config.json: llmcalc validate MODEL --log FILE.",
+        )
+    entry = book.lookup("models", chosen) if isinstance(chosen, str) else None
+    is_own = "quantization_config" in ((entry or {}).get("config") or {})
+    doubt = None
+    if model is None and chosen != told[0]:
+        doubt = f"The log's model, {told[0][:120]}, is taken to have the layers of {chosen}."
+    known = {name: more[name] for name in ("quant", "engine_version", "context") if name in more}
+    rows, report = compare_vllm(read, chosen, predict, is_own, **known)
+    return ServerLogValidation(read, rows, report, doubt)
+
+
 def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any) -> LogValidation:
     """Predict what a log prints.
 
@@ -186,9 +231,13 @@ def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any)
         For a log of another program, one without sizes, and one whose model is not known.
     """
     from llmcalc.validation.against_log import compare_log
-    from llmcalc.validation.log import read_log_file
+    from llmcalc.validation.log import read_log, read_text
+    from llmcalc.validation.vllm_log import is_vllm
 
-    read = read_log_file(str(log))
+    text = read_text(str(log))
+    if is_vllm(text):
+        return validate_vllm_log(book, predict, text, log, model, **more)
+    read = read_log(text, str(log))
     if read.main is None:
         raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")
     chosen, doubt = (model, None) if model is not None else _known_model(read.main, book)

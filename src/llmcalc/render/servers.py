@@ -89,3 +89,41 @@ def markdown_lines(validation: Any, rows: bool) -> list[str]:
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+LOG_NAMES = {
+    **NAMES,
+    "block": "block of pages",
+    "padding": "padding layers",
+    "blocks": "blocks of a pool",
+    "cpu_blocks": "blocks of swap space",
+}
+
+
+def log_as_text(validation: Any, rows: bool) -> str:
+    """What a server printed, line by line, beside what was predicted."""
+    from llmcalc.validation.against_vllm import SHOWN
+
+    log, report = validation.log, validation.report
+    lines = ["   ".join([f"{log.program} {log.build or ''}".rstrip(), *report.header]), ""]
+    cells = []
+    for row in validation.rows:
+        unit = SHOWN[row.kind]
+        digits = 2 if unit in ("GiB", "") else 0
+        cells.append([
+            ",".join(str(number) for number, _ in row.figure.lines[:4]),
+            LOG_NAMES[row.kind] + (f" [{unit}]" if unit else ""), f"{row.printed:,.{digits}f}",
+            "-" if row.predicted is None else f"{row.predicted:,.{digits}f}", signed(row.error),
+        ])  # fmt: skip
+    lines += _table(["line", "what", "printed", "predicted", "error"], cells, 2)
+    lines += ["", "  Tokens, blocks and concurrency are predicted from the printed budget."]
+    if rows:
+        lines += [
+            "",
+            *(f"  {number:>6}  {text}" for row in validation.rows for number, text in row.figure.lines),
+        ]
+    if validation.doubt:
+        lines += ["", f"  {validation.doubt}"]
+    if log.missing:
+        lines += ["", f"  The log lacks {', '.join(log.missing)}."]
+    return "\n".join(lines) + "\n"

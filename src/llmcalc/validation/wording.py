@@ -104,7 +104,7 @@ CLIP_SIZE = re.compile(
 FIELD = re.compile(r"\b([\w.]{1,64})=(\"[^\"]*\"|\S+)")
 
 OTHERS = (
-    ("vLLM", ("vllm",)),
+    ("vLLM", ("llm engine", "vllm api server", "vllm serve")),
     ("SGLang", ("sglang",)),
     ("TensorRT-LLM", ("tensorrt_llm", "tensorrt-llm")),
     ("Text Generation Inference", ("text_generation_launcher", "text-generation-inference")),

@@ -79,7 +79,8 @@ class Server:
         return Item(
             "kv_cache", amounts, phases=SERVING, grade="derived", formula="vllm pages", source=SOURCE,
             inputs={"tokens": tokens, "sequences": sequences, "block_bytes": worst.block_bytes,
-                    "block": worst.block, "groups": many, "in_flight": self.settings.in_flight},
+                    "block": worst.block, "groups": many, "padding": worst.padding,
+                    "in_flight": self.settings.in_flight},
             note=note,
         )  # fmt: skip
 
@@ -111,7 +112,9 @@ class Server:
     def _graphs(self) -> Item:
         stages = self.placement.stages
         own = [
-            0 if self.options.eager else profile.graph_bytes(self.inventory, end - start, self.options.era)
+            0
+            if self.options.eager
+            else profile.graph_bytes(self.inventory, end - start, self.options.era, self.batch.seqs)
             for start, end in stages
         ]
         kind = graph_kind(self.options.era)

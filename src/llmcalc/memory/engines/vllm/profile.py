@@ -233,8 +233,14 @@ def non_torch_bytes(era: Era, tp: int, pp: int) -> int:
     return min(found, PIPE) if pp > 1 and tp == 1 else found
 
 
-def graph_bytes(inventory: Inventory, layers: int, era: Era) -> int:
+CAPTURED = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
+"""Batch sizes for which graphs are captured, up to twice the sequences. [tokens]"""
+
+
+def graph_bytes(inventory: Inventory, layers: int, era: Era, seqs: int) -> int:
     """CUDA graphs of all batch sizes, full and piecewise. [B]
+
+    Each batch size takes the same share; batches of fewer sequences have fewer sizes.
 
     Examples
     --------
@@ -242,7 +248,7 @@ def graph_bytes(inventory: Inventory, layers: int, era: Era) -> int:
 
     >>> import llmcalc
     >>> from llmcalc.engine_options.vllm_era import era_of
-    >>> round(graph_bytes(llmcalc.model("qwen2.5-7b"), 28, era_of("0.19")) / 2**30, 2)
+    >>> round(graph_bytes(llmcalc.model("qwen2.5-7b"), 28, era_of("0.19"), 1024) / 2**30, 2)
     0.83
 
     References
@@ -252,4 +258,6 @@ def graph_bytes(inventory: Inventory, layers: int, era: Era) -> int:
     if not era.is_v1:
         return GRAPH_OLD
     hidden, _, experts = _widths(inventory, 1)
-    return GRAPH_BASE + GRAPH_LAYER * layers + GRAPH_WIDTH * hidden + (GRAPH_EXPERTS if experts else 0)
+    whole = GRAPH_BASE + GRAPH_LAYER * layers + GRAPH_WIDTH * hidden + (GRAPH_EXPERTS if experts else 0)
+    captured = sum(size <= 2 * seqs for size in CAPTURED)
+    return int(whole * captured // len(CAPTURED))
