@@ -187,22 +187,41 @@ class ServerLogValidation(LogValidation):
         return log_as_text(self, rows)
 
 
-def validate_vllm_log(
+def validate_server_log(
     book: Catalog, predict: Any, text: str, log: Any, model: Any, **more: Any
-) -> ServerLogValidation:
-    """Predict what a log of vLLM prints.
+) -> ServerLogValidation | None:
+    """Predict what a log of vLLM or SGLang prints; None for one of neither.
 
     Raises
     ------
     InputError, UnknownNameError
         For a log without sizes, and one whose model is not known.
     """
+    from llmcalc.validation.sglang_log import compare_sglang, is_sglang, read_sglang_log
+    from llmcalc.validation.vllm_log import is_vllm
+
+    if is_vllm(text):
+        from llmcalc.validation.against_vllm import compare_vllm
+        from llmcalc.validation.vllm_log import read_vllm_log
+
+        read: Any = read_vllm_log(text, str(log))
+        compare_with: Any = compare_vllm
+    elif is_sglang(text):
+        read, compare_with = read_sglang_log(text, str(log)), compare_sglang
+    else:
+        return None
+    chosen, is_own, doubt = _served_model(book, read, model)
+    known = {name: more[name] for name in ("quant", "engine_version", "context") if name in more}
+    rows, report = compare_with(read, chosen, predict, is_own, **known)
+    return ServerLogValidation(read, rows, report, doubt)
+
+
+def _served_model(book: Catalog, read: Any, model: Any) -> tuple[Any, bool, str | None]:
+    """The model of a server's log, whether it says itself how it is quantized, and a doubt."""
     import os
 
-    from llmcalc.validation.against_vllm import compare_vllm, names_of
-    from llmcalc.validation.vllm_log import read_vllm_log
+    from llmcalc.validation.against_vllm import names_of
 
-    read = read_vllm_log(text, str(log))
     told = names_of(read)
     chosen = model if model is not None else next((n for n in told if os.path.exists(n)), None)
     if chosen is None:
@@ -217,9 +236,7 @@ def validate_vllm_log(
     doubt = None
     if model is None and chosen != told[0]:
         doubt = f"The log's model, {told[0][:120]}, is taken to have the layers of {chosen}."
-    known = {name: more[name] for name in ("quant", "engine_version", "context") if name in more}
-    rows, report = compare_vllm(read, chosen, predict, is_own, **known)
-    return ServerLogValidation(read, rows, report, doubt)
+    return chosen, is_own, doubt
 
 
 def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any) -> LogValidation:
@@ -232,11 +249,11 @@ def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any)
     """
     from llmcalc.validation.against_log import compare_log
     from llmcalc.validation.log import read_log, read_text
-    from llmcalc.validation.vllm_log import is_vllm
 
     text = read_text(str(log))
-    if is_vllm(text):
-        return validate_vllm_log(book, predict, text, log, model, **more)
+    served = validate_server_log(book, predict, text, log, model, **more)
+    if served is not None:
+        return served
     read = read_log(text, str(log))
     if read.main is None:
         raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")

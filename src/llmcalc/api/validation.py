@@ -30,7 +30,7 @@ def validate(
     model : str or Inventory, optional
         With a log: what it loads, where its own name is not the catalog's.
     log : str or path, optional
-        A start-up log of llama.cpp, ik_llama.cpp, Ollama or vLLM; without one the published runs.
+        A start-up log of llama.cpp, ik_llama.cpp, Ollama, vLLM or SGLang; without one the published runs.
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
     engine : str or sequence of str, optional

@@ -12,7 +12,7 @@ from llmcalc.errors import InputError
 
 @click.command("validate", short_help="Predictions beside measurements.")
 @click.argument("model", required=False)
-@click.option("--log", metavar="FILE", help="A start-up log of llama.cpp, ik_llama.cpp, Ollama or vLLM.")
+@click.option("--log", metavar="FILE", help="A log of llama.cpp, ik_llama.cpp, Ollama, vLLM or SGLang.")
 @click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023, ik or mlx.  [all]")
 @click.option("--engine", metavar="NAME[,NAME]", help="Only runs of llama.cpp, mlx, vllm ...  [all]")
 @click.option(

@@ -97,6 +97,8 @@ LOG_NAMES = {
     "padding": "padding layers",
     "blocks": "blocks of a pool",
     "cpu_blocks": "blocks of swap space",
+    "window_tokens": "tokens of the window pool",
+    "state_slots": "slots for states",
 }
 
 
@@ -116,7 +118,8 @@ def log_as_text(validation: Any, rows: bool) -> str:
             "-" if row.predicted is None else f"{row.predicted:,.{digits}f}", signed(row.error),
         ])  # fmt: skip
     lines += _table(["line", "what", "printed", "predicted", "error"], cells, 2)
-    lines += ["", "  Tokens, blocks and concurrency are predicted from the printed budget."]
+    told = "Tokens, blocks and concurrency are predicted from the printed budget."
+    lines += ["", f"  {getattr(log, 'basis', told)}"]
     if rows:
         lines += [
             "",

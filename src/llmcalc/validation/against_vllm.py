@@ -13,7 +13,8 @@ from llmcalc.validation.vllm_log import Figure, VllmLog
 SHOWN = {
     "weights": "GiB", "activations": "GiB", "non_torch": "GiB", "cuda_graphs": "GiB", "kv_budget": "GiB",
     "block": "tokens", "padding": "layers", "kv_needed": "GiB", "longest": "tokens", "kv_tokens": "tokens",
-    "blocks": "blocks", "cpu_blocks": "blocks", "concurrency": "",
+    "blocks": "blocks", "cpu_blocks": "blocks", "concurrency": "", "window_tokens": "tokens",
+    "state_slots": "slots",
 }  # fmt: skip
 """What is compared, in this order, and its unit."""
 

@@ -67,7 +67,7 @@ def read_log(text: str, name: str = "The log") -> Log:
         if reader.known:
             raise InputError(f"{name} holds no size of weights, caches or buffers.", VERBOSE)
         raise InputError(
-            f"{name} is {_program(text)}, not a start-up log of llama.cpp, Ollama or vLLM.", SAVE
+            f"{name} is {_program(text)}, not a start-up log of llama.cpp, Ollama, vLLM or SGLang.", SAVE
         )
     return log
 
