@@ -150,6 +150,14 @@ def test_towers_lower_the_share():
     assert any(part.name == "images" and part.bytes == 100 * MIB for part in seeing["runtime"].items)
 
 
+def test_a_tower_of_2025():
+    # PR 4826: Gemma-3-4B on an H200, 131.08 GiB free after 8.13 of weights, 834,615 tokens at 0.88 x 0.95.
+    found = report("gemma-3-4b-it", gpu="139.21GiB", engine_version="0.4.4", mem_fraction_static=0.88)
+    assert found.scenario["mem_fraction_static"] == pytest.approx(0.836)
+    assert found["weights"].bytes / GIB == pytest.approx(8.13, rel=0.01)
+    assert found.capacity.kv_tokens == pytest.approx(834_615, rel=0.002)
+
+
 def test_allocator_segments():
     assert segments([35 * MIB]) == 36 * MIB  # own segments are multiples of 2 MiB
     assert segments([8 * MIB, 8 * MIB, 8 * MIB]) == 40 * MIB  # two to a segment of 20 MiB

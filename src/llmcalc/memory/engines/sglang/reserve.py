@@ -41,6 +41,9 @@ TOKEN = 3
 FLOOR, LARGE = 10 * 1024, 60 * 1024
 """The least reserve of GPUs above 60 GiB. [MiB]"""
 
+TOWERS, TOWERS_DEFAULT = (((0, 4, 6), 90), ((0, 3, 0), 95), ((0, 0, 0), 100)), (0, 4, 9)
+"""Until 0.4.9 what a vision tower leaves of the share [%]; before 0.4.9 also of one that the user set."""
+
 IMAGES = 100 * MIB
 """Embeddings of images, allocated when the pools have been sized (SGLANG_VLM_CACHE_SIZE_MB). [B]"""
 
@@ -134,9 +137,9 @@ def plan(options: SglangOptions, device: Device | None, inventory: Inventory, pp
     if options.graphs is None and options.requests is not None and era.version >= (0, 5, 18):
         graphs = min(graphs, options.requests)
     chunk = options.chunk or chunk
-    found = options.fraction
-    if found is None:
-        found = _default(options, device, inventory, pp, chunk, graphs)
+    found = options.fraction or _default(options, device, inventory, pp, chunk, graphs)
+    if options.fraction is None or era.version < TOWERS_DEFAULT:
+        found = _for_towers(found, inventory, era.version)
     return Plan(max(chunk // options.replicas, 1) if options.shares_batch else chunk, graphs, found)
 
 
@@ -154,7 +157,7 @@ def _default(
         share = _rounded(total, _by_class(options, total, ranks))
     else:
         share = _rounded(total, _by_sum(options, total, ranks, chunk, graphs, _is_latent(inventory)))
-    return _for_towers(share, inventory) if era.version >= (0, 4, 9) else share
+    return share
 
 
 def _rounded(total: int, reserved: float) -> tuple[int, int]:
@@ -209,11 +212,14 @@ def _is_latent(inventory: Inventory) -> bool:
     return any(cache.kind == "latent" for group in inventory.groups for cache in group.caches)
 
 
-def _for_towers(share: tuple[int, int], inventory: Inventory) -> tuple[int, int]:
-    """Less for models with a vision tower: by its layers and width against those of ViT-L/14."""
+def _for_towers(share: tuple[int, int], inventory: Inventory, version: tuple[int, ...]) -> tuple[int, int]:
+    """Less for models with a vision tower, since 0.4.10 by its layers and width against ViT-L/14's."""
     towers = [g for g in inventory.groups if g.component == "vision" and g.place == "layer" and g.ops]
     if not towers:
         return share
+    if version < (0, 4, 10):
+        percent = next(percent for start, percent in TOWERS if version >= start)
+        return share[0] * percent, share[1] * 100
     layers, width = sum(len(group.layers) for group in towers), size(towers[0].ops[0].out)
     if inventory.family.startswith("qwen"):
         layers = 24  # its configuration calls them depth, which SGLang does not read
