@@ -105,7 +105,7 @@ FIELD = re.compile(r"\b([\w.]{1,64})=(\"[^\"]*\"|\S+)")
 
 OTHERS = (
     ("vLLM", ("llm engine", "vllm api server", "vllm serve")),
-    ("SGLang", ("sglang",)),
+    ("SGLang", ("serverargs(", "sglang.srt", "sglang/srt")),
     ("TensorRT-LLM", ("tensorrt_llm", "tensorrt-llm")),
     ("Text Generation Inference", ("text_generation_launcher", "text-generation-inference")),
     ("ExLlama", ("exllama",)),
