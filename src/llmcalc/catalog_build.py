@@ -245,6 +245,7 @@ def compile_all() -> None:
         "gpus",
         "models",
         "measurements",
+        "runs",
     ):
         compile_file(kind)
 

@@ -156,9 +156,15 @@ class ServerMeasurement(Entry):
     ]  # fmt: skip
 
 
+class Runs(Entry):
+    """Measured runs of a model, or of a family, in one engine: one figure each, and its prediction."""
+
+    rows: list[list[str | int | float | None]]
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement,
+    "measurements": Measurement, "runs": Runs,
 }  # fmt: skip
 
 SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")

@@ -203,6 +203,7 @@ class Report(_Shown):
         self.peak = peak
         self.model: dict[str, Any] = {}
         self.scenario: dict[str, Any] = {}
+        self.family = ""
         self.header: list[str] = []
         self.placement: list[str] = []
         self.origins: dict[str, str] = {}
@@ -287,6 +288,20 @@ class Report(_Shown):
     def headroom_bytes(self) -> Quantity | None:
         """Usable memory less the expected total; negative where it does not fit. [B]"""
         return None if self.device is None else self.device.usable_bytes - self.total_bytes
+
+    @property
+    def nearest(self) -> dict[str, Any] | None:
+        """The published run that is nearest to this one: of this model in this engine, else of its family.
+
+        With what was measured and what llmcalc predicts for that run; None where there is none.
+        """
+        from llmcalc.runs import nearest_run
+
+        engine = self.scenario.get("engine")
+        if self.command != "vram" or self.book is None or not self.family or engine in (None, "none"):
+            return None
+        size = int(self.model["params"])
+        return nearest_run(self.book, str(engine), str(self.model["name"]), self.family, size, self.scenario)
 
     def _reports(self) -> Sequence[Report]:
         return [self]
