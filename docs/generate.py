@@ -12,9 +12,11 @@ between ``<!-- NAME -->`` and ``<!-- end -->`` is filled in. validation.png is d
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -31,11 +33,15 @@ import click
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # the pages know the shipped catalogs only
 os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
-from llmcalc import cli, formula
+from llmcalc import cli, formula, model
 from llmcalc.api.validation import validate
 from llmcalc.catalog import Catalog
 from llmcalc.cli.explain import MODULES
 from llmcalc.model import families
+from llmcalc.render.servers import NAMES as SERVER_NAMES
+from llmcalc.render.servers import summary_table
+from llmcalc.render.validation import NAMES
+from llmcalc.validation.servers import QUANTITIES
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
@@ -44,8 +50,13 @@ NOTE = "<!-- Written by docs/generate.py from the program itself; do not edit. -
 CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. -->\n"
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
-FILLED = re.compile(r"<!-- (families|sizes|validation) -->.*?<!-- end -->", re.DOTALL)
+FILLED = re.compile(
+    r"<!-- (families|sizes|validation|servers|releases|sources|starts) -->.*?<!-- end -->", re.DOTALL
+)
 PICTURE = DOCS / "validation.png"
+SERVERS = ("vllm", "sglang", "tensorrt-llm")
+RUNS = DOCS.parent / "data" / "runs.yaml"
+SERVER_TABLES = {"servers": "engine", "releases": "version", "sources": "source"}
 
 
 # -- commands ----------------------------------------------------------------------------------
@@ -173,6 +184,52 @@ def family_pages() -> str:
     return "\n".join(parts)
 
 
+# -- measured runs ------------------------------------------------------------------------------
+
+HEADLINES = ("peak", "kv_budget", "weights", "kv_cache", "kv_needed", "kv_bytes_per_token", "kv_tokens",
+             "concurrency", "activations", "state")  # fmt: skip
+MANY = 6
+
+
+@functools.cache
+def validated(engine: tuple[str, ...], by: str = "engine") -> Any:
+    """Published runs beside their predictions."""
+    return validate(engine=engine, by=by)
+
+
+def runs() -> str:
+    """The table of measured runs, one figure each, by engine and model and by engine and family."""
+    found = validated(("llama.cpp", "mlx", *SERVERS))
+    best: dict[str, Any] = {}
+    for row in (*found.rows, *found.starts):
+        if row.refusal or row.quantity not in HEADLINES:
+            continue
+        old = best.get(row.run["name"])
+        if old is None or HEADLINES.index(row.quantity) < HEADLINES.index(old.quantity):
+            best[row.run["name"]] = row
+    entries: dict[str, list[list[Any]]] = defaultdict(list)
+    for row in best.values():
+        run, options = row.run, row.run["options"]
+        inventory = model(run["model"])
+        server = row.quantity in SERVER_NAMES and run["engine"] in SERVERS
+        label = (SERVER_NAMES if server else NAMES)[row.quantity]
+        line = [
+            run["name"], run["model"], inventory.params, run["build"], int(options.get("tp", 1)),
+            options.get("quant"), label, (QUANTITIES[row.quantity] if server else "MiB"),
+            round(row.measured, 4), round(row.predicted, 4), run["source"],
+        ]  # fmt: skip
+        for key in (f"{run['engine']} {inventory.name}", f"{run['engine']} of {inventory.family}"):
+            alike = [old for old in entries[key] if (old[1], old[4], old[5]) == (line[1], line[4], line[5])]
+            if not alike and (" of " in key or len(entries[key]) < MANY):
+                entries[key].append(line)
+    lines = ["# Written by docs/generate.py from the measurements and the program itself; do not edit."]
+    lines += [f"date: '{found.date}'", "runs:"]
+    for key in sorted(entries):
+        lines += [f"  - name: {key}", "    rows:"]
+        lines += [f"      - {json.dumps(row)}" for row in entries[key]]
+    return "\n".join(lines) + "\n"
+
+
 # -- parts of pages that people write ----------------------------------------------------------
 
 
@@ -181,7 +238,13 @@ def fill(name: str) -> str:
     if name == "families":
         return ", ".join(f"`{family}`" for family in families.known())
     if name == "validation":
-        return f"\n{validate().to_markdown(rows=True)}"
+        return f"\n{validated(('llama.cpp', 'mlx')).to_markdown(rows=True)}"
+    if name in SERVER_TABLES:
+        found = validated(SERVERS, SERVER_TABLES[name])
+        return "\n" + "\n".join(summary_table(found)) + "\n"
+    if name == "starts":
+        text = validated(SERVERS).to_markdown(rows=True)
+        return "\n" + text[text.index("| run |") :]
     catalog = Catalog.shipped()
     models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
     return f"{models} models and {gpus} GPUs and other accelerators"
@@ -223,6 +286,11 @@ def main(arguments: list[str]) -> int:
         print((__doc__ or "").partition("\n\nThree")[0], file=sys.stderr)
         return 2
     stale = []
+    text = runs()
+    if not RUNS.exists() or RUNS.read_text(encoding="utf-8") != text:
+        stale.append(RUNS)  # first: pages show what is read from it
+        if not arguments:
+            RUNS.write_text(text, encoding="utf-8", newline="\n")
     for page, text in pages().items():
         old = page.read_text(encoding="utf-8") if page.exists() else ""
         if arguments and page.name == "commands.md" and old and CLICK not in old:
@@ -232,7 +300,7 @@ def main(arguments: list[str]) -> int:
             if not arguments:
                 page.write_text(text, encoding="utf-8", newline="\n")
     if not arguments and (DOCS / "validation.md" in stale or not PICTURE.exists()):
-        validate().plot(str(PICTURE))
+        validated(("llama.cpp", "mlx", *SERVERS)).plot(str(PICTURE))
     for page in stale:
         name = page.relative_to(DOCS.parent).as_posix()
         print(f"{name} is stale: run python docs/generate.py" if arguments else f"wrote {name}")

@@ -13,7 +13,7 @@ PACKAGE = Path(llmcalc.__file__).parent
 ROOMS = [
     "_version", "errors", "units", "formula", "estimate", "catalog", "model", "precision", "hardware",
     "placement", "machine", "engine_options", "scenario", "memory", "compute", "scaling", "text", "planning",
-    "validation", "render", "report", "answer", "api", "cli", "__main__",
+    "validation", "render", "runs", "report", "answer", "api", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up: a module imports only from rooms before its own."""
 

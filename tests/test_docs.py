@@ -165,6 +165,9 @@ EXAMPLES = {
     "fit of several gpus": lambda: llmcalc.fit("llama-3.1-8b", engine="vllm", gpu="rtx-3060,h100"),
     "compared, one refused": lambda: llmcalc.compare("gpt2", quant="q8_0,awq", engine="none,llama.cpp"),
     "a slice": lambda: llmcalc.vram("qwen3-0.6b", engine="vllm", gpu="h100:1g.10gb"),
+    "pools": lambda: llmcalc.vram("gpt-oss-20b", gpu="h100", engine="sglang"),
+    "slots": lambda: llmcalc.vram("qwen3.5-27b", gpu="h100,rtx-4090", engine="sglang"),
+    "blocks": lambda: llmcalc.vram("llama-3.1-70b", gpu="2xh200", engine="tensorrt-llm"),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }
@@ -220,9 +223,9 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_catalog_field_is_documented():
-    build = pytest.importorskip("llmcalc.catalog_build")
+    shapes = pytest.importorskip("llmcalc.catalog_schemas")
     text = (DOCS / "catalogs.md").read_text(encoding="utf-8")
-    for schema in build.SCHEMAS.values():
+    for schema in (*shapes.SCHEMAS.values(), shapes.ServerMeasurement):
         for field in schema.model_fields:
             assert f"| `{field}` |" in text, f"{schema.__name__}.{field}"
 

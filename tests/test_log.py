@@ -233,7 +233,8 @@ def sizes(model):
 
 
 def test_every_log_is_tested():
-    assert {path.stem for path in LOGS.glob("*.log")} == set(PRINTED)
+    own = {path.stem for path in LOGS.glob("*.log") if not path.stem.startswith(("vllm", "sglang"))}
+    assert own == set(PRINTED)
     named = (LOGS / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}.log`" in named for name in PRINTED)
 

@@ -141,7 +141,46 @@ class Measurement(Entry):
     refusal: str | None = None
 
 
+class ServerMeasurement(Entry):
+    """One start of a server: what it was told, and what its log says of memory."""
+
+    engine: Literal["vllm", "sglang", "tensorrt-llm", "transformers"]
+    program: str
+    build: str
+    date: str
+    model: str
+    checkpoint: str | None = None
+    source: str
+    options: dict[str, Any]
+    devices: str | None = None
+    memory: float | None = pydantic.Field(None, gt=0, le=4096)
+    tokens_from: str | None = None
+    measured: dict[
+        Literal[
+            "weights", "activations", "cuda_graphs", "non_torch", "kv_budget", "pool", "kv_bytes_per_token",
+            "kv_needed", "kv_tokens", "blocks", "concurrency", "longest",
+        ],
+        float,
+    ]  # fmt: skip
+
+
+class Runs(Entry):
+    """Measured runs of a model, or of a family, in one engine: one figure each, and its prediction."""
+
+    rows: list[list[str | int | float | None]]
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement,
+    "measurements": Measurement, "runs": Runs,
 }  # fmt: skip
+
+SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")
+"""Engines whose measurements are starts of a server."""
+
+
+def schema_of(kind: str, entry: dict[str, Any]) -> type[Entry]:
+    """The schema that an entry of a catalog is checked against."""
+    if kind == "measurements" and entry.get("engine") in SERVERS:
+        return ServerMeasurement
+    return SCHEMAS[kind]

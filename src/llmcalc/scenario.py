@@ -24,7 +24,8 @@ from llmcalc.units import (
     shown,
 )
 
-ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm")
+ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm", "sglang", "tensorrt-llm")
+SERVERS = ("vllm", "sglang", "tensorrt-llm")
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
@@ -175,8 +176,8 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         Whether a checkpoint's unknown quantization is an error: what is counted in bytes must know it.
     """
     given = {**dict.fromkeys(KEYWORDS), **given}
-    if given["engine"] == "vllm" and str(given["kv_dtype"]).lower() == "auto":
-        given["kv_dtype"] = None  # vLLM's word for its default
+    if given["engine"] in SERVERS and str(given["kv_dtype"]).lower() == "auto":
+        given["kv_dtype"] = None  # a server's word for its default
     scenario, problems = Scenario(), Problems()
     scenario.stated = {name for name, value in given.items() if value is not None and value is not False}
     scenario.allow_overlong = bool(given["allow_overlong"])

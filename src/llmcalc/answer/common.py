@@ -254,6 +254,7 @@ def report_of(
         "stored_params": inventory.stored_params,
         "source": inventory.source,
     }
+    report.family = inventory.family
     report.scenario = {
         "dtype": scenario.dtype.name,
         "bits": None if scenario.bits is None else float(scenario.bits),

@@ -21,7 +21,8 @@ BY_QUALITY = {
 }
 BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
 BY_QUALITY["mlx"] = ("none", "mlx-8bit", "mlx-6bit", "mlx-4bit", "mlx-3bit")
-BY_QUALITY["vllm"] = ("none", "fp8", "w8a8", "awq")
+for _server in ("vllm", "sglang", "tensorrt-llm"):
+    BY_QUALITY[_server] = ("none", "fp8", "w8a8", "awq")
 """Formats from the finest to the coarsest that people still use, by engine."""
 
 

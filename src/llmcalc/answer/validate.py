@@ -8,6 +8,14 @@ from typing import Any
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, one_of
 from llmcalc.validation.measured import ERAS, Row, Summary, compare, summarise
+from llmcalc.validation.servers import (
+    ENGINES,
+    WAYS,
+    ServerRow,
+    ServerSummary,
+    compare_starts,
+    summarise_starts,
+)
 
 
 class Validation:
@@ -19,13 +27,20 @@ class Validation:
         One figure of one run each.
     summaries : list of Summary
         Errors by year and quantity.
+    starts : list of ServerRow
+        One figure of one start of a server each.
+    server_summaries : list of ServerSummary
+        Their errors by engine, release or source, as `by` says, and quantity.
     date : str
         Of the measurements.
     """
 
-    def __init__(self, rows: Sequence[Row], date: str) -> None:
-        self.rows, self.date = list(rows), date
+    def __init__(
+        self, rows: Sequence[Row], date: str, starts: Sequence[ServerRow] = (), by: str = "engine"
+    ) -> None:
+        self.rows, self.date, self.starts, self.by = list(rows), date, list(starts), by
         self.summaries: list[Summary] = summarise(rows)
+        self.server_summaries: list[ServerSummary] = summarise_starts(starts, by)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,6 +50,11 @@ class Validation:
             "date": self.date,
             "summary": [summary.to_dict() for summary in self.summaries],
             "rows": [row.to_dict() for row in self.rows],
+            "servers": {
+                "by": self.by,
+                "summary": [summary.to_dict() for summary in self.server_summaries],
+                "rows": [row.to_dict() for row in self.starts],
+            },
         }
 
     def to_json(self) -> str:
@@ -131,23 +151,104 @@ class LogValidation:
         return self.to_text()
 
 
-def validate_runs(book: Catalog, predict: Any, eras: Any = None) -> Validation:
+BUILDS = ("llama.cpp", "mlx")
+"""Engines whose runs are told by the year of the build."""
+
+
+def validate_runs(
+    book: Catalog, predict: Any, eras: Any = None, engines: Any = None, by: str = "engine"
+) -> Validation:
     """Predict every published run.
 
     Raises
     ------
     InputError
-        For a year that no run is of.
+        For a year or an engine that no run is of.
     """
     chosen = ERAS if eras is None else tuple(str(era).strip().lower() for era in _listed(eras))
     for era in chosen:
         if era not in ERAS:
             raise InputError(f"--era {era[:20]!r} has no runs.", f"Use {one_of(ERAS)}.")
-    return Validation(compare(book.entries("measurements"), predict, chosen), book.date("measurements"))
+    if by not in WAYS:
+        raise InputError(f"--by is {str(by)[:20]!r}.", f"Use {one_of(WAYS)}.")
+    runs = book.entries("measurements")
+    known = [name for name in (*BUILDS, *ENGINES) if any(run["engine"] == name for run in runs)]
+    if engines is None:
+        wanted = known if eras is None else list(BUILDS)
+    else:
+        wanted = [str(name).strip().lower() for name in _listed(engines)]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"--engine {name[:20]!r} has no runs.", f"Use {one_of(known)}.")
+    rows = compare([run for run in runs if run["engine"] in wanted], predict, chosen)
+    starts = compare_starts(runs, predict, [name for name in wanted if name in ENGINES])
+    return Validation(rows, book.date("measurements"), starts, by)
 
 
 def _listed(words: Any) -> list[Any]:
     return words.split(",") if isinstance(words, str) else list(words)
+
+
+class ServerLogValidation(LogValidation):
+    """Figures of a server's log, each with what was predicted."""
+
+    def to_text(self, rows: bool = False) -> str:
+        """A table for a terminal; `rows` adds the lines themselves."""
+        from llmcalc.render.servers import log_as_text
+
+        return log_as_text(self, rows)
+
+
+def validate_server_log(
+    book: Catalog, predict: Any, text: str, log: Any, model: Any, **more: Any
+) -> ServerLogValidation | None:
+    """Predict what a log of vLLM or SGLang prints; None for one of neither.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        For a log without sizes, and one whose model is not known.
+    """
+    from llmcalc.validation.sglang_log import compare_sglang, is_sglang, read_sglang_log
+    from llmcalc.validation.vllm_log import is_vllm
+
+    if is_vllm(text):
+        from llmcalc.validation.against_vllm import compare_vllm
+        from llmcalc.validation.vllm_log import read_vllm_log
+
+        read: Any = read_vllm_log(text, str(log))
+        compare_with: Any = compare_vllm
+    elif is_sglang(text):
+        read, compare_with = read_sglang_log(text, str(log)), compare_sglang
+    else:
+        return None
+    chosen, is_own, doubt = _served_model(book, read, model)
+    known = {name: more[name] for name in ("quant", "engine_version", "context") if name in more}
+    rows, report = compare_with(read, chosen, predict, is_own, **known)
+    return ServerLogValidation(read, rows, report, doubt=doubt)
+
+
+def _served_model(book: Catalog, read: Any, model: Any) -> tuple[Any, bool, str | None]:
+    """The model of a server's log, whether it says itself how it is quantized, and a doubt."""
+    import os
+
+    from llmcalc.validation.against_vllm import names_of
+
+    told = names_of(read)
+    chosen = model if model is not None else next((n for n in told if os.path.exists(n)), None)
+    if chosen is None:
+        chosen = next((name for name in told if book.lookup("models", name) is not None), None)
+    if chosen is None:
+        raise UnknownNameError(
+            f"The log's model is not in the catalog{f' ({told[0][:120]})' if told else ''}.",
+            "Name it, or its config.json: llmcalc validate MODEL --log FILE.",
+        )
+    entry = book.lookup("models", chosen) if isinstance(chosen, str) else None
+    is_own = "quantization_config" in ((entry or {}).get("config") or {})
+    doubt = None
+    if model is None and chosen != told[0]:
+        doubt = f"The log's model, {told[0][:120]}, is taken to have the layers of {chosen}."
+    return chosen, is_own, doubt
 
 
 def validate_log(
@@ -161,9 +262,13 @@ def validate_log(
         For a log of another program, one without sizes, and one whose model is not known.
     """
     from llmcalc.validation.against_log import compare_log
-    from llmcalc.validation.log import read_log_file
+    from llmcalc.validation.log import read_log, read_text
 
-    read = read_log_file(str(log))
+    text = read_text(str(log))
+    served = validate_server_log(book, predict, text, log, model, **more)
+    if served is not None:
+        return served
+    read = read_log(text, str(log))
     if read.main is None:
         raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")
     chosen, doubt = (model, None) if model is not None else _known_model(read.main, book)

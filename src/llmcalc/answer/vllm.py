@@ -14,57 +14,21 @@ from llmcalc.answer.common import (
     size_of,
     workload_of,
 )
+from llmcalc.answer.servers import auto_dtype, check_server, floor_of, keeps_index, settle_cache
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError, InputError, Problems, one_of
-from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
+from llmcalc.errors import InputError, one_of
+from llmcalc.estimate import Item
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
-from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.vllm import KV_FORMATS
 from llmcalc.memory.engines.vllm.items import Server
-from llmcalc.memory.engines.vllm.weights import with_shares
-from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, most_that_fits
-from llmcalc.precision import Format
+from llmcalc.planning.pools import LONGEST, PoolCapacity
+from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_bytes, parse_decimal
-
-LONGEST = 1 << 24
-"""Where a search for the longest request ends. [tokens]"""
-
-
-class PoolCapacity(Capacity):
-    """What vLLM's pool holds, under the names of its log.
-
-    Attributes
-    ----------
-    kv_tokens, pool_tokens : int
-        "GPU KV cache size" as that release counts it. [tokens]
-    kv_bytes_per_token : int
-        Bytes of the pool behind one of those tokens. [B]
-    kv_blocks : int
-        Blocks of the pool. [-]
-    kv_budget_range_bytes : list of int
-        Low and high of the budget. [B]
-    concurrency : float
-        "Maximum concurrency" at this context. [-]
-    longest_request : int
-        The longest single request, the model's limit aside. [tokens]
-    """
-
-    __slots__ = ("concurrency", "kv_blocks", "kv_budget_range_bytes", "longest_request", "pool_tokens")
-
-    def __init__(self, plain: dict[str, Any], own: dict[str, Any]) -> None:
-        for name, value in {**plain, **own}.items():
-            setattr(self, name, value)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
-        names = (*Capacity.__slots__, *self.__slots__)
-        return {name: getattr(self, name) for name in names}
 
 
 def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
@@ -80,7 +44,7 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     3.097
     """
     check(inventory, scenario)
-    scenario, halved = _auto_dtype(scenario)
+    scenario, halved = auto_dtype(scenario, "vLLM")
     scenario, lowered = _beside_reserve(scenario, device)
     placement = placement_of(inventory, scenario, device)
     _check_ranks(scenario, placement)
@@ -88,7 +52,7 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     if scenario.options.drafts and any(g.component == "mtp" for g in stored.groups):
         stored = copy(stored)
         stored.loaded = (*stored.loaded, "mtp")
-    sparse = _formats(stored, scenario)
+    sparse = settle_cache(scenario, keeps_index(stored))
     precision = precision_of(stored, scenario, book)
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     server = Server(
@@ -103,7 +67,7 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
         f"vLLM {scenario.options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
-    report.floor_bytes = _floor(stored, scenario, placement, precision)
+    report.floor_bytes = floor_of(stored, scenario, placement, precision)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings + halved + lowered
     _echo(report, scenario, server)
@@ -116,18 +80,6 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     return report
 
 
-def _floor(stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision) -> Any:
-    """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
-    streams = {**scenario.streams, "decoder": scenario.context}
-    workload = Workload(streams, -(-scenario.sequences // placement.dp))
-    items = [
-        folds.weights_item(with_shares(stored, placement), placement, precision),
-        caches.kv_item(stored, placement, precision, workload),
-        caches.state_item(stored, placement, precision, workload),
-    ]
-    return find_peak(items, placement.ranks, INFERENCE_PHASES).total
-
-
 def check(inventory: Inventory, scenario: Scenario) -> None:
     """Refuse what vLLM can't do, all of it together.
 
@@ -136,31 +88,12 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     InputError, ConfigError
         With what to do instead.
     """
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it.",
-        )
-    problems = Problems()
-    with problems:
-        wrong = sorted({scenario.key.name, scenario.value.name} - set(KV_FORMATS))
-        if wrong:
-            raise InputError(f"vLLM keeps no cache in {wrong[0]}.", f"Use --kv-dtype {one_of(KV_FORMATS)}.")
-        if scenario.key.name != scenario.value.name:
-            raise InputError(
-                "vLLM keeps keys and values in one type.", f"Use one: --kv-dtype {scenario.key.name}."
-            )
-    with problems:
-        method = str((getattr(scenario.scheme, "entry", None) or {}).get("method", ""))
-        if "quant" in scenario.stated and method in FOREIGN:
-            raise InputError(
-                f"vLLM does not run {scenario.scheme.name} weights.",
-                "Use --quant fp8, awq, gptq, w4a16, w8a8, nvfp4, mxfp4, nf4 ..., or none.",
-            )
-    problems.check()
+    check_server(
+        inventory, scenario, "vLLM", KV_FORMATS, FOREIGN, "fp8, awq, gptq, w4a16, w8a8, nvfp4, mxfp4, nf4 ..."
+    )
 
 
-FOREIGN = ("mlx", "exl2", "exl3", "eetq", "quip")
+FOREIGN = ("exl2", "exl3", "eetq", "quip")
 """Methods of other engines."""
 
 
@@ -171,15 +104,6 @@ def _check_ranks(scenario: Scenario, placement: Placement) -> None:
             f"--dcp {dcp} does not divide the {placement.tp} tensor ranks that share a cache's tokens.",
             f"Use --dcp {one_of([str(n) for n in range(1, placement.tp + 1) if not placement.tp % n][:8])}.",
         )
-
-
-def _auto_dtype(scenario: Scenario) -> tuple[Scenario, list[str]]:
-    """The scenario in the dtype that vLLM chooses by itself: never fp32; and what to say of it."""
-    if "dtype" in scenario.stated or scenario.bits is not None or scenario.dtype.name != "fp32":
-        return scenario, []
-    made = copy(scenario)
-    made.dtype = Format("bf16", 1, 2)
-    return made, ["vLLM loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
 
 
 def _beside_reserve(scenario: Scenario, device: Device | None) -> tuple[Scenario, list[str]]:
@@ -201,17 +125,6 @@ def _share(total: int, options: Any) -> int:
     """The share that vLLM takes of a total. [B]"""
     share = options.utilisation or parse_decimal(str(options.era.utilisation)) or (1, 1)
     return int(-(-total * share[0] // share[1]))
-
-
-def _formats(stored: Inventory, scenario: Scenario) -> bool:
-    """Settle the cache's format as vLLM's ``auto`` does; whether latents are rows of sparse attention."""
-    stated = bool(scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"})
-    if not stated and scenario.bits is None and scenario.dtype.name in ("fp16", "fp32"):
-        scenario.key = scenario.value = scenario.dtype
-    indexed = any(cache.kind == "indexer" for group in stored.groups for cache in group.caches)
-    if indexed and not stated:
-        scenario.key = scenario.value = Format("fp8", 1, 1)
-    return indexed and scenario.key.name in ("fp8", "nvfp4")
 
 
 def _requested(scenario: Scenario, server: Server, items: list[Item], total: int) -> int:
@@ -282,6 +195,10 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
     }
     if era.note:
         report.warnings.append(era.note)
+    if str((getattr(scenario.scheme, "entry", None) or {}).get("method", "")).startswith("mlx"):
+        report.warnings.append(
+            "MLX weights run in vllm-metal, vLLM's plugin for Apple silicon; its budget is not that of CUDA."
+        )
     if server.settings.sparse and not scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"}:
         report.warnings.append(
             "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
@@ -298,7 +215,7 @@ def _attach_capacity(
     context, placement = int(scenario.context), server.placement
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, requested)
-    safe = server.budgets(items, requested, "high")
+    safe = server.budgets(items, requested, "low")
     device = report.device  # the verdict's unfavourable end has the device's own range too
     short = device.usable_bytes - device.usable_low if device is not None else 0
     surely = [budget - short for budget in safe]
@@ -322,7 +239,10 @@ def _attach_capacity(
     blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
     worst = max(server.pools, key=lambda pool: int(pool.need(context)))
     each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
-    concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
+    if scenario.options.era.counts_pages:
+        concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
+    else:
+        concurrency = min((p.tokens(p.blocks(b), context) / context for p, b in pairs), default=0.0)
     tokens = min((p.tokens(p.blocks(b), context) for p, b in pairs), default=0)
     plain = {
         "kv_budget_bytes": min(budgets),
@@ -333,7 +253,7 @@ def _attach_capacity(
         "safe_context": reach(surely, held, limit),
     }
     own = {
-        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "low"))],
+        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "high"))],
         "pool_tokens": tokens,
         "kv_blocks": blocks,
         "concurrency": round(concurrency * placement.dp, 2),

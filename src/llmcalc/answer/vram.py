@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from llmcalc.answer.common import (
@@ -29,6 +30,16 @@ from llmcalc.placement import Placement, place
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
+OWN = {
+    "llama.cpp": ("llamacpp", "llama_report"),
+    "ollama": ("ollama", "ollama_report"),
+    "mlx": ("mlx", "mlx_report"),
+    "vllm": ("vllm", "vllm_report"),
+    "sglang": ("sglang", "sglang_report"),
+    "tensorrt-llm": ("tensorrt_llm", "tensorrt_llm_report"),
+}
+"""Engines with an answer of their own: its module, imported when it is asked for, and its function."""
+
 SUGGESTED = "h200"
 """The card in suggestions of several: large, and rented everywhere."""
 
@@ -37,22 +48,12 @@ def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The architecture's minimum of a known model plus an assumed runtime, or what its engine reserves."""
-    if scenario.engine == "llama.cpp":
-        from llmcalc.answer.llamacpp import llama_report
-
-        return llama_report(inventory, scenario, device, book)
-    if scenario.engine == "ollama":
-        from llmcalc.answer.ollama import ollama_report
-
-        return ollama_report(inventory, scenario, device, book)
-    if scenario.engine == "mlx":
-        from llmcalc.answer.mlx import mlx_report
-
-        return mlx_report(inventory, scenario, device, book)
-    if scenario.engine == "vllm":
-        from llmcalc.answer.vllm import vllm_report
-
-        return vllm_report(inventory, scenario, device, book)
+    if scenario.engine in OWN:
+        module, name = OWN[scenario.engine]
+        made: Report = getattr(import_module(f"llmcalc.answer.{module}"), name)(
+            inventory, scenario, device, book
+        )
+        return made
     needs_layers(inventory, scenario.engine, "; llmcalc params works without")
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
@@ -98,7 +99,7 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
-    if scenario.engine in ("llama.cpp", "ollama", "mlx", "vllm"):
+    if scenario.engine in OWN:
         needs_layers(inventory, scenario.engine)
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)

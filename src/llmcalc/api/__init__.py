@@ -120,6 +120,25 @@ def vram(
     async_scheduling: Any = None,
     dcp: Any = None,
     kv_cache_memory: Any = None,
+    mem_fraction_static: Any = None,
+    chunked_prefill_size: Any = None,
+    cuda_graph_max_bs: Any = None,
+    max_running_requests: Any = None,
+    swa_full_tokens_ratio: Any = None,
+    mamba_full_memory_ratio: Any = None,
+    page_size: Any = None,
+    disable_radix_cache: Any = None,
+    disable_cuda_graph: Any = None,
+    enable_dp_attention: Any = None,
+    speculative_num_draft_tokens: Any = None,
+    max_mamba_cache_size: Any = None,
+    max_total_tokens: Any = None,
+    disable_hybrid_swa_memory: Any = None,
+    mamba_ssm_dtype: Any = None,
+    free_gpu_memory_fraction: Any = None,
+    tokens_per_block: Any = None,
+    max_batch_size: Any = None,
+    max_num_tokens: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -152,7 +171,8 @@ def vram(
     engine : str
         ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
         plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
-        that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages.
+        that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages;
+        ``sglang``, ``tensorrt-llm``: weights and pools, and the share of a GPU that they take.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
@@ -174,6 +194,20 @@ def vram(
     num_speculative_tokens, dcp, kv_cache_memory : optional
         vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
         is set by hand. [tokens], [-], [B]
+    mem_fraction_static, swa_full_tokens_ratio, mamba_full_memory_ratio : float, optional
+        SGLang's own: the share of free memory for weights and pools, tokens of the window pool for each of
+        the full one, and state memory for each byte of the KV cache. [-]
+    chunked_prefill_size, page_size, max_total_tokens, max_running_requests, cuda_graph_max_bs : optional
+        SGLang's own: tokens of a prefill chunk, of a page and of the pool, requests at once, and the
+        largest captured batch. [tokens], [-]
+    max_mamba_cache_size, mamba_ssm_dtype, speculative_num_draft_tokens : optional
+        SGLang's own: state slots, what states are kept in, draft tokens of a step. [-]
+    disable_radix_cache, disable_cuda_graph, enable_dp_attention, disable_hybrid_swa_memory : bool, optional
+        SGLang's own: no prefix caching, no CUDA graphs, attention in replicas that share the tensor ranks,
+        windows kept whole; all False.
+    free_gpu_memory_fraction, tokens_per_block, max_batch_size, max_num_tokens : optional
+        TensorRT-LLM's own: the share of what weights and a dummy batch leave, tokens of a block, sequences
+        and tokens of a batch. [-], [tokens]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``h100:3g.40gb``, ``24GiB``; several give one row each. ``auto`` is all
         GPUs of this machine with what they have free now.

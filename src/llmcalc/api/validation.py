@@ -15,6 +15,8 @@ def validate(
     *,
     log: Any = None,
     era: Any = None,
+    engine: Any = None,
+    by: str = "engine",
     quant: str | None = None,
     context: Any = None,
     n_ctx: Any = None,
@@ -39,9 +41,13 @@ def validate(
     model : str or Inventory, optional
         With a log: what it loads, where its own name is not the catalog's.
     log : str or path, optional
-        A start-up log of llama.cpp, ik_llama.cpp or Ollama; without one the published runs.
+        A start-up log of llama.cpp, ik_llama.cpp, Ollama, vLLM or SGLang; without one the published runs.
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
+    engine : str or sequence of str, optional
+        Only runs of these engines: ``llama.cpp``, ``mlx``, ``vllm`` ...
+    by : str
+        How starts of servers are summed up: by ``engine``, ``version`` or ``source``.
     quant, context, n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split
         With a log: what it does not print, as in `llmcalc.vram`.
     flash_attn, kv_unified, kv_dtype_k, kv_dtype_v, mla, engine_version
@@ -66,6 +72,12 @@ def validate(
 
     >>> [summary.worst for summary in validate(era="2023").summaries if summary.quantity == "kv_cache"]
     [0.0]
+
+    Bytes of vLLM's cache for each token, 90th percentile of the errors:
+
+    >>> found = validate(engine="vllm").server_summaries
+    >>> [one.p90 < 0.001 for one in found if one.quantity == "kv_bytes_per_token"]
+    [True]
     """
     more = {
         "quant": quant, "context": context, "n_ctx": n_ctx, "parallel": parallel, "gpu_layers": gpu_layers,
@@ -83,5 +95,5 @@ def validate(
         raise InputError("--era chooses among the published runs.", "Leave --era or --log out.")
     book = _catalog(catalog)
     if log is None:
-        return validate_runs(book, vram, era)
+        return validate_runs(book, vram, era, engine, by)
     return validate_log(book, lambda name: read_model(name, catalog=catalog), vram, log, model, **told)

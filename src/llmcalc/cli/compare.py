@@ -6,12 +6,11 @@ from typing import Any
 
 import click
 
+from llmcalc.cli.engine_options import llama_options, vllm_options
 from llmcalc.cli.options import (
     hardware_options,
-    llama_options,
     output_options,
     respond,
-    vllm_options,
     weight_options,
     workload_options,
 )

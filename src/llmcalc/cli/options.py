@@ -92,7 +92,8 @@ hardware_options = stack(
     click.option(
         "--engine",
         metavar="NAME",
-        help="none (the architecture's minimum), transformers, llama.cpp, ollama, mlx or vllm.  [none]",
+        help="none (the architecture's minimum), transformers, llama.cpp, ollama, mlx, "
+        "vllm, sglang or tensorrt-llm.  [none]",
     ),
     click.option("--engine-version", metavar="V", help="Its build or release: b6000, 0.19.0.  [newest]"),
     click.option(
@@ -110,79 +111,6 @@ hardware_options = stack(
     click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Pipeline stages.  [1]"),
     click.option("--dp", "--data-parallel-size", "dp", metavar="N", help="Replicas.  [1]"),
 )
-
-llama_options = stack(
-    click.option("--n-ctx", "-c", "n_ctx", metavar="TOKENS", help="llama.cpp: context over all slots."),
-    click.option("--parallel", "-np", "parallel", metavar="N", help="llama.cpp: slots.  [sequences]"),
-    click.option(
-        "--gpu-layers", "-ngl", "gpu_layers", metavar="N",
-        help="llama.cpp: layers on GPUs, the output first.  [all]",
-    ),
-    click.option("--ubatch", "-ub", "ubatch", metavar="N", help="llama.cpp: physical batch.  [512]"),
-    click.option("--n-cpu-moe", metavar="N", help="llama.cpp: layers whose experts stay on the CPU.  [0]"),
-    click.option(
-        "--override-tensor", "-ot", "override_tensor", metavar="PATTERN=BUFFER",
-        help="llama.cpp: put tensors elsewhere: '\\.ffn_.*_exps\\.=CPU'.",
-    ),
-    click.option("--tensor-split", "-ts", "tensor_split", metavar="A,B", help="llama.cpp: GPUs' shares."),
-    click.option(
-        "--flash-attn", "-fa", "flash_attn", metavar="on|off", help="llama.cpp: flash attention.  [on]"
-    ),
-    click.option("--kv-unified", is_flag=True, help="llama.cpp: one cache for all slots."),
-    click.option("--swa-full", is_flag=True, help="llama.cpp: window caches of full length."),
-    click.option("--mla", metavar="on|off", help="llama.cpp: cache latents, not full heads.  [on]"),
-    click.option("--fit", is_flag=True, help="llama.cpp: context and layers as llama-server chooses them."),
-    click.option(
-        "--mmproj", "-mm", "mmproj", metavar="on|off|FILE",
-        help="llama.cpp: the projector for images and sound: the model's own, or a GGUF file.  [off]",
-    ),
-    click.option("--no-mmproj-offload", is_flag=True, help="llama.cpp: keep the projector on the CPU."),
-    click.option(
-        "--lora", metavar="FILE|r=N", multiple=True,
-        help="llama.cpp: an adapter, a GGUF file or the rank of one; may be given more than once.",
-    ),
-    click.option(
-        "--draft", "--model-draft", "-md", "draft", metavar="MODEL|mtp",
-        help="llama.cpp: a draft model, or the model's own prediction layers.",
-    ),
-    click.option("--draft-quant", metavar="SCHEME", help="llama.cpp: file type of the draft.  [--quant]"),
-    click.option(
-        "--draft-max", "--spec-draft-n-max", "draft_max", metavar="N",
-        help="llama.cpp: tokens drafted at once.  [3]",
-    ),
-    click.option(
-        "--repack", metavar="on|off|CPU",
-        help="llama.cpp: tell apart what the CPU re-lays out: avx2 (on), avx512 or neon.",
-    ),
-)  # fmt: skip
-
-vllm_options = stack(
-    click.option(
-        "--gpu-memory-utilization", metavar="X", help="vLLM: its share of the GPU.  [0.92; 0.9 before 0.33]"
-    ),
-    click.option("--max-num-seqs", metavar="N", help="vLLM: sequences of one batch.  [by GPU: 1024 or 256]"),
-    click.option(
-        "--max-num-batched-tokens", metavar="TOKENS", help="vLLM: tokens of a batch.  [by GPU: 8192 or 2048]"
-    ),
-    click.option("--enforce-eager", is_flag=True, help="vLLM: no CUDA graphs."),
-    click.option("--block-size", metavar="TOKENS", help="vLLM: tokens of a block.  [16]"),
-    click.option(
-        "--disable-hybrid-kv-cache-manager", is_flag=True, help="vLLM: window layers keep all tokens."
-    ),
-    click.option("--enable-prefix-caching", is_flag=True, help="vLLM: states kept for prefix caching."),
-    click.option("--num-speculative-tokens", metavar="N", help="vLLM: tokens drafted ahead.  [0]"),
-    click.option(
-        "--async-scheduling", metavar="on|off", help="vLLM: two batches in flight.  [on from 0.21]"
-    ),
-    click.option(
-        "--dcp", "--decode-context-parallel-size", "dcp", metavar="N",
-        help="vLLM: tensor ranks that share a cache's tokens.  [1]",
-    ),
-    click.option(
-        "--kv-cache-memory", "--kv-cache-memory-bytes", "kv_cache_memory", metavar="SIZE",
-        help="vLLM: the pool's size, whatever is left.",
-    ),
-)  # fmt: skip
 
 _format = click.option(
     "--format", "format_", metavar="FORMAT", default="text", show_default=True, help=f"{', '.join(FORMATS)}."

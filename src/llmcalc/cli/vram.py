@@ -6,14 +6,13 @@ from typing import Any
 
 import click
 
+from llmcalc.cli.engine_options import llama_options, sglang_options, tensorrt_options, vllm_options
 from llmcalc.cli.options import (
     hardware_options,
-    llama_options,
     model_options,
     output_options,
     respond,
     serve_option,
-    vllm_options,
     weight_options,
     workload_options,
 )
@@ -27,6 +26,8 @@ from llmcalc.cli.options import (
 @hardware_options
 @llama_options
 @vllm_options
+@sglang_options
+@tensorrt_options
 @serve_option
 @output_options
 def command(**options: Any) -> int:

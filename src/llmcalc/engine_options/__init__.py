@@ -30,9 +30,30 @@ VLLM = (
 )  # fmt: skip
 """Keywords that are vLLM's own."""
 
-OWNERS = {
+SGLANG = (
+    "mem_fraction_static", "chunked_prefill_size", "cuda_graph_max_bs", "max_running_requests",
+    "swa_full_tokens_ratio", "mamba_full_memory_ratio", "page_size", "disable_radix_cache",
+    "disable_cuda_graph", "enable_dp_attention", "speculative_num_draft_tokens", "max_mamba_cache_size",
+    "max_total_tokens", "disable_hybrid_swa_memory", "mamba_ssm_dtype",
+)  # fmt: skip
+"""Keywords that are SGLang's own."""
+
+TENSORRT_LLM = ("free_gpu_memory_fraction", "tokens_per_block", "max_batch_size", "max_num_tokens")
+"""Keywords that are TensorRT-LLM's own."""
+
+SHARED = (
+    "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager", "block_size",
+)  # fmt: skip
+"""Keywords of vLLM that ask other servers for the same."""
+
+OWNERS: dict[str, tuple[str, ...]] = {
     keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
-} | dict.fromkeys(VLLM, ("vllm",))
+}
+OWNERS |= dict.fromkeys(VLLM, ("vllm",))
+OWNERS |= dict.fromkeys(SGLANG, ("sglang",))
+OWNERS |= dict.fromkeys(TENSORRT_LLM, ("tensorrt-llm",))
+OWNERS |= dict.fromkeys(SHARED, ("vllm", "sglang", "tensorrt-llm"))
+OWNERS["num_speculative_tokens"] = ("vllm", "sglang")
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -83,6 +104,16 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
         from llmcalc.engine_options.vllm import vllm_options
 
         return vllm_options(given)
+    if scenario.engine == "sglang":
+        from llmcalc.engine_options.sglang import sglang_options, share_ranks
+
+        found = sglang_options(given)
+        share_ranks(scenario, found)
+        return found
+    if scenario.engine == "tensorrt-llm":
+        from llmcalc.engine_options.tensorrt_llm import tensorrt_llm_options
+
+        return tensorrt_llm_options(given)
     if scenario.engine not in ("llama.cpp", "ollama"):
         if given["engine_version"] is not None:
             raise InputError(

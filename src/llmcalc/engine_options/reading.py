@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.errors import InputError
-from llmcalc.units import shown
+from llmcalc.units import parse_decimal, shown
+
+PRE_RELEASES = ("dev", "main", "nightly", "latest")
+"""What stands for a build that is not released yet."""
 
 YES, NO = ("true", "yes", "on", "1", "auto", "enabled"), ("false", "no", "off", "0", "disabled")
 
@@ -18,3 +21,50 @@ def flag(value: Any, what: str) -> bool:
     if word in YES or word in NO:
         return word in YES
     raise InputError(f"{what} is {shown(value)}.", f"Use {what} on or {what} off.")
+
+
+def share(value: Any, what: str, program: str) -> tuple[int, int]:
+    """A share above 0 and up to 1, exactly, as numerator and denominator.
+
+    Examples
+    --------
+    >>> share("0.95", "--gpu-memory-utilization", "vLLM")
+    (95, 100)
+    """
+    parsed = parse_decimal(value if isinstance(value, str) else str(value))
+    if parsed is None or parsed[0] <= 0 or parsed[0] > parsed[1]:
+        raise InputError(
+            f"{what} is {shown(value)}; {program} takes a share above 0 and up to 1.", f"Use {what} 0.9."
+        )
+    return parsed
+
+
+def release(value: Any, program: str, example: str) -> tuple[int, ...]:
+    """The numbers of a version, a post-release's last; three of them at least.
+
+    Raises
+    ------
+    InputError
+        If it is no version.
+
+    Examples
+    --------
+    >>> release("v0.4.6.post5", "SGLang", "0.5.23"), release("1.2", "TensorRT-LLM", "1.2.0")
+    ((0, 4, 6, 5), (1, 2, 0))
+    """
+    text = str(value).strip().lower().removeprefix("v").partition("+")[0]
+    parts = [part.removeprefix("post") for part in text.split(".")]
+    numbers: list[int] = []
+    for part in parts[:4]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        if len(digits) > 6:
+            numbers = []
+            break
+        numbers.append(int(digits))
+    if len(numbers) < 2:
+        raise InputError(
+            f"--engine-version {shown(value)} is no version of {program}.", f"Write it as {example}."
+        )
+    return tuple(numbers + [0] * (3 - len(numbers)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import flag
+from llmcalc.engine_options.reading import flag, share
 from llmcalc.engine_options.vllm_era import era_of
-from llmcalc.errors import InputError, Problems
-from llmcalc.units import parse_bytes, parse_decimal, parse_integer, parse_length, shown
+from llmcalc.errors import Problems
+from llmcalc.units import parse_bytes, parse_integer, parse_length
 
 MAX_SEQS = 1 << 20
 MAX_BLOCK = 1 << 16
@@ -53,17 +53,6 @@ class VllmOptions:
         self.drafts, self.dcp = 0, 1
 
 
-def _utilisation(value: Any) -> tuple[int, int]:
-    """A share above 0 and up to 1, exactly."""
-    parsed = parse_decimal(value if isinstance(value, str) else str(value))
-    if parsed is None or parsed[0] <= 0 or parsed[0] > parsed[1]:
-        raise InputError(
-            f"--gpu-memory-utilization is {shown(value)}; vLLM takes a share above 0 and up to 1.",
-            "Use --gpu-memory-utilization 0.9.",
-        )
-    return parsed
-
-
 def vllm_options(given: dict[str, Any]) -> VllmOptions:
     """Read vLLM's options, telling all mistakes together.
 
@@ -82,7 +71,7 @@ def vllm_options(given: dict[str, Any]) -> VllmOptions:
         options.era = era_of(given.get("engine_version"))
     with problems:
         if given.get("gpu_memory_utilization") is not None:
-            options.utilisation = _utilisation(given["gpu_memory_utilization"])
+            options.utilisation = share(given["gpu_memory_utilization"], "--gpu-memory-utilization", "vLLM")
     with problems:
         if given.get("max_num_batched_tokens") is not None:
             options.batched = parse_length(given["max_num_batched_tokens"], "--max-num-batched-tokens")

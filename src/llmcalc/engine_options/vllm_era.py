@@ -72,6 +72,21 @@ class Era:
         return self.version >= (0, 21)
 
     @property
+    def sections(self) -> bool:
+        """Whether tables of positions with three parts hold four times the positions."""
+        return self.version >= (0, 7)
+
+    @property
+    def absorbs(self) -> bool:
+        """Whether latent attention keeps turned copies of its up-projections."""
+        return self.version >= (0, 7)
+
+    @property
+    def counts_pages(self) -> bool:
+        """Whether the log's concurrency counts pages of a request; before, it was tokens by length."""
+        return self.version >= (0, 9)
+
+    @property
     def counts_graphs(self) -> bool:
         """Whether CUDA graphs are estimated and taken off the budget."""
         return self.version >= (0, 21)

@@ -72,6 +72,7 @@ def _one(report: Any) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "hints": list(report.hints),
         "advice": list(report.advice),
+        "nearest": report.nearest,
         "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shown()},
     }
     if report.inventory is not None:

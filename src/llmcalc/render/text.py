@@ -31,6 +31,7 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
     lines += [*_total(report, units), ""]
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
+    lines += _nearest(report)
     if report.inventory is not None:
         lines += _conventions(report.inventory)
     return "\n".join(_trim(lines)) + "\n"
@@ -235,6 +236,26 @@ def _cards(report: Any) -> list[str]:
     names = ", ".join(f"{name} ({memory / GIB:.2f} GiB)" for name, memory in report.cards)
     lines = wrap(f"Smallest common cards that surely hold it: {names}.", WIDTH - 4)
     return [f"  {line}" for line in lines]
+
+
+def _nearest(report: Any) -> list[str]:
+    """The published run that is nearest, with what llmcalc predicts for it."""
+    run = report.nearest
+    if run is None:
+        return []
+    unit = f" {run['unit']}" if run["unit"] else ""
+    build = "" if run["build"] == "not printed" else f" in {run['build']}"
+    ranks = f", tp {run['tp']}" if run["tp"] > 1 else ""
+    quant = f", {run['quant']}" if run["quant"] else ""
+    place = run["source"].removeprefix("https://")
+    if "://" in run["source"]:
+        place = "/".join(place.split("/")[:3])  # the whole address is in --json
+    text = (
+        f"{run['quantity']} {run['measured']:,.2f}{unit} measured, {run['predicted']:,.2f} predicted: "
+        f"{run['model']}{quant}{ranks}{build} ({run['run']}: {place})"
+    )
+    lines = wrap(text, WIDTH - 19)
+    return [f"  {'' if place else 'nearest run':<16} {line}" for place, line in enumerate(lines)]
 
 
 def _neighbours(report: Any, units: str) -> list[str]:

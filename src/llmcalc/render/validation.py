@@ -69,16 +69,22 @@ def _table(head: Any, rows: list[list[str]], left: int) -> list[str]:
 
 def as_text(validation: Any, rows: bool) -> str:
     """The summary, and every figure if asked."""
-    lines = [
-        f"Predictions of llmcalc beside published runs ({validation.date})",
-        "",
-        *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
-        "",
-        "  exact: within 0.1 %; in range: measured within the predicted range, to the digits printed; width:",
-        "  of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
-        *("  " + line for line in honest(validation)),
-    ]
-    if rows:
+    from llmcalc.render.servers import text_lines
+
+    lines = [f"Predictions of llmcalc beside published runs ({validation.date})"]
+    if validation.rows:
+        lines += [
+            "",
+            *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
+            "",
+            "  exact: within 0.1 %; in range: measured within the predicted range, to the digits",
+            "  printed; width: of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A",
+            "  refusal counts as a miss.",
+            *("  " + line for line in honest(validation)),
+        ]
+    if validation.starts:
+        lines += ["", *text_lines(validation, rows)]
+    if rows and validation.rows:
         lines += ["", *_table(*_rows(validation), 3)]
     return "\n".join(lines) + "\n"
 
@@ -111,25 +117,31 @@ def honest(validation: Any) -> list[str]:
 
 def as_markdown(validation: Any, rows: bool) -> str:
     """A page: the summary, the plot, every figure with its source."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
-    lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
-    if told := honest(validation):
-        lines += ["", " ".join(told)]
-    if rows:
+    from llmcalc.render.servers import markdown_lines
+
+    lines = []
+    if validation.rows:
+        lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
+        lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
+        if told := honest(validation):
+            lines += ["", " ".join(told)]
+    if validation.rows and rows:
         lines += ["", "| run | build | model | quantity | measured MiB | predicted MiB | error |"]
         lines.append("|---|---|---|---|--:|--:|--:|")
         for row in validation.rows:
             predicted = "refused" if row.refusal else f"{row.predicted:,.2f}"
-            name = _linked(row.run["name"], row.run["source"])
             lines.append(
-                f"| {name} | {row.run['build']} | {row.run['model']} | {NAMES[row.quantity]} "
+                f"| {linked(row.run)} | {row.run['build']} | {row.run['model']} | {NAMES[row.quantity]} "
                 f"| {row.measured:,.2f} | {predicted} | {signed(row.error)} |"
             )
+    if validation.starts:
+        lines += [*([""] if lines else []), *markdown_lines(validation, rows)]
     return "\n".join(lines) + "\n"
 
 
-def _linked(name: str, source: str) -> str:
-    """A name that leads to its source: an address, and what may follow it."""
+def linked(run: Any) -> str:
+    """A run's name, leading to its source: an address, and what may follow it."""
+    name, source = str(run["name"]), str(run["source"])
     address, _, more = source.partition(" ")
     if "://" not in address:
         return name
@@ -142,34 +154,47 @@ def as_csv(validation: Any) -> str:
     import io
 
     stream = io.StringIO()
-    rows = [row.to_dict() for row in validation.rows]
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    rows = [row.to_dict() for row in (*validation.rows, *validation.starts)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["name"]
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
 def as_plot(validation: Any, file: str) -> None:
-    """Predicted against measured, both in MiB, one colour a quantity."""
+    """Predicted against measured, one colour a quantity; starts of servers in a panel of their own."""
     from llmcalc.render.plot import matplotlib_figure
+    from llmcalc.render.servers import NAMES as SERVER_NAMES
+    from llmcalc.render.servers import drawn
 
-    figure = matplotlib_figure(file)(figsize=(6.4, 6.0), layout="constrained")
-    axes = figure.add_subplot()
-    points = [row for row in validation.rows if not row.refusal and row.measured and row.predicted]
-    for quantity in dict.fromkeys(row.quantity for row in points):
-        own = [row for row in points if row.quantity == quantity]
-        axes.scatter([r.measured for r in own], [r.predicted for r in own], s=18, alpha=0.7,
-                     label=f"{NAMES[quantity]} ({len(own)})")  # fmt: skip
-    ends = [
-        min(min(row.measured, row.predicted) for row in points) / 2,
-        max(max(row.measured, row.predicted) for row in points) * 2,
-    ]
-    axes.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
-    axes.set(
-        xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="measured [MiB]", ylabel="predicted [MiB]"
-    )
-    axes.set_title("predicted against printed")
-    axes.legend(frameon=False)
+    panels = [
+        (rows, names, unit)
+        for rows, names, unit in (
+            (validation.rows, NAMES, "MiB"), (drawn(validation.starts), SERVER_NAMES, "GiB"),
+        )
+        if rows
+    ]  # fmt: skip
+    figure = matplotlib_figure(file)(figsize=(6.4 * len(panels), 6.0), layout="constrained")
+    for place, (rows, names, unit) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        points = [row for row in rows if not row.refusal and row.measured > 0 and row.predicted > 0]
+        for quantity in dict.fromkeys(row.quantity for row in points):
+            own = [row for row in points if row.quantity == quantity]
+            axes.scatter([r.measured for r in own], [r.predicted for r in own], s=18, alpha=0.7,
+                         label=f"{names[quantity]} ({len(own)})")  # fmt: skip
+        ends = [
+            min(min(row.measured, row.predicted) for row in points) / 2,
+            max(max(row.measured, row.predicted) for row in points) * 2,
+        ]
+        axes.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
+        axes.set(
+            xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"measured [{unit}]",
+            ylabel=f"predicted [{unit}]",
+        )  # fmt: skip
+        engines = ", ".join(dict.fromkeys(row.run["engine"] for row in rows))
+        axes.set_title(f"{engines}: predicted against printed")
+        axes.legend(frameon=False)
     figure.savefig(file)
 
 

@@ -66,7 +66,9 @@ def read_log(text: str, name: str = "The log") -> Log:
     if log.main is None and not any(load.lines for load in log.loads) and not log.breakdown:
         if reader.known:
             raise InputError(f"{name} holds no size of weights, caches or buffers.", VERBOSE)
-        raise InputError(f"{name} is {_program(text)}, not a start-up log of llama.cpp or Ollama.", SAVE)
+        raise InputError(
+            f"{name} is {_program(text)}, not a start-up log of llama.cpp, Ollama, vLLM or SGLang.", SAVE
+        )
     return log
 
 
@@ -92,6 +94,17 @@ def read_log_file(path: str | os.PathLike[str]) -> Log:
     InputError
         As `read_log`; also if the file can't be read.
     """
+    return read_log(read_text(path), str(Path(path)))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a log's file.
+
+    Raises
+    ------
+    InputError
+        If it can't be read, is too long, or is no text.
+    """
     file = Path(path)
     try:
         size = file.stat().st_size
@@ -100,7 +113,7 @@ def read_log_file(path: str | os.PathLike[str]) -> Log:
         raise InputError(f"{file} can't be read: {error.strerror}.", "Name a log file.") from error
     if size > MOST:
         raise InputError(f"{file} is longer than 64 MiB.", SHORTEN)
-    return read_log(decode(data, str(file)), str(file))
+    return decode(data, str(file))
 
 
 def decode(data: bytes, name: str) -> str:

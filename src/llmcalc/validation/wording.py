@@ -109,8 +109,8 @@ CLIP_SIZE = re.compile(
 FIELD = re.compile(r"\b([\w.]{1,64})=(\"[^\"]*\"|\S+)")
 
 OTHERS = (
-    ("vLLM", ("vllm",)),
-    ("SGLang", ("sglang",)),
+    ("vLLM", ("llm engine", "vllm api server", "vllm serve")),
+    ("SGLang", ("serverargs(", "sglang.srt", "sglang/srt")),
     ("TensorRT-LLM", ("tensorrt_llm", "tensorrt-llm")),
     ("Text Generation Inference", ("text_generation_launcher", "text-generation-inference")),
     ("ExLlama", ("exllama",)),

@@ -13,4 +13,4 @@ from typing import Any
 
 def load(name: str) -> Any:
     """The module of an engine by its name."""
-    return import_module(f"{__name__}.{name.replace('.', '')}")
+    return import_module(f"{__name__}.{name.replace('.', '').replace('-', '_')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 from llmcalc.engine_options.vllm import VllmOptions
@@ -10,6 +11,7 @@ from llmcalc.formula import Quantity
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import SOURCE, profile
 from llmcalc.memory.engines.vllm.pages import Pool, Settings, pools
+from llmcalc.memory.engines.vllm.spreads import PARTS, SPREADS, ends, graph_kind
 from llmcalc.memory.engines.vllm.weights import loaded_item
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
@@ -55,7 +57,7 @@ class Server:
     def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
         """Weights, pages, peak, graphs and runtime of each rank class."""
         return [
-            loaded_item(self.inventory, self.placement, self.precision),
+            loaded_item(self.inventory, self.placement, self.precision, self.options.era),
             self._kv(tokens, sequences),
             self._state(sequences),
             self._activations(),
@@ -77,7 +79,8 @@ class Server:
         return Item(
             "kv_cache", amounts, phases=SERVING, grade="derived", formula="vllm pages", source=SOURCE,
             inputs={"tokens": tokens, "sequences": sequences, "block_bytes": worst.block_bytes,
-                    "block": worst.block, "groups": many, "in_flight": self.settings.in_flight},
+                    "block": worst.block, "groups": many, "padding": worst.padding,
+                    "in_flight": self.settings.in_flight},
             note=note,
         )  # fmt: skip
 
@@ -92,41 +95,60 @@ class Server:
 
     def _activations(self) -> Item:
         last = self.placement.pp - 1
-        own = [
-            profile.activation_bytes(
-                self.inventory, self.batch, self.options.era, self.placement.tp, stage == last
-            )
+        found = [
+            profile.peak_of(self.inventory, self.batch, self.options.era, self.placement.tp, stage == last)
             for stage in range(last + 1)
         ]
-        low, high = profile.SPREAD
+        own, (_, kind) = [amount for amount, _ in found], max(found)
+        low, high = ends("activations", kind, own)
         return Item(
-            "activations", own, low=[n * low // 100 for n in own], high=[n * high // 100 for n in own],
+            "activations", own, low=low, high=high,
             grade="calibrated", formula="vllm profiling run", source=profile.SOURCE,
-            inputs={"max_num_seqs": self.batch.seqs, "max_num_batched_tokens": self.batch.tokens},
+            inputs={"max_num_seqs": self.batch.seqs, "max_num_batched_tokens": self.batch.tokens,
+                    "range": kind},
             note=f"profiled with {self.batch.seqs:,} sequences, {self.batch.tokens:,} tokens",
         )  # fmt: skip
 
     def _graphs(self) -> Item:
         stages = self.placement.stages
         own = [
-            0 if self.options.eager else profile.graph_bytes(self.inventory, end - start)
+            0
+            if self.options.eager
+            else profile.graph_bytes(self.inventory, end - start, self.options.era, self.batch.seqs)
             for start, end in stages
         ]
-        low, high = profile.GRAPH_SPREAD
+        kind = graph_kind(self.options.era)
+        low, high = ends("cuda_graphs", kind, own)
         outside = "" if self.options.era.counts_graphs else ", beside the budget"
         return Item(
-            "cuda_graphs", own, low=[n * low // 100 for n in own], high=[n * high // 100 for n in own],
-            phases=SERVING, grade="exact" if self.options.eager else "calibrated",
+            "cuda_graphs", own, low=low, high=high, inputs={"range": kind}, phases=SERVING,
+            grade="exact" if self.options.eager else "calibrated",
             formula="vllm graphs" if any(own) else "none", source=profile.SOURCE,
             note="none: --enforce-eager" if self.options.eager else f"full and piecewise{outside}",
         )  # fmt: skip
 
     def _runtime(self) -> Item:
         counted, many = self.non_torch, self.placement.pp
-        whole = counted + self.context
+        kind = "old" if not self.options.era.is_v1 else "one" if self.placement.tp == 1 else "many"
+        low, high = ends("non_torch", kind, [counted] * many)
+        parts = [
+            Item(
+                "non_torch", [counted] * many, low=low, high=high, grade="calibrated", formula="constant",
+                inputs={"bytes": counted, "range": kind}, source=profile.SOURCE,
+                note="NCCL, workspaces, kernels",
+            ),
+            Item(
+                "context", [self.context] * many, grade="calibrated", formula="constant",
+                inputs={"bytes": self.context}, source=profile.SOURCE,
+                note="the CUDA context, beside the budget",
+            ),
+        ]  # fmt: skip
+        low_end, high_end = (
+            [sum(int(getattr(part, end)[0]) for part in parts)] * many for end in ("low", "high")
+        )
         return Item(
-            "runtime", [whole] * many, low=[whole - counted // 4] * many, high=[whole + counted // 4] * many,
-            grade="calibrated", formula="constant", inputs={"bytes": whole}, source=profile.SOURCE,
+            "runtime", [counted + self.context] * many, low=low_end, high=high_end,
+            grade="calibrated", formula="sum of parts", source=profile.SOURCE, items=parts,
             note="NCCL and kernels; the CUDA context beside the budget",
         )  # fmt: skip
 
@@ -145,18 +167,40 @@ class Server:
         graphs = next(item for item in items if item.name == "cuda_graphs")
         return self.context + (0 if self.options.era.counts_graphs else int(graphs.amounts[stage]))
 
-    def counted(self, items: list[Item], stage: int, end: str = "amounts") -> int:
-        """What the budget counts on a rank before any page; `end` is ``low``, ``amounts`` or ``high``. [B]"""
+    def counted(self, items: list[Item], stage: int) -> int:
+        """What the budget counts on a rank before any page. [B]"""
         used = -self.context
         for item in items:
             beside = item.name == "cuda_graphs" and not self.options.era.counts_graphs
             if item.name not in ("kv_cache", "state") and not beside:
-                used += int(getattr(item, end)[stage])
+                used += int(item.amounts[stage])
         return used
 
     def budgets(self, items: list[Item], requested: int, end: str = "amounts") -> list[int]:
-        """What is left for pages on each rank class; `end` as for `counted`. [B]"""
+        """What is left for pages on each rank class; `end` is ``low``, ``amounts`` or ``high``. [B]"""
         stages = range(self.placement.pp)
         if self.options.pool is not None:
             return [self.options.pool for _ in stages]
-        return [requested - self.counted(items, stage, end) for stage in stages]
+        left = [requested - self.counted(items, stage) for stage in stages]
+        if end == "amounts":
+            return left
+        low, high = SPREADS["kv_budget"][self._budget_kind(items)]
+        sign, share = (-1, low) if end == "low" else (1, high)
+        own = requested * share // PARTS
+        return [
+            left[stage] + sign * isqrt(own**2 + self._graphs_off(items, stage, end) ** 2) for stage in stages
+        ]
+
+    def _budget_kind(self, items: list[Item]) -> str:
+        kind = next(str(item.inputs["range"]) for item in items if item.name == "activations")
+        if kind in SPREADS["kv_budget"]:
+            return kind
+        return "one" if self.placement.tp == 1 else "many"
+
+    def _graphs_off(self, items: list[Item], stage: int, end: str) -> int:
+        """How far graphs that the budget counts may be off; few logs have them, so their own range. [B]"""
+        graphs = next(item for item in items if item.name == "cuda_graphs")
+        if not self.options.era.counts_graphs:
+            return 0
+        far = graphs.high if end == "low" else graphs.low
+        return int(far[stage]) - int(graphs.amounts[stage])

@@ -1,7 +1,7 @@
 """What vLLM's profiling run finds: the peak of a dummy batch, and what PyTorch does not see.
 
 The constants are measured on some fifty start-up logs, 45 of them of one source (llm-d-planner, PR 205:
-vLLM 0.15 to 0.19 on an H100), so their ranges are those of its own residuals. The forms are structural: the
+vLLM 0.15 to 0.19 on an H100). The forms are structural: the
 sampler over the whole vocabulary, rows of a batch, the buffers of fused experts.
 """
 
@@ -29,20 +29,23 @@ SAMPLER_OLD, SAMPLER = 38.0, 14.4
 SAMPLER_REST = 68 * MIB
 """What is alive beside the sampler whatever the model. [B]"""
 
+NEAR = 0.65
+"""From this share of the sampler's moment on, the forward pass has a say in the peak. [-]"""
+
 ROWS = 4.3
 """Rows of the hidden width that a layer's forward pass holds for each token, beside the MLP's. [-]"""
 
 MOE_ROWS = 3
 """Rows of an MLP: gate, up and their product. [-]"""
 
-SPREAD = (96, 107)
-"""Low and high of the peak, in percent of it: 5th to 95th percentile of the residuals of 49 logs. [%]"""
-
 NON_TORCH = (((0, 18), 255 * MIB), ((0, 0), 133 * MIB))
 """What a single rank takes beside PyTorch, from a release on. [B]"""
 
 NCCL = (((0, 18), 2130 * MIB), ((0, 0), 560 * MIB))
 """The same where tensor ranks talk to each other. [B]"""
+
+NCCL_MORE = 100 * MIB
+"""The same for each doubling of the ranks beyond two. [B]"""
 
 PIPE = 72 * MIB
 """The same for stages alone. [B]"""
@@ -53,11 +56,14 @@ CONTEXT = 525 * MIB
 CONTEXT_MANY = 1280 * MIB
 """The same with several tensor ranks. [B]"""
 
-GRAPH_BASE, GRAPH_LAYER, GRAPH_EXPERTS = 330 * MIB, 17 * MIB, 500 * MIB
+GRAPH_BASE, GRAPH_LAYER, GRAPH_EXPERTS = 380 * MIB, 9 * MIB + MIB // 2, 460 * MIB
 """CUDA graphs: whatever the model, for each layer, and more with routed experts. [B]"""
 
-GRAPH_SPREAD = (50, 190)
-"""Low and high of the graphs: 5th to 95th percentile of the residuals of 51 logs from ten sources. [%]"""
+GRAPH_WIDTH = 57 << 10
+"""The same for each element of the hidden width. [B]"""
+
+GRAPH_OLD = 384 * MIB
+"""CUDA graphs before 0.8, of decoding alone: no pattern in six logs from 0.13 to 1.77 GiB. [B]"""
 
 
 class Batch:
@@ -104,7 +110,14 @@ def default_batch(device: Device | None, era: Era, length: int) -> Batch:
 def activation_bytes(
     inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2
 ) -> int:
-    """The peak of a dummy batch above the weights. [B]
+    """The peak of `peak_of` alone. [B]"""
+    return peak_of(inventory, batch, era, tp, samples, dtype_bytes)[0]
+
+
+def peak_of(
+    inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2
+) -> tuple[int, str]:
+    """The peak of a dummy batch above the weights, and what decides it. [B]
 
     The larger of two moments: the forward pass of the widest layer, and the sampler over full logits of
     all sequences, which tensor ranks do not share. Fused experts of 8 bits and more keep their buffer through
@@ -131,9 +144,9 @@ def activation_bytes(
 
     >>> import llmcalc
     >>> from llmcalc.engine_options.vllm_era import era_of
-    >>> found = activation_bytes(llmcalc.model("llama-3.1-8b"), Batch(8192, 1024), era_of("0.19"), 1)
-    >>> round(found / 2**30, 2)
-    1.89
+    >>> found, kind = peak_of(llmcalc.model("llama-3.1-8b"), Batch(8192, 1024), era_of("0.19"), 1)
+    >>> round(found / 2**30, 2), kind
+    (1.89, 'sampler')
 
     References
     ----------
@@ -143,12 +156,14 @@ def activation_bytes(
     row = batch.tokens * dtype_bytes
     buffers = row * experts
     forward = int(row * (dense + ROWS * hidden)) + buffers
-    if not samples:
-        return forward
     towers = any(g.component in ("vision", "audio") for g in inventory.groups)
+    kind = "old" if not era.is_v1 else "towers" if towers else "experts" if experts else ""
+    if not samples:
+        return forward, kind or "forward"
     rate = SAMPLER if era.version >= (0, 17) else SAMPLER_OLD
     sampler = int(rate * _vocab(inventory) * batch.seqs) + SAMPLER_REST + row * hidden * (3 if towers else 1)
-    return max(forward, sampler + (0 if _is_packed(inventory) else buffers))
+    sampler += 0 if _is_packed(inventory) else buffers
+    return max(forward, sampler), kind or ("forward" if forward > NEAR * sampler else "sampler")
 
 
 def _is_packed(inventory: Inventory) -> bool:
@@ -204,8 +219,8 @@ def non_torch_bytes(era: Era, tp: int, pp: int) -> int:
     Examples
     --------
     >>> from llmcalc.engine_options.vllm_era import era_of
-    >>> [non_torch_bytes(era_of("0.19"), tp, 1) // 2**20 for tp in (1, 2)]
-    [255, 2130]
+    >>> [non_torch_bytes(era_of("0.19"), tp, 1) // 2**20 for tp in (1, 2, 4)]
+    [255, 2130, 2230]
 
     References
     ----------
@@ -213,22 +228,36 @@ def non_torch_bytes(era: Era, tp: int, pp: int) -> int:
     """
     table = NCCL if tp > 1 else NON_TORCH
     found = next(amount for start, amount in table if era.version >= start)
+    if tp > 2:
+        found += NCCL_MORE * ((tp - 1).bit_length() - 1)
     return min(found, PIPE) if pp > 1 and tp == 1 else found
 
 
-def graph_bytes(inventory: Inventory, layers: int) -> int:
+CAPTURED = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
+"""Batch sizes for which graphs are captured, up to twice the sequences. [tokens]"""
+
+
+def graph_bytes(inventory: Inventory, layers: int, era: Era, seqs: int) -> int:
     """CUDA graphs of all batch sizes, full and piecewise. [B]
+
+    Each batch size takes the same share; batches of fewer sequences have fewer sizes.
 
     Examples
     --------
     Qwen2.5-7B; its log says 0.87 GiB:
 
     >>> import llmcalc
-    >>> round(graph_bytes(llmcalc.model("qwen2.5-7b"), 28) / 2**30, 2)
-    0.79
+    >>> from llmcalc.engine_options.vllm_era import era_of
+    >>> round(graph_bytes(llmcalc.model("qwen2.5-7b"), 28, era_of("0.19"), 1024) / 2**30, 2)
+    0.83
 
     References
     ----------
-    llm-d-planner, PR 205: 45 logs of vLLM 0.19 on an H100.
+    llm-d-planner, PR 205: 42 logs of vLLM 0.19 on an H100, fitted by least squares of relative errors.
     """
-    return GRAPH_BASE + GRAPH_LAYER * layers + (GRAPH_EXPERTS if inventory.routed_params else 0)
+    if not era.is_v1:
+        return GRAPH_OLD
+    hidden, _, experts = _widths(inventory, 1)
+    whole = GRAPH_BASE + GRAPH_LAYER * layers + GRAPH_WIDTH * hidden + (GRAPH_EXPERTS if experts else 0)
+    captured = sum(size <= 2 * seqs for size in CAPTURED)
+    return int(whole * captured // len(CAPTURED))

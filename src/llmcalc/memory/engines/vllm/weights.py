@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from copy import copy
 
+from llmcalc.engine_options.vllm_era import Era
 from llmcalc.estimate import Item, add_up, worst_grade
+from llmcalc.memory.engines.vllm.allocator import is_repacked, unused_ends
+from llmcalc.memory.engines.vllm.spreads import SMALL
+from llmcalc.memory.engines.vllm.spreads import ends as ends_of
 from llmcalc.memory.folds import weights_item
 from llmcalc.memory.inference import weight_bytes
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Group, Inventory, Tensor
-from llmcalc.placement import Placement
+from llmcalc.placement import Placement, rank_numel
 
 PADDING = 64
 """A vocabulary is padded to a multiple of this, then shared by the tensor ranks. [rows]"""
@@ -17,15 +21,21 @@ PADDING = 64
 MXFP4_FFN, MXFP4_HIDDEN = 128, 256
 """Widths of MXFP4 experts are padded to multiples of these for their kernel. [elements]"""
 
-SPREAD_PLAIN, SPREAD_PACKED, SPREAD_TOWERS = (5, 60), (120, 120), (30, 290)
-"""Low and high of what a load takes, in parts of 10,000, for 16-bit weights, packed ones and models with
-towers: residuals of 97 logs from 51 sources, 5th to 90th percentile, to the 95th for packed ones. Nothing in
-the load is fitted to them, so leaving a source out changes none of them."""
-
-MX_SCALES = ("e8m0", "uint8")
-"""Dtypes of the scales of MXFP4, a byte for 32 elements."""
-
 SOURCE = "vLLM 0.33.0, model_executor/layers"
+
+QUARTER = ("qwen3_next", "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
+"""Families that turn a quarter of a head where the configuration does not say."""
+
+SECTIONED = (
+    "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "glm4v", "glm4v_moe",
+    "ernie4_5_vl_moe",
+)  # fmt: skip
+"""Families whose positions have three parts, of time, height and width."""
+
+SECTIONED_TIMES = 4
+"""So many times the positions have their tables of cosines and sines."""
+
+ALLOCATOR = "PyTorch, c10/cuda/CUDACachingAllocator.cpp"
 
 UNTURNED = ("baichuan", "bloom", "falcon_mamba", "jamba", "mamba", "mamba2", "mpt", "nemotron_h", "whisper")
 """Families without rotary positions; those with a learned table are known by it."""
@@ -47,8 +57,8 @@ def padded_rows(vocab: int, tp: int) -> int:
     return -(-whole // tp) - -(-vocab // tp)
 
 
-def loaded_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:
-    """Weights as loaded: of the checkpoint, rows that pad the vocabulary, tables of rotary positions."""
+def loaded_item(inventory: Inventory, placement: Placement, precision: Precision, era: Era) -> Item:
+    """Weights as loaded: of the checkpoint, padding, rotary tables, copies, ends of segments."""
     inventory = with_shares(inventory, placement)
     stored = weights_item(inventory, placement, precision)
     bits = precision.model.bits
@@ -59,7 +69,7 @@ def loaded_item(inventory: Inventory, placement: Placement, precision: Precision
         )
     ]  # fmt: skip
     rows = [_padding(inventory, placement, stage) for stage in range(placement.pp)]
-    tables = rotary_elements(inventory)
+    tables = rotary_elements(inventory, era)
     repacked = [_repacked(inventory, placement, stage) for stage in range(placement.pp)]
     if any(repacked):
         parts.append(
@@ -68,9 +78,19 @@ def loaded_item(inventory: Inventory, placement: Placement, precision: Precision
                 note=f"widths to multiples of {MXFP4_FFN} and {MXFP4_HIDDEN}",
             )
         )  # fmt: skip
+    copies = [_absorbed(inventory, placement, stage) if era.absorbs else 0 for stage in range(placement.pp)]
+    ends = [unused_ends(inventory, placement, precision, stage) for stage in range(placement.pp)]
+    if precision.native is not None and any(ends):
+        parts.append(
+            Item(
+                "ends of segments", ends, grade="derived", formula="sum of tensors", source=ALLOCATOR,
+                note="large tensors, rounded up to 2 MiB",
+            )
+        )  # fmt: skip
     for name, numbers, note in (
         ("vocabulary padding", rows, f"to a multiple of {PADDING} rows"),
         ("rotary tables", [tables] * placement.pp, "cosines and sines of all positions"),
+        ("latent projections", copies, "a 16-bit copy of kv_b, for queries and values"),
     ):
         if any(numbers):
             parts.append(
@@ -81,21 +101,42 @@ def loaded_item(inventory: Inventory, placement: Placement, precision: Precision
                 )
             )  # fmt: skip
     amounts = [int(add_up([part.amounts[stage] for part in parts])) for stage in range(placement.pp)]
-    low, high = _spread(inventory)
+    kind = _kind(inventory)
+    low, high = ends_of("weights", kind, amounts, SMALL)
     return Item(
-        "weights", amounts, low=[n - n * low // 10_000 for n in amounts],
-        high=[n + n * high // 10_000 for n in amounts],
+        "weights", amounts, low=low, high=high, inputs={"range": kind},
         grade=worst_grade(["calibrated", *(part.grade for part in parts)]), formula="sum of parts",
         source=stored.source, note=stored.note, items=parts,
     )  # fmt: skip
 
 
-def _spread(inventory: Inventory) -> tuple[int, int]:
-    """How far below and above the load may lie, in parts of 10,000: repacking, what a loader leaves."""
-    loaded = [t for g in inventory.groups for t in g.tensors if t.tag in inventory.loaded]
+def _kind(inventory: Inventory) -> str:
+    """Which spread a load has: of plain weights, of 8-bit ones, of smaller ones, laid out anew, of towers."""
     if any(group.component in ("vision", "audio") for group in inventory.groups):
-        return SPREAD_TOWERS
-    return SPREAD_PACKED if any(tensor.stored for tensor in loaded) else SPREAD_PLAIN
+        return "towers"
+    packed = [
+        tensor.stored[0].dtype or ""
+        for group in inventory.groups
+        for tensor in group.tensors
+        if tensor.tag in inventory.loaded and tensor.stored
+    ]
+    if not packed:
+        return "plain"
+    return "eight" if all(dtype.startswith(EIGHT) for dtype in packed) else "packed"
+
+
+EIGHT = ("fp8", "int8", "f8")
+"""Formats of one byte an element, which stay as they are."""
+
+
+def _absorbed(inventory: Inventory, placement: Placement, stage: int) -> int:
+    """Elements of latent attention's up-projections, which vLLM keeps a second time, turned. [-]"""
+    return sum(
+        placement.stored(group, stage) * rank_numel(tensor, placement.tp)
+        for group in inventory.groups
+        for tensor in group.tensors
+        if tensor.role == "kv_b" and tensor.tag in inventory.loaded
+    )
 
 
 def _padding(inventory: Inventory, placement: Placement, stage: int) -> int:
@@ -117,22 +158,27 @@ def _vocab(tensor: Tensor) -> int:
     return next((own["vocab"] for own in axes if "vocab" in own), 0)
 
 
-def rotary_elements(inventory: Inventory) -> int:
+def rotary_elements(inventory: Inventory, era: Era) -> int:
     """Elements of the tables of rotary positions: cosine and sine for half the turned width each. [-]
 
     One for each width of heads, windowed and full layers apart; every rank holds them whole.
 
     Examples
     --------
-    Llama-3.1-8B has 131,072 positions, 32 MiB in 16 bit, which Llama-3-8B, of 8,192, has not:
+    Llama-3.1-8B has 131,072 positions, 32 MiB in 16 bit; Qwen2.5-VL-7B has four times its 128,000:
 
     >>> import llmcalc
-    >>> 2 * rotary_elements(llmcalc.model("llama-3.1-8b")) // 2**20
-    32
+    >>> from llmcalc.engine_options.vllm_era import era_of
+    >>> [2 * rotary_elements(llmcalc.model(name), era_of(None)) // 2**20
+    ...  for name in ("llama-3.1-8b", "qwen2.5-vl-7b-instruct")]
+    [32, 125]
     """
     learned = any(t.role == "position" for g in inventory.groups if g.component == "text" for t in g.tensors)
     if not inventory.context or learned or inventory.family in UNTURNED:
         return 0
+    share = inventory.rope[1]
+    if share == 1 and inventory.family in QUARTER:
+        share = 0.25
     widths = set()
     for group in inventory.groups:
         for cache in group.caches:
@@ -141,9 +187,10 @@ def rotary_elements(inventory: Inventory) -> int:
                 if name == "rotary":
                     widths.add(("", axes["rotary"]))
                 elif name == "k" and cache.stream == "decoder" and "head_dim" in axes:
-                    turned = int(axes["head_dim"] * inventory.rope[1])
+                    turned = int(axes["head_dim"] * share)
                     widths.add(("window" if cache.kind == "window" else "", turned))
-    return int(inventory.context) * sum(width for _, width in widths)
+    times = SECTIONED_TIMES if era.sections and inventory.family in SECTIONED else 1
+    return int(inventory.context) * times * sum(width for _, width in widths)
 
 
 def with_shares(inventory: Inventory, placement: Placement) -> Inventory:
@@ -205,8 +252,7 @@ def _repacked(inventory: Inventory, placement: Placement, stage: int) -> int:
             axes = [dict(segment) for dimension in tensor.dims for segment in dimension]
             ffn = next((own["ffn"] for own in axes if "ffn" in own), 0)
             hidden = next((own["hidden"] for own in axes if "hidden" in own), 0)
-            scales = [part for part in tensor.stored if part.dtype in MX_SCALES]
-            if not (tensor.role.startswith("expert_") and scales and ffn and hidden):
+            if not (is_repacked(tensor) and ffn and hidden):
                 continue
             own = -(-ffn // placement.tp)
             wide = -(-own // MXFP4_FFN) * MXFP4_FFN * (-(-hidden // MXFP4_HIDDEN) * MXFP4_HIDDEN)

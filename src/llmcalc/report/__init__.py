@@ -7,97 +7,18 @@ each, imported when called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcalc._version import __version__
 from llmcalc.estimate import Item, Peak, worst_grade
 from llmcalc.formula import Quantity, is_array, smaller
+from llmcalc.report.call import Call
+
+__all__ = ["Call", "Report", "Reports", "Told"]
 
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
-
-
-LISTED = ("catalog", "gpu", "lora", "quant", "engine")
-"""Keywords that may be lists, which a shell writes with commas or several times."""
-
-
-class Call:
-    """The call that made a report, to be repeated from a shell or from Python.
-
-    Parameters
-    ----------
-    function : str
-        Name of the public function, which is the command's too.
-    asked : mapping
-        All its keywords, as given; None and False mean not given.
-    """
-
-    __slots__ = ("asked", "function")
-
-    def __init__(self, function: str, asked: Mapping[str, Any]) -> None:
-        self.function = function
-        self.asked = {key: value for key, value in asked.items() if value is not None and value is not False}
-
-    def python(self) -> str:
-        """The call of the Python API."""
-        words = [
-            self._first(value) if key in ("model", "models") else f"{key}={self._shown(value)}"
-            for key, value in self.asked.items()
-        ]
-        return f"llmcalc.{self.function}({', '.join(words)})"
-
-    def shell(self) -> str:
-        """The command line; for inputs that a shell can't name, see `shown`."""
-        import shlex
-
-        words = ["llmcalc", self.function]
-        for key, value in self.asked.items():
-            option = f"--{key.replace('_', '-')}"
-            if value is True:
-                words += [option, "on"] if key in ("mmproj", "repack") else [option]
-                continue
-            if key == "models":
-                words += [shlex.quote(self._plain(one)) for one in value]
-                continue
-            several = key in LISTED and isinstance(value, (list, tuple))
-            many = value if several else [value]
-            for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
-                words += (
-                    [shlex.quote(self._plain(one))] if key == "model" else [option, shlex.quote(str(one))]
-                )
-        return " ".join(words)
-
-    def shown(self) -> str:
-        """The command line where there is one, else the call of the Python API."""
-        for key, value in self.asked.items():
-            named = key in (*LISTED, "models") and isinstance(value, (list, tuple))
-            if isinstance(value, dict) or (is_array(value) and not named):
-                return self.python()
-        return self.shell()
-
-    def _first(self, value: Any) -> str:
-        """The model of a call: text stays text, whatever it looks like."""
-        if isinstance(value, str):
-            return repr(value)
-        if isinstance(value, (list, tuple)):
-            return f"[{', '.join(map(self._first, value))}]"
-        return self._shown(value)
-
-    @staticmethod
-    def _plain(value: Any) -> str:
-        return str(getattr(value, "name", value))
-
-    @staticmethod
-    def _shown(value: Any) -> str:
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return value.lstrip("0") or "0"
-        if isinstance(value, (str, bool, int, float, dict)):
-            return repr(value)
-        if is_array(value):
-            values = list(value.tolist()) if hasattr(value, "tolist") else list(value)
-            return repr(values) if len(values) <= 64 else repr(values[:3])[:-1] + ", ...]"
-        return repr(getattr(value, "name", value))
 
 
 class _Shown(ABC):
@@ -214,6 +135,9 @@ class Report(_Shown):
         The architecture's minimum where the items alone do not tell it. [B]
     as_placed : bool
         Whether that is with layers where llama-server put them, though it would move them for more.
+    beside : tuple of int
+        How far down and up the total may lie through items that the device's limit follows: an engine
+        that sets the rest of a GPU aside for them decides without them. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -236,6 +160,7 @@ class Report(_Shown):
         self.peak = peak
         self.model: dict[str, Any] = {}
         self.scenario: dict[str, Any] = {}
+        self.family = ""
         self.header: list[str] = []
         self.placement: list[str] = []
         self.origins: dict[str, str] = {}
@@ -246,6 +171,7 @@ class Report(_Shown):
         self.as_placed = False
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
+        self.beside: tuple[int, int] = (0, 0)
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
@@ -339,6 +265,7 @@ class Report(_Shown):
         if self.device is None:
             return None
         low, high = self.range_bytes
+        low, high = low + self.beside[0], high - self.beside[1]
         surely, never = high <= self.device.usable_low, low > self.device.usable_high
         if self.is_shared:
             low, high = (
@@ -375,6 +302,20 @@ class Report(_Shown):
         if not self.is_shared:
             return left
         return smaller(left, self.device.shared_low - self.total_bytes - self.host_bytes)
+
+    @property
+    def nearest(self) -> dict[str, Any] | None:
+        """The published run that is nearest to this one: of this model in this engine, else of its family.
+
+        With what was measured and what llmcalc predicts for that run; None where there is none.
+        """
+        from llmcalc.runs import nearest_run
+
+        engine = self.scenario.get("engine")
+        if self.command != "vram" or self.book is None or not self.family or engine in (None, "none"):
+            return None
+        size = int(self.model["params"])
+        return nearest_run(self.book, str(engine), str(self.model["name"]), self.family, size, self.scenario)
 
     def _reports(self) -> Sequence[Report]:
         return [self]

@@ -1,0 +1,99 @@
+"""What the answers for servers share: what they refuse, the dtype they choose, the minimum beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
+from llmcalc.estimate import INFERENCE_PHASES, find_peak
+from llmcalc.memory import caches, folds
+from llmcalc.memory.engines.vllm.weights import with_shares
+from llmcalc.memory.workload import Precision, Workload
+from llmcalc.model.inventory import Inventory
+from llmcalc.placement import Placement
+from llmcalc.precision import Format
+from llmcalc.scenario import Scenario
+
+
+def check_server(
+    inventory: Inventory, scenario: Scenario, program: str, formats: Sequence[str], foreign: Sequence[str],
+    usual: str,
+) -> None:  # fmt: skip
+    """Refuse what a server can't do, all of it together.
+
+    Parameters
+    ----------
+    inventory, scenario
+        What is asked.
+    program : str
+        The server's name.
+    formats, foreign : sequence of str
+        Formats that it keeps a cache in, and methods of other engines.
+    usual : str
+        Schemes to use instead of those.
+
+    Raises
+    ------
+    InputError, ConfigError
+        With what to do instead.
+    """
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            "Put the model's config.json beside it.",
+        )
+    problems = Problems()
+    with problems:
+        wrong = sorted({scenario.key.name, scenario.value.name} - set(formats))
+        if wrong:
+            raise InputError(f"{program} keeps no cache in {wrong[0]}.", f"Use --kv-dtype {one_of(formats)}.")
+        if scenario.key.name != scenario.value.name:
+            raise InputError(
+                f"{program} keeps keys and values in one type.",
+                f"Use one: --kv-dtype {scenario.key.name}.",
+            )
+    with problems:
+        method = str((getattr(scenario.scheme, "entry", None) or {}).get("method", ""))
+        if "quant" in scenario.stated and method in foreign:
+            raise InputError(
+                f"{program} does not run {scenario.scheme.name} weights.", f"Use --quant {usual}, or none."
+            )
+    problems.check()
+
+
+def auto_dtype(scenario: Scenario, program: str) -> tuple[Scenario, list[str]]:
+    """The scenario in the dtype that a server chooses by itself: never fp32; and what to say of it."""
+    if "dtype" in scenario.stated or scenario.bits is not None or scenario.dtype.name != "fp32":
+        return scenario, []
+    made = copy(scenario)
+    made.dtype = Format("bf16", 1, 2)
+    return made, [f"{program} loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
+
+
+def floor_of(stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision) -> Any:
+    """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
+    streams = {**scenario.streams, "decoder": scenario.context}
+    workload = Workload(streams, -(-scenario.sequences // placement.dp))
+    items = [
+        folds.weights_item(with_shares(stored, placement), placement, precision),
+        caches.kv_item(stored, placement, precision, workload),
+        caches.state_item(stored, placement, precision, workload),
+    ]
+    return find_peak(items, placement.ranks, INFERENCE_PHASES).total
+
+
+def settle_cache(scenario: Scenario, indexed: bool) -> bool:
+    """Settle the cache's format as ``auto`` does; whether latents are fp8 rows of sparse attention."""
+    stated = bool(scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"})
+    if not stated and scenario.bits is None and scenario.dtype.name in ("fp16", "fp32"):
+        scenario.key = scenario.value = scenario.dtype
+    if indexed and not stated:
+        scenario.key = scenario.value = Format("fp8", 1, 1)
+    return indexed and scenario.key.name in ("fp8", "nvfp4")
+
+
+def keeps_index(inventory: Inventory) -> bool:
+    """Whether latent attention is sparse: an indexer keeps keys of its own."""
+    return any(cache.kind == "indexer" for group in inventory.groups for cache in group.caches)

@@ -1,0 +1,161 @@
+"""Memory of TensorRT-LLM: weights, a dummy batch, and blocks in a share of what they leave."""
+
+from __future__ import annotations
+
+from copy import copy
+
+from llmcalc.answer.common import (
+    placement_of,
+    precision_of,
+    priced,
+    ranks_of,
+    report_of,
+    size_of,
+    workload_of,
+)
+from llmcalc.answer.servers import auto_dtype, check_server, floor_of
+from llmcalc.catalog import Catalog
+from llmcalc.estimate import Item
+from llmcalc.formula import is_array
+from llmcalc.hardware import Device
+from llmcalc.memory.engines.tensorrt_llm import KV_FORMATS
+from llmcalc.memory.engines.tensorrt_llm.items import Server
+from llmcalc.model.inventory import Inventory
+from llmcalc.planning.pools import LONGEST, PoolCapacity
+from llmcalc.planning.solve import most_that_fits
+from llmcalc.report import Report
+from llmcalc.scenario import Scenario
+from llmcalc.units import format_bytes
+
+FOREIGN = ("mlx", "exl2", "exl3", "eetq", "quip", "bnb", "hqq", "aqlm", "gguf")
+"""Methods of other engines."""
+
+
+def tensorrt_llm_report(
+    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
+) -> Report:
+    """What TensorRT-LLM takes of each GPU for a workload.
+
+    Examples
+    --------
+    Llama-2-7B keeps 524,288 bytes a token, as in issue 1400: 69,524,783,104 bytes for 132,608 tokens.
+
+    >>> from llmcalc import vram
+    >>> found = vram("llama-2-7b", engine="tensorrt-llm", gpu="a100-80gb", context=4096)
+    >>> found.capacity.kv_bytes_per_token == 69_524_783_104 // 132_608
+    True
+    """
+    usual = "fp8, awq, gptq, w4a16, w8a8, nvfp4, mxfp4"
+    check_server(inventory, scenario, "TensorRT-LLM", KV_FORMATS, FOREIGN, usual)
+    scenario, halved = auto_dtype(scenario, "TensorRT-LLM")
+    placement = placement_of(inventory, scenario, device)
+    stored = scenario.stored(inventory)
+    precision = precision_of(stored, scenario, book)
+    server = Server(stored, placement, precision, scenario.options, device)
+    items = server.items(scenario.context, -(-scenario.sequences // placement.dp))
+    report = report_of("vram", stored, scenario, placement, items, _limited(device, server, items))
+    report.header = [
+        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
+        f"TensorRT-LLM {scenario.options.version}", workload_of(scenario),
+    ]  # fmt: skip
+    report.placement = ranks_of(placement)
+    report.floor_bytes = floor_of(stored, scenario, placement, precision)
+    report.context_limit = stored.context
+    report.warnings += scenario.notes + stored.warnings + halved
+    _echo(report, server)
+    if device is not None:
+        _check_budget(report, server, items, device)
+        if not is_array(scenario.context) and not is_array(scenario.sequences):
+            _attach_capacity(report, server, scenario, items, device)
+    return report
+
+
+def _limited(device: Device | None, server: Server, items: list[Item]) -> Device | None:
+    """The device as TensorRT-LLM lets itself use it: its share, and all that it takes beside."""
+    if device is None:
+        return None
+    made = copy(device)
+    others = [item for item in items if item.name not in ("kv_cache", "state")]
+    for name in ("usable_low", "usable_bytes", "usable_high"):
+        free = getattr(device, name)
+        asked = max(
+            budget + sum(int(item.amounts[stage]) for item in others)
+            for stage, budget in enumerate(server.budgets(items, free))
+        )
+        setattr(made, name, min(asked, free))
+    above, below = server.options.fraction
+    made.basis = f"{device.basis}; {above / below:.4g} of what weights and a dummy batch leave is the pool"
+    return made
+
+
+def _check_budget(report: Report, server: Server, items: list[Item], device: Device) -> None:
+    """Say how much is missing where nothing is left for blocks."""
+    left = min(server.budgets(items, device.usable_bytes))
+    if left <= 0:
+        report.warnings.append(
+            "TensorRT-LLM would not start: weights and a dummy batch leave no room for a cache; "
+            f"{format_bytes(-left, 'gib')} are missing. Use more GPUs, a smaller --quant or fewer "
+            "--max-num-tokens."
+        )
+
+
+def _echo(report: Report, server: Server) -> None:
+    """The engine's settings as resolved."""
+    options = server.options
+    report.scenario |= {
+        "engine_version": options.version,
+        "free_gpu_memory_fraction": options.fraction[0] / options.fraction[1],
+        "tokens_per_block": options.block,
+        "max_batch_size": options.batch,
+        "max_num_tokens": options.tokens,
+        "enforce_eager": options.eager,
+    }
+    if options.note:
+        report.warnings.append(options.note)
+    report.warnings.append(
+        "Of TensorRT-LLM only the pool's share and its bytes per token are checked against logs; "
+        "weights, activations and graphs are assumed."
+    )
+
+
+def _attach_capacity(
+    report: Report, server: Server, scenario: Scenario, items: list[Item], device: Device
+) -> None:
+    """Tokens that the pool holds, and the longest context of so many sequences."""
+    context, placement, pools = int(scenario.context), server.placement, server.pools
+    held = -(-int(scenario.sequences) // placement.dp)
+    budgets = server.budgets(items, device.usable_bytes)
+    safe = server.budgets(items, device.usable_low, "high")
+    limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
+
+    def left(room: list[int], tokens: int, many: int) -> int:
+        pairs = zip(pools, room, strict=True)
+        return min(budget - many * (int(pool.need(tokens)) + pool.state) for pool, budget in pairs)
+
+    def reach(room: list[int], many: int, most: int) -> int | None:
+        if not any(pool.rows for pool in pools):
+            return (None if most == LONGEST else most) if left(room, 1, many) >= 0 else 0
+        return most_that_fits(lambda tokens: left(room, tokens, many), most)
+
+    pairs = [(pool, max(budget, 0)) for pool, budget in zip(pools, budgets, strict=True) if pool.rows]
+    blocks = min((budget // (pool.row * pool.block) for pool, budget in pairs), default=0)
+    many = most_that_fits(lambda count: left(budgets, context, count), server.options.batch)
+    worst = max(pools, key=lambda pool: pool.row)
+    plain = {
+        "kv_budget_bytes": min(budgets),
+        "kv_tokens": blocks * server.options.block,
+        "kv_bytes_per_token": worst.row,
+        "max_concurrency": many * placement.dp,
+        "max_context": reach(budgets, held, limit),
+        "safe_context": reach(safe, held, limit),
+    }
+    own = {
+        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, device.usable_high, "low"))],
+        "pool_tokens": blocks * server.options.block,
+        "kv_blocks": blocks,
+        "concurrency": round(
+            min((b / max(int(p.need(context)) + p.state, 1) for p, b in pairs), default=0.0) * placement.dp, 2
+        ),
+        "longest_request": reach(budgets, 1, LONGEST),
+    }
+    report.capacity = PoolCapacity(plain, own)
