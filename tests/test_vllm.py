@@ -333,3 +333,42 @@ def test_all_reduce_takes_more_of_more_ranks():
     }
     assert [part.name for part in parts.values()] == ["non_torch"] * 3
     assert parts[2].bytes < parts[4].bytes < parts[8].bytes
+
+
+NEMOTRON_4B = {
+    "model_type": "nemotron_h", "architectures": ["NemotronHForCausalLM"], "hidden_size": 3136,
+    "num_hidden_layers": 42, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 131072, "intermediate_size": 12544, "mamba_num_heads": 96, "mamba_head_dim": 80,
+    "n_groups": 8, "ssm_state_size": 128, "conv_kernel": 4, "use_conv_bias": True, "attention_bias": False,
+    "mlp_bias": False, "tie_word_embeddings": False, "max_position_embeddings": 262144,
+    "torch_dtype": "bfloat16", "hybrid_override_pattern": "M" * 21 + "-" * 17 + "*" * 4,
+}  # fmt: skip
+"""NVIDIA-Nemotron-3-Nano-4B: kinds of layers are published as counts; pages do not depend on their order."""
+
+BLOCKS = [
+    # model, keywords, blocks, block, tokens, concurrency: start-up logs in public repositories, and vLLM's
+    # pull request 46329 and issue 49011
+    ("nemotron", {"context": 8192, "kv_dtype": "fp8", "engine_version": "0.19"}, 1473, 992, 208_320, 98.20),
+    ("nvidia-nemotron-3-nano-30b-a3b-bf16", {"context": 256_000, "kv_dtype": "fp8"},
+     311, 4176, 1_206_303, 4.71),
+    ("qwen3.8-27b", {"context": 262_144, "kv_dtype": "nvfp4", "num_speculative_tokens": 2,
+                     "enable_prefix_caching": True}, 106, 2832, 264_640, 1.01),
+    ("qwen3.6-27b", {"context": 1_048_576, "kv_dtype": "nvfp4", "num_speculative_tokens": 2,
+                     "enable_prefix_caching": True}, 666, 2832, 1_823_372, 1.74),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "keywords", "blocks", "block", "tokens", "many"), BLOCKS)
+def test_pools_of_so_many_blocks(model, keywords, blocks, block, tokens, many):
+    asked = NEMOTRON_4B if model == "nemotron" else model
+
+    def ask(pool):
+        return llmcalc.vram(
+            asked, engine="vllm", gpu="80GiB", kv_cache_memory=pool, allow_overlong=True, **keywords
+        )
+
+    size = ask("8GiB")["kv_cache"].inputs["block_bytes"]
+    found = ask(f"{blocks * size} B")
+    assert found.scenario["block_size"] == block
+    assert (found.capacity.kv_blocks, found.capacity.pool_tokens) == (blocks, tokens)
+    assert found.capacity.concurrency == many
