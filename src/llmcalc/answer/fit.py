@@ -20,6 +20,7 @@ BY_QUALITY = {
     "": ("none", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
 }
 BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
+BY_QUALITY["transformers"] = ("none", "int8", "nf4")
 BY_QUALITY["vllm"] = ("none", "fp8", "w8a8", "awq")
 """Formats from the finest to the coarsest that people still use, by engine."""
 

@@ -32,27 +32,23 @@ from llmcalc.scenario import Scenario
 SUGGESTED = "h200"
 """The card in suggestions of several: large, and rented everywhere."""
 
+ANSWERS = {
+    "llama.cpp": "llamacpp", "ollama": "ollama", "mlx": "mlx", "vllm": "vllm", "transformers": "transformers",
+}  # fmt: skip
+"""Engines whose answer is a file of its own."""
+
 
 def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The architecture's minimum of a known model plus an assumed runtime, or what its engine reserves."""
-    if scenario.engine == "llama.cpp":
-        from llmcalc.answer.llamacpp import llama_report
+    if scenario.engine in ANSWERS:
+        from importlib import import_module
 
-        return llama_report(inventory, scenario, device, book)
-    if scenario.engine == "ollama":
-        from llmcalc.answer.ollama import ollama_report
-
-        return ollama_report(inventory, scenario, device, book)
-    if scenario.engine == "mlx":
-        from llmcalc.answer.mlx import mlx_report
-
-        return mlx_report(inventory, scenario, device, book)
-    if scenario.engine == "vllm":
-        from llmcalc.answer.vllm import vllm_report
-
-        return vllm_report(inventory, scenario, device, book)
+        name = ANSWERS[scenario.engine]
+        own = getattr(import_module(f"llmcalc.answer.{name}"), f"{name.removesuffix('cpp')}_report")
+        report: Report = own(inventory, scenario, device, book)
+        return report
     if inventory.family == "header":
         raise ConfigError(
             f"{inventory.name}: the header tells the weights, not the layers and their caches.",
@@ -102,7 +98,7 @@ def count_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
-    if scenario.engine in ("llama.cpp", "ollama", "mlx", "vllm"):
+    if scenario.engine in ANSWERS:
         raise InputError(
             f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",

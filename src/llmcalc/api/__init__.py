@@ -119,6 +119,17 @@ def vram(
     async_scheduling: Any = None,
     dcp: Any = None,
     kv_cache_memory: Any = None,
+    cache: str | None = None,
+    attention: str | None = None,
+    max_cache_len: Any = None,
+    logits_to_keep: Any = None,
+    prefill_chunk_size: Any = None,
+    padding: Any = None,
+    experts_implementation: str | None = None,
+    cache_backend: str | None = None,
+    cache_bits: Any = None,
+    cache_group: Any = None,
+    cache_residual: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -149,8 +160,8 @@ def vram(
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
-        ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
-        plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
+        ``none`` (the default): the architecture's minimum; ``transformers``: weights, its caches and
+        the tensors of prefill and decode; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
         that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
@@ -173,6 +184,15 @@ def vram(
     num_speculative_tokens, dcp, kv_cache_memory : optional
         vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
         is set by hand. [tokens], [-], [B]
+    cache, attention : str, optional
+        transformers' own: its cache (``dynamic``, ``static``, ``quantized``, ``offloaded``), and ``eager``,
+        ``sdpa`` or ``flash`` attention.
+    max_cache_len, logits_to_keep, prefill_chunk_size, padding, experts_implementation : optional
+        transformers' own: length of a static cache, last tokens with logits (0 for all), prompt tokens of
+        one pass, whether prompts are padded, how experts are run. [tokens]
+    cache_backend, cache_bits, cache_group, cache_residual : optional
+        Of transformers' quantized cache: ``quanto``, ``hqq`` or ``fp8``, bits, elements of a group, newest
+        tokens in 16 bit. [bit], [-], [tokens]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.

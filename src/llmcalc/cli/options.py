@@ -171,6 +171,30 @@ vllm_options = stack(
     ),
 )  # fmt: skip
 
+transformers_options = stack(
+    click.option(
+        "--cache", "--cache-implementation", "cache", metavar="KIND",
+        help="transformers: dynamic, static, quantized, offloaded or offloaded_static.  [dynamic]",
+    ),
+    click.option(
+        "--attention", metavar="KIND", help="transformers: eager, sdpa or flash.  [sdpa if it can]"
+    ),
+    click.option("--max-cache-len", metavar="TOKENS", help="transformers: static cache's length.  [context]"),
+    click.option(
+        "--logits-to-keep", metavar="N", help="transformers: last tokens with logits, 0 is all.  [1]"
+    ),
+    click.option("--prefill-chunk-size", metavar="TOKENS", help="transformers: tokens of a pass.  [all]"),
+    click.option("--padding", is_flag=True, help="transformers: prompts differ in length and are padded."),
+    click.option(
+        "--experts-implementation", metavar="KIND",
+        help="transformers: grouped_mm or eager, one after the other.  [grouped_mm from 5.0]",
+    ),
+    click.option("--cache-backend", metavar="NAME", help="transformers: quanto, hqq or fp8.  [quanto]"),
+    click.option("--cache-bits", metavar="N", help="transformers: bits of a quantized cache.  [4]"),
+    click.option("--cache-group", metavar="N", help="transformers: elements that share a scale.  [64]"),
+    click.option("--cache-residual", metavar="TOKENS", help="transformers: newest tokens in 16 bit.  [128]"),
+)  # fmt: skip
+
 _format = click.option(
     "--format", "format_", metavar="FORMAT", default="text", show_default=True, help=f"{', '.join(FORMATS)}."
 )

@@ -12,6 +12,7 @@ from llmcalc.cli.options import (
     model_options,
     output_options,
     respond,
+    transformers_options,
     vllm_options,
     weight_options,
     workload_options,
@@ -26,6 +27,7 @@ from llmcalc.cli.options import (
 @hardware_options
 @llama_options
 @vllm_options
+@transformers_options
 @output_options
 def command(**options: Any) -> int:
     """Memory of a model at inference: weights, KV cache, state and runtime.

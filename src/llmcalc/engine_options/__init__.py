@@ -30,9 +30,17 @@ VLLM = (
 )  # fmt: skip
 """Keywords that are vLLM's own."""
 
-OWNERS = {
-    keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
-} | dict.fromkeys(VLLM, ("vllm",))
+TRANSFORMERS = (
+    "cache", "attention", "max_cache_len", "logits_to_keep", "prefill_chunk_size", "padding",
+    "experts_implementation", "cache_backend", "cache_bits", "cache_group", "cache_residual",
+)  # fmt: skip
+"""Keywords that are transformers' own."""
+
+OWNERS = (
+    {keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP}
+    | dict.fromkeys(VLLM, ("vllm",))
+    | dict.fromkeys(TRANSFORMERS, ("transformers",))
+)
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -83,6 +91,10 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
         from llmcalc.engine_options.vllm import vllm_options
 
         return vllm_options(given)
+    if scenario.engine == "transformers":
+        from llmcalc.engine_options.transformers import transformers_options
+
+        return transformers_options(given)
     if scenario.engine not in ("llama.cpp", "ollama"):
         if given["engine_version"] is not None:
             raise InputError(

@@ -1,0 +1,304 @@
+"""A model in transformers: its layers, and the most that prefill and decode hold beside the weights."""
+
+from __future__ import annotations
+
+from llmcalc.engine_options.transformers import TransformersOptions
+from llmcalc.memory.engines.transformers.caches import as_run
+from llmcalc.memory.engines.transformers.layer import Kept, Layer
+from llmcalc.memory.engines.transformers.ledger import Block, Ledger
+from llmcalc.memory.engines.transformers.passes import Pass
+from llmcalc.memory.workload import Precision
+from llmcalc.model.inventory import Inventory, size
+from llmcalc.placement import Placement, split_dim
+
+SOFTCAPPED = ("gemma2", "vaultgemma")
+"""Families whose scores are capped, for which there is no sdpa."""
+
+NARROW_ROUTERS = (
+    "flex_olmo", "gpt_oss", "granitemoe", "granitemoehybrid", "jamba", "olmoe", "qwen2_moe", "qwen3_5_moe",
+    "qwen3_5_moe_text", "qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_vl_moe_text",
+)  # fmt: skip
+"""Families that weigh experts in the model's dtype; all others do in fp32."""
+
+TWO_ROTATIONS = ("gemma3", "gemma3_text", "gemma3n_text", "gemma4", "gemma4_text")
+"""Families whose windows and whole layers have rotations of their own."""
+
+WIDE_ANGLES = ("cohere", "cohere2", "olmo", "olmo2", "olmo3")
+"""Families whose rotations are kept in fp32."""
+
+INPUTS = 24
+"""Ids, mask and positions of a token, 8 bytes each, which `generate` makes. [B]"""
+
+
+class Held:
+    """What one rank holds beside its weights at the peak of a phase.
+
+    Attributes
+    ----------
+    bytes : int
+        Of all together. [B]
+    parts : dict
+        By what they are for. [B]
+    """
+
+    __slots__ = ("bytes", "parts")
+
+    def __init__(self, bytes_: int = 0, parts: dict[str, int] | None = None) -> None:
+        self.bytes, self.parts = bytes_, parts or {}
+
+    def or_worse(self, ledger: Ledger) -> Held:
+        """The worse of this and what a pass held."""
+        return Held(ledger.peak, ledger.parts) if ledger.peak > self.bytes else self
+
+
+class Loaded:
+    """A model as transformers runs it.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        Stored as its scheme says.
+    placement : Placement
+        Stages and tensor ranks.
+    precision : Precision
+        Formats.
+    options : TransformersOptions
+        Cache, attention, release.
+    streams : dict, optional
+        Tokens of other streams of one sequence. [tokens]
+
+    Attributes
+    ----------
+    attention : str
+        ``eager``, ``sdpa`` or ``flash``: as asked, else what `from_pretrained` would choose.
+    """
+
+    __slots__ = (
+        "attention", "element", "encoder", "family", "groups", "hidden", "options", "placement", "rotary",
+        "streams", "vocabulary", "wide_router",
+    )  # fmt: skip
+
+    def __init__(
+        self, inventory: Inventory, placement: Placement, precision: Precision, options: TransformersOptions,
+        streams: dict[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.options, self.placement, self.streams = options, placement, streams or {}
+        self.element = int(precision.model.block_bytes)
+        self.family = inventory.family
+        self.wide_router = inventory.family not in NARROW_ROUTERS
+        self.hidden = self.vocabulary = 0
+        self.groups: list[Layer] = []
+        self.encoder: list[Layer] = []
+        learned = False
+        for group in as_run(inventory, options).groups:
+            if group.place == "layer" and group.component in ("text", "encoder"):
+                made = self.groups if group.component == "text" else self.encoder
+                made.append(Layer(group, placement.tp))
+            elif group.component == "text":
+                for op in group.ops:
+                    if op.kind == "embedding":
+                        learned = learned or op.role == "position"
+                        if op.role == "embedding":
+                            self.hidden, self.vocabulary = size(op.out), size(op.inp)
+        self.rotary = 0 if learned or inventory.family in UNROTATED else self._rotary(inventory)
+        self.attention = options.attention or ("sdpa" if self.has_sdpa(inventory) else "eager")
+
+    def has_sdpa(self, inventory: Inventory) -> bool:
+        """Whether the class can do without all scores at once: no sinks, no cap."""
+        return inventory.family not in SOFTCAPPED and not any(layer.sinks for layer in self.groups)
+
+    def _rotary(self, inventory: Inventory) -> int:
+        """Width of one head that rotates: of a latent the part of its own. [elements]"""
+        for group in inventory.groups:
+            for op in group.ops:
+                if op.role == "kv_a":
+                    return size(op.out[1:])
+        width = max((layer.width for layer in self.groups), default=0)
+        return int(width * inventory.rope[1]) // 2 * 2
+
+    # -- what caches hold ----------------------------------------------------------------------
+
+    def _layer_bytes(self, layer: Layer, tokens: int, last: int) -> int:
+        """A sequence's caches and states of one layer, after a pass of the `last` of so many tokens. [B]"""
+        if not tokens:
+            return 0
+        total = sum(self._kept_bytes(kept, tokens, last) for kept in layer.caches)
+        total += sum(kept.row * self.streams.get(kept.stream, 0) * self.element for kept in layer.crossed)
+        return total + sum(kept.row * (kept.window or 1) * self.element for kept in layer.states)
+
+    def _kept_bytes(self, kept: Kept, tokens: int, last: int) -> int:
+        options = self.options
+        if options.cache == "quantized":
+            return options.packed(kept.row * tokens)
+        return kept.row * options.stored(kept, tokens, last) * self.element
+
+    # -- passes --------------------------------------------------------------------------------
+
+    def prefill(self, batch: int, tokens: int, stage: int = 0, sampled: bool = True) -> Held:
+        """The most that reading prompts holds beside the weights.
+
+        Parameters
+        ----------
+        batch, tokens : int
+            Prompts, and tokens of each. [-]
+        stage : int
+            Which of the GPUs of a `device_map`.
+        sampled : bool
+            Whether `generate` runs it: its inputs, and the copy of the logits that it samples from.
+
+        Returns
+        -------
+        Held
+            Caches and all else at the peak. [B]
+
+        Examples
+        --------
+        See `answer.transformers`; tests compare it with storages that PyTorch made.
+        """
+        chunk = min(self.options.chunk or tokens, tokens)
+        worst = self._pass_of(batch, chunk, 0, 0, stage, sampled)
+        if chunk < tokens:
+            rest = (tokens - 1) % chunk + 1
+            for length, before in ((rest, tokens - rest), (chunk, tokens - rest - chunk)):
+                found = self._pass_of(batch, length, before, chunk, stage, sampled)
+                worst = found if found.bytes > worst.bytes else worst
+        return self._with_encoder(worst, batch, stage)
+
+    def decode(self, batch: int, before: int, last: int = 1, stage: int = 0, sampled: bool = True) -> Held:
+        """The most that one more token of each sequence holds beside the weights.
+
+        Parameters
+        ----------
+        batch, before : int
+            Sequences, and tokens of each that are cached. [-]
+        last : int
+            Tokens of the pass before: after a prompt, windows still hold all of it. [tokens]
+        stage, sampled
+            As in `prefill`.
+        """
+        return self._pass_of(batch, 1, before, last, stage, sampled)
+
+    def _pass_of(self, batch: int, tokens: int, before: int, last: int, stage: int, sampled: bool) -> Held:
+        start, end = self.placement.stages[stage]
+        order = sorted(
+            ((index, layer) for layer in self.groups for index in layer.indices if start <= index < end),
+            key=lambda pair: pair[0],
+        )
+        olds = [self._layer_bytes(layer, before, last) * batch for _, layer in order]
+        news = [self._layer_bytes(layer, before + tokens, tokens) * batch for _, layer in order]
+        offloaded = self.options.is_offloaded
+        base = max(olds, default=0) if offloaded else sum(olds)
+        marks = self._marks(start, end)
+        worst = Held()
+        for (index, layer), old, new in zip(order, olds, news, strict=True):
+            if index in marks:
+                run = self._start(batch, tokens, before, last, base + (old if offloaded else 0), sampled)
+                run.run(layer, index == 0)
+                worst = worst.or_worse(run.ledger)
+            if not offloaded:
+                base += new - old
+        if end == self.placement.stages[-1][1]:
+            worst = worst.or_worse(
+                self._head(self._start(batch, tokens, before, last, base, sampled), sampled)
+            )
+        return worst
+
+    def _marks(self, start: int, end: int) -> set[int]:
+        """The first two and the last of each kind of layer: between them nothing new can happen."""
+        marks: set[int] = set()
+        for layer in self.groups:
+            own = [index for index in layer.indices if start <= index < end]
+            marks |= {*own[:2], *own[-1:]}
+        return marks
+
+    def _start(self, batch: int, tokens: int, before: int, last: int, base: int, sampled: bool) -> Pass:
+        run = Pass(
+            self.options, self.attention, batch, tokens, before, last, self.hidden, self.element, self.rotary,
+            self.wide_router, base,
+        )  # fmt: skip
+        if sampled:
+            run.ledger.make(INPUTS * batch * (before + tokens), "inputs")
+        run.shared = self._masks(run)
+        return run
+
+    def _masks(self, run: Pass) -> list[Block | None]:
+        """Masks and rotations, made before the first layer and alive to the last."""
+        made: list[Block | None] = []
+        kinds: dict[int | None, Kept | None] = {}
+        for layer in self.groups:
+            if layer.heads:
+                kinds.setdefault(layer.window, layer.caches[0] if layer.caches else None)
+        for window, kept in kinds.items():
+            seen = run.keys_seen(kept)
+            cells = run.rows * seen
+            if self.attention == "eager":
+                run.masks[window] = run.ledger.make(cells * run.element, "masks")
+            elif self.attention == "sdpa" and self._needs_mask(run, window, seen):
+                run.masks[window] = run.ledger.make(cells, "masks")
+            made.append(run.masks.get(window))
+        if self.rotary:
+            angles = 4 if self.family in WIDE_ANGLES else run.element
+            sets = 2 if self.family in TWO_ROTATIONS else 1
+            made.append(run.ledger.make(2 * sets * run.rows * self.rotary * angles, "masks"))
+        if self.options.is_static:
+            longest = max((run.keys_seen(kept) for kept in kinds.values()), default=0)
+            run.ledger.drop(run.ledger.make(16 * longest, "masks"))  # positions
+        return made
+
+    def _needs_mask(self, run: Pass, window: int | None, seen: int) -> bool:
+        """Whether causal order alone does not say who sees whom."""
+        if self.options.padding or (window is not None and seen >= window):
+            return True
+        return self.options.is_static if run.tokens == 1 else run.before > 0
+
+    def _head(self, run: Pass, sampled: bool) -> Ledger:
+        """The last norm, the logits, and the copy that is sampled from."""
+        ledger = run.ledger
+        embedded, last = run.make(self.hidden, "hidden states"), run.make(self.hidden, "hidden states")
+        normed = run.norm(self.hidden, "hidden states", last)
+        ledger.drop(embedded, *run.shared)
+        number = run.batch * self.options.logits_of(run.tokens) * self.vocabulary
+        logits = ledger.make(number * run.element, "logits")
+        if self.options.era.widens_logits:
+            logits = ledger.op(4 * number, "logits", logits)
+        ledger.drop(normed)
+        if sampled:
+            ledger.drop(ledger.make(4 * run.batch * self.vocabulary, "logits"))
+        ledger.drop(logits)
+        return ledger
+
+    def _with_encoder(self, worst: Held, batch: int, stage: int) -> Held:
+        """An encoder runs before the decoder's prefill, and its output stays."""
+        tokens = self.streams.get("encoder", 0)
+        if not self.encoder or not tokens or stage:
+            return worst
+        kept = tokens * batch * self.hidden * self.element
+        parts = {**worst.parts, "encoder output": kept}
+        worst = Held(worst.bytes + kept, parts)
+        for layer in self.encoder:
+            run = Pass(
+                self.options, self.attention, batch, tokens, 0, 0, self.hidden, self.element, self.rotary,
+                self.wide_router, 0,
+            )  # fmt: skip
+            run.run(layer, False)
+            worst = worst.or_worse(run.ledger)
+        return worst
+
+
+UNROTATED = ("bloom", "mpt", "t5", "whisper", "bart", "jamba")
+"""Families whose attention has no rotation: slopes, learned biases or none."""
+
+
+def largest_matrix(inventory: Inventory, placement: Placement) -> int:
+    """Elements of the largest tensor that is loaded, on one rank. [elements]"""
+    most = 0
+    for group in inventory.groups:
+        for tensor in group.tensors:
+            if tensor.tag in inventory.loaded:
+                product = 1
+                done = False
+                for dimension in tensor.dims:
+                    length, split = split_dim(dimension, 1 if done else placement.tp)
+                    product, done = product * length, done or split
+                most = max(most, product)
+    return most
