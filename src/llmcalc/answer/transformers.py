@@ -48,6 +48,9 @@ MOST_SEQUENCES = 1 << 14
 FOREIGN = ("mlx", "exl2", "exl3")
 """Methods of other engines."""
 
+UNPACKED = ("bitsandbytes4", "hqq", "quanto")
+"""Methods that make a matrix 16-bit before it is multiplied with a prompt."""
+
 
 def transformers_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
@@ -77,7 +80,7 @@ def transformers_report(
     options = scenario.options
     if options.is_static and options.max_length:
         streams["decoder"] = larger(scenario.context, options.max_length)
-    loaded = Loaded(stored, placement, precision, options, scenario.streams)
+    loaded = Loaded(stored, placement, precision, options, scenario.streams, _unpacked(scenario))
     many = -(-scenario.sequences // placement.dp)
     moments = Moments(loaded, scenario.context, scenario.prompt, scenario.output, many)
     workload = Workload(streams, many, assumed=scenario.encoder_assumed)
@@ -114,8 +117,7 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     with problems:
         check_formats(scenario)
     with problems:
-        method = str((getattr(scenario.scheme, "entry", None) or {}).get("method", ""))
-        if "quant" in scenario.stated and method in FOREIGN:
+        if "quant" in scenario.stated and _method(scenario) in FOREIGN:
             raise InputError(
                 f"transformers does not run {scenario.scheme.name} weights.",
                 "Use --quant nf4, int8, awq, gptq, fp8, hqq ..., or none.",
@@ -133,6 +135,18 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     with problems:
         _check_attention(inventory, scenario)
     problems.check()
+
+
+def _method(scenario: Scenario) -> str:
+    return str((getattr(scenario.scheme, "entry", None) or {}).get("method", ""))
+
+
+def _unpacked(scenario: Scenario) -> int:
+    """Bytes of an element of the matrix that is made whole: bitsandbytes computes fp16 models in fp32. [B]"""
+    method, element = _method(scenario), int(scenario.dtype.block_bytes)
+    if method == "bitsandbytes4" and scenario.dtype.name == "fp16":
+        return 6
+    return element if method in UNPACKED else 0
 
 
 def _check_attention(inventory: Inventory, scenario: Scenario) -> None:
@@ -257,11 +271,10 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
             "This class has no sdpa, so transformers takes eager attention, which holds all scores of a "
             "prompt; --attention flash does not."
         )
-    if any(layer.states for layer in loaded.groups):
+    if options.kernels and any(layer.states for layer in loaded.groups):
         notes.append(
             "Recurrent layers are counted with the kernels of mamba-ssm, causal-conv1d or "
-            "flash-linear-attention; without them transformers falls back to PyTorch code that takes several "
-            "times as much in the prefill."
+            "flash-linear-attention; --state-kernels off is the PyTorch code that transformers falls back to."
         )
     if any(group.component not in ("text", "encoder", "mtp") for group in inventory.groups):
         notes.append("What towers for images and sound hold while they run is not counted.")

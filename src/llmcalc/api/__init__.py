@@ -126,6 +126,7 @@ def vram(
     prefill_chunk_size: Any = None,
     padding: Any = None,
     experts_implementation: str | None = None,
+    state_kernels: Any = None,
     cache_backend: str | None = None,
     cache_bits: Any = None,
     cache_group: Any = None,
@@ -187,9 +188,10 @@ def vram(
     cache, attention : str, optional
         transformers' own: its cache (``dynamic``, ``static``, ``quantized``, ``offloaded``), and ``eager``,
         ``sdpa`` or ``flash`` attention.
-    max_cache_len, logits_to_keep, prefill_chunk_size, padding, experts_implementation : optional
+    max_cache_len, logits_to_keep, prefill_chunk_size, padding, experts_implementation, state_kernels
         transformers' own: length of a static cache, last tokens with logits (0 for all), prompt tokens of
-        one pass, whether prompts are padded, how experts are run. [tokens]
+        one pass, whether prompts are padded, how experts are run, whether recurrent layers have kernels
+        of their own (True). [tokens]
     cache_backend, cache_bits, cache_group, cache_residual : optional
         Of transformers' quantized cache: ``quanto``, ``hqq`` or ``fp8``, bits, elements of a group, newest
         tokens in 16 bit. [bit], [-], [tokens]

@@ -189,6 +189,10 @@ transformers_options = stack(
         "--experts-implementation", metavar="KIND",
         help="transformers: grouped_mm or eager, one after the other.  [grouped_mm from 5.0]",
     ),
+    click.option(
+        "--state-kernels", metavar="on|off",
+        help="transformers: kernels for recurrent layers, or the PyTorch reference.  [on]",
+    ),
     click.option("--cache-backend", metavar="NAME", help="transformers: quanto, hqq or fp8.  [quanto]"),
     click.option("--cache-bits", metavar="N", help="transformers: bits of a quantized cache.  [4]"),
     click.option("--cache-group", metavar="N", help="transformers: elements that share a scale.  [64]"),

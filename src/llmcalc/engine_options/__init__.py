@@ -32,7 +32,7 @@ VLLM = (
 
 TRANSFORMERS = (
     "cache", "attention", "max_cache_len", "logits_to_keep", "prefill_chunk_size", "padding",
-    "experts_implementation", "cache_backend", "cache_bits", "cache_group", "cache_residual",
+    "experts_implementation", "state_kernels", "cache_backend", "cache_bits", "cache_group", "cache_residual",
 )  # fmt: skip
 """Keywords that are transformers' own."""
 

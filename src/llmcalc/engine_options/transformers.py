@@ -46,12 +46,15 @@ class TransformersOptions:
         Tokens of the prompt in one pass; 0 for all. [tokens]
     padding : bool
         Whether prompts differ in length, so that a mask is needed.
+    kernels : bool
+        Whether recurrent layers run with kernels of their own, not with the PyTorch reference.
     experts : str
         How experts are run; empty for the release's default.
     """
 
     __slots__ = (
-        "attention", "backend", "bits", "cache", "chunk", "era", "experts", "group", "keep", "max_length",
+        "attention", "backend", "bits", "cache", "chunk", "era", "experts", "group", "keep", "kernels",
+        "max_length",
         "padding", "residual",
     )  # fmt: skip
 
@@ -61,7 +64,7 @@ class TransformersOptions:
         self.bits, self.group, self.residual = 4, 64, 128
         self.max_length = self.chunk = 0
         self.keep: int | None = None
-        self.padding = False
+        self.padding, self.kernels = False, True
 
     @property
     def is_static(self) -> bool:
@@ -149,9 +152,10 @@ def transformers_options(given: dict[str, Any]) -> TransformersOptions:
     _lengths(options, given, problems)
     with problems:
         _quantized(options, given)
-    with problems:
-        if given.get("padding") is not None:
-            options.padding = flag(given["padding"], "--padding")
+    for name, keyword in (("padding", "padding"), ("kernels", "state_kernels")):
+        with problems:
+            if given.get(keyword) is not None:
+                setattr(options, name, flag(given[keyword], f"--{keyword.replace('_', '-')}"))
     problems.check()
     return options
 

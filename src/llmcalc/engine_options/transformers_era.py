@@ -43,6 +43,11 @@ class Era:
         return self.asked or f"{self.version[0]}.{self.version[1]}.0"
 
     @property
+    def doubles_caches(self) -> bool:
+        """Whether the caches of the step before live to the end of a step (PR 30536)."""
+        return self.version < (4, 42)
+
+    @property
     def widens_logits(self) -> bool:
         """Whether `forward` copies its logits to fp32."""
         return self.version < (4, 46)
@@ -70,6 +75,11 @@ class Era:
     @property
     def keeps_latents(self) -> bool:
         """Whether latent attention caches the latent; before, keys and values of every head."""
+        return self.version >= (5, 17)
+
+    @property
+    def keeps_wide_states(self) -> bool:
+        """Whether recurrent states stay as they are computed, fp32; before, in the model's dtype."""
         return self.version >= (5, 17)
 
     @property

@@ -163,7 +163,8 @@ def _write(run: Pass, kept: Kept) -> list[Block]:
         return []
     for part in (first, rest):
         ledger.make(part * seen, CACHES)
-        ledger.drop(Block(part * old, CACHES))
+        if not options.era.doubles_caches:
+            ledger.drop(Block(part * old, CACHES))
     return []
 
 
@@ -206,9 +207,10 @@ def _eager(run: Pass, layer: Layer, seen: int) -> Block:
         lowered = ledger.op(element * more, SCORES, beside)
         weights = ledger.op(element * more, SCORES, lowered)
     else:
-        wide = ledger.make(4 * number if element < 4 else 0, SCORES)
-        chances = ledger.op(4 * number, SCORES, wide)
-        weights = ledger.op(element * number, SCORES, chances) if element < 4 else chances
+        narrow = run.traits.narrow_softmax or element == 4
+        wide = ledger.make(0 if narrow else 4 * number, SCORES)
+        chances = ledger.op(number * (element if narrow else 4), SCORES, wide)
+        weights = chances if narrow else ledger.op(element * number, SCORES, chances)
         ledger.drop(scores)
         scores = Block(0, SCORES)
     out = run.make(layer.heads * layer.value, LABEL)

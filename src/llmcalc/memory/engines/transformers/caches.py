@@ -1,8 +1,8 @@
 """What the caches of transformers hold.
 
-Read off runs of 5.23.0: a sliding or chunked layer keeps one position less than its window, a causal
-convolution keeps all K columns, and states are kept in the dtype of the model. Families whose code
-is peculiar say so on their caches.
+Read off runs of 5.23.0 and 5.24.0: a sliding or chunked layer keeps one position less than its window, a
+causal convolution keeps all K columns, and since 5.17 states are kept as they are computed. Families
+whose code is peculiar say so on their caches.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def layout(cache: Cache) -> Cache:
         positions = max(positions - 1, 0)
     elif kept.kind == "conv" and positions is not None:
         positions += 1
-    elif kept.kind == "recurrent":
-        precision = "model"
     return Cache(kept.kind, kept.parts, positions, precision, kept.stream, rate=kept.rate)
 
 
 def kept_by(options: TransformersOptions, group: Group, cache: Cache) -> Cache:
     """What the cache that is asked for holds for one layer, as storages at rest."""
     made = layout(cache)
+    if made.kind == "recurrent" and not options.era.keeps_wide_states:
+        made.precision = "model"
     windowed = made.kind in ("window", "chunk") and made.positions is not None
     if windowed and options.is_static:
         made.positions = (made.positions or 0) + 1

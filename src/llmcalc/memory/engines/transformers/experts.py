@@ -20,8 +20,8 @@ LARGEST_SHARE = 2
 def routed(run: Pass, layer: Layer) -> Block:
     """From the normed tokens to the sum over each token's experts."""
     ledger, rows = run.ledger, run.rows
-    logits = ledger.make(layer.experts * rows * (CHANCE if run.wide_router else run.element), LABEL)
-    if run.wide_router:  # the router's input in fp32
+    logits = ledger.make(layer.experts * rows * (CHANCE if run.traits.wide_router else run.element), LABEL)
+    if run.traits.wide_router:  # the router's input in fp32
         ledger.drop(ledger.make(CHANCE * run.hidden * rows, LABEL))
     chances = ledger.make(CHANCE * layer.experts * rows, LABEL)
     chosen = ledger.make((INDEX + CHANCE) * layer.active * rows, LABEL)
@@ -63,7 +63,7 @@ def _grouped(run: Pass, layer: Layer) -> Block:
         made = make(inner, wide)
     down = make(read, made)
     ledger.drop(biases)
-    element = CHANCE if run.wide_router else run.element
+    element = CHANCE if run.traits.wide_router else run.element
     weighed = make(read, element=element)
     inverse = ledger.make(INDEX * pairs, LABEL)
     back = make(read, weighed, element=element)

@@ -9,7 +9,7 @@ from llmcalc.estimate import Item, worst_grade
 from llmcalc.formula import Quantity, is_array
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.transformers.caches import as_kept
-from llmcalc.memory.engines.transformers.model import Held, Loaded, largest_matrix
+from llmcalc.memory.engines.transformers.model import Held, Loaded, largest_experts, largest_packed
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
 from llmcalc.units import MIB
@@ -203,10 +203,11 @@ def _more(one: Quantity, other: Quantity) -> Quantity:
 
 def _load(inventory: Inventory, loaded: Loaded, precision: Precision) -> Item:
     """A tensor is copied to the device whole, then packed; experts are joined into one tensor."""
-    packs = any(tensor.stored for group in inventory.groups for tensor in group.tensors)
-    joins = loaded.options.era.groups_experts and any(layer.experts for layer in loaded.groups)
-    size = largest_matrix(inventory, loaded.placement) * loaded.element
-    number = size if packs or joins else 0
+    joins = loaded.options.era.groups_experts
+    number = largest_packed(inventory, loaded.placement)
+    if joins:
+        number = max(number, largest_experts(inventory, loaded.placement))
+    number *= loaded.element
     stages = loaded.placement.pp
     return Item(
         "load_buffers", [number] * stages, low=[0] * stages, high=[2 * number] * stages, phases=("load",),

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from llmcalc.engine_options.transformers import TransformersOptions
+from llmcalc.memory import caches
 from llmcalc.memory.engines.transformers.caches import as_run
 from llmcalc.memory.engines.transformers.layer import Kept, Layer
 from llmcalc.memory.engines.transformers.ledger import Block, Ledger
 from llmcalc.memory.engines.transformers.passes import Pass
+from llmcalc.memory.engines.transformers.traits import Traits
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory, size
-from llmcalc.placement import Placement, split_dim
-
-SOFTCAPPED = ("gemma2", "vaultgemma")
-"""Families whose scores are capped, for which there is no sdpa."""
-
-NARROW_ROUTERS = (
-    "flex_olmo", "gpt_oss", "granitemoe", "granitemoehybrid", "jamba", "olmoe", "qwen2_moe", "qwen3_5_moe",
-    "qwen3_5_moe_text", "qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_vl_moe_text",
-)  # fmt: skip
-"""Families that weigh experts in the model's dtype; all others do in fp32."""
-
-TWO_ROTATIONS = ("gemma3", "gemma3_text", "gemma3n_text", "gemma4", "gemma4_text")
-"""Families whose windows and whole layers have rotations of their own."""
-
-WIDE_ANGLES = ("cohere", "cohere2", "olmo", "olmo2", "olmo3")
-"""Families whose rotations are kept in fp32."""
+from llmcalc.placement import Placement, rank_numel
 
 INPUTS = 24
 """Ids, mask and positions of a token, 8 bytes each, which `generate` makes. [B]"""
@@ -66,6 +53,9 @@ class Loaded:
         Cache, attention, release.
     streams : dict, optional
         Tokens of other streams of one sequence. [tokens]
+    unpacked : int
+        Bytes of an element of a packed matrix that is made whole before it is multiplied with more than one
+        token; 0 where kernels read it as it is. [B]
 
     Attributes
     ----------
@@ -74,19 +64,19 @@ class Loaded:
     """
 
     __slots__ = (
-        "attention", "element", "encoder", "family", "groups", "hidden", "options", "placement", "rotary",
-        "streams", "vocabulary", "wide_router",
+        "attention", "element", "encoder", "groups", "hidden", "options", "placement", "rotary",
+        "streams", "traits", "unpacked", "vocabulary",
     )  # fmt: skip
 
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: TransformersOptions,
-        streams: dict[str, int] | None = None,
+        streams: dict[str, int] | None = None, unpacked: int = 0,
     ) -> None:  # fmt: skip
         self.options, self.placement, self.streams = options, placement, streams or {}
         self.element = int(precision.model.block_bytes)
-        self.family = inventory.family
-        self.wide_router = inventory.family not in NARROW_ROUTERS
+        self.traits = Traits(inventory.family)
         self.hidden = self.vocabulary = 0
+        self.unpacked = unpacked * largest_packed(inventory, placement)
         self.groups: list[Layer] = []
         self.encoder: list[Layer] = []
         learned = False
@@ -100,12 +90,12 @@ class Loaded:
                         learned = learned or op.role == "position"
                         if op.role == "embedding":
                             self.hidden, self.vocabulary = size(op.out), size(op.inp)
-        self.rotary = 0 if learned or inventory.family in UNROTATED else self._rotary(inventory)
+        self.rotary = 0 if learned or self.traits.unrotated else self._rotary(inventory)
         self.attention = options.attention or ("sdpa" if self.has_sdpa(inventory) else "eager")
 
     def has_sdpa(self, inventory: Inventory) -> bool:
         """Whether the class can do without all scores at once: no sinks, no cap."""
-        return inventory.family not in SOFTCAPPED and not any(layer.sinks for layer in self.groups)
+        return not self.traits.capped and not any(layer.sinks for layer in self.groups)
 
     def _rotary(self, inventory: Inventory) -> int:
         """Width of one head that rotates: of a latent the part of its own. [elements]"""
@@ -124,7 +114,10 @@ class Loaded:
             return 0
         total = sum(self._kept_bytes(kept, tokens, last) for kept in layer.caches)
         total += sum(kept.row * self.streams.get(kept.stream, 0) * self.element for kept in layer.crossed)
-        return total + sum(kept.row * (kept.window or 1) * self.element for kept in layer.states)
+        for kept in layer.states:
+            wide = caches.STATE_BYTES.get(kept.precision, self.element)
+            total += kept.row * (kept.window or 1) * wide
+        return total
 
     def _kept_bytes(self, kept: Kept, tokens: int, last: int) -> int:
         options = self.options
@@ -196,7 +189,7 @@ class Loaded:
                 run.run(layer, index == 0)
                 worst = worst.or_worse(run.ledger)
             if not offloaded:
-                base += new - old
+                base += new - (0 if self.options.era.doubles_caches else old)
         if end == self.placement.stages[-1][1]:
             worst = worst.or_worse(
                 self._head(self._start(batch, tokens, before, last, base, sampled), sampled)
@@ -214,8 +207,10 @@ class Loaded:
     def _start(self, batch: int, tokens: int, before: int, last: int, base: int, sampled: bool) -> Pass:
         run = Pass(
             self.options, self.attention, batch, tokens, before, last, self.hidden, self.element, self.rotary,
-            self.wide_router, base,
+            self.traits, base,
         )  # fmt: skip
+        if self.unpacked and batch * tokens > 1:
+            run.ledger.make(self.unpacked, "a matrix unpacked")
         if sampled:
             run.ledger.make(INPUTS * batch * (before + tokens), "inputs")
         run.shared = self._masks(run)
@@ -237,8 +232,8 @@ class Loaded:
                 run.masks[window] = run.ledger.make(cells, "masks")
             made.append(run.masks.get(window))
         if self.rotary:
-            angles = 4 if self.family in WIDE_ANGLES else run.element
-            sets = 2 if self.family in TWO_ROTATIONS else 1
+            angles = 4 if self.traits.wide_angles else run.element
+            sets = 2 if self.traits.two_rotations else 1
             made.append(run.ledger.make(2 * sets * run.rows * self.rotary * angles, "masks"))
         if self.options.is_static:
             longest = max((run.keys_seen(kept) for kept in kinds.values()), default=0)
@@ -278,27 +273,30 @@ class Loaded:
         for layer in self.encoder:
             run = Pass(
                 self.options, self.attention, batch, tokens, 0, 0, self.hidden, self.element, self.rotary,
-                self.wide_router, 0,
+                self.traits, 0,
             )  # fmt: skip
             run.run(layer, False)
             worst = worst.or_worse(run.ledger)
         return worst
 
 
-UNROTATED = ("bloom", "mpt", "t5", "whisper", "bart", "jamba")
-"""Families whose attention has no rotation: slopes, learned biases or none."""
+def largest_experts(inventory: Inventory, placement: Placement) -> int:
+    """Elements of the largest tensor of all experts of a layer, on one rank. [elements]"""
+    sizes = [
+        rank_numel(tensor, placement.tp)
+        for group in inventory.groups
+        for tensor in group.tensors
+        if tensor.role.startswith("expert_") and not tensor.stored
+    ]
+    return max(sizes, default=0)
 
 
-def largest_matrix(inventory: Inventory, placement: Placement) -> int:
-    """Elements of the largest tensor that is loaded, on one rank. [elements]"""
+def largest_packed(inventory: Inventory, placement: Placement) -> int:
+    """Elements of the largest matrix that is stored packed, on one rank; one of many experts. [elements]"""
     most = 0
     for group in inventory.groups:
         for tensor in group.tensors:
-            if tensor.tag in inventory.loaded:
-                product = 1
-                done = False
-                for dimension in tensor.dims:
-                    length, split = split_dim(dimension, 1 if done else placement.tp)
-                    product, done = product * length, done or split
-                most = max(most, product)
+            if tensor.stored:
+                lead = size(tensor.dims[0]) if len(tensor.dims) > 2 else 1
+                most = max(most, rank_numel(tensor, placement.tp) // lead)
     return most

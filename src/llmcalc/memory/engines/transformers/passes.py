@@ -11,6 +11,7 @@ from llmcalc.memory.engines.transformers import experts, states
 from llmcalc.memory.engines.transformers.attention import attend
 from llmcalc.memory.engines.transformers.layer import Kept, Layer
 from llmcalc.memory.engines.transformers.ledger import Block, Ledger
+from llmcalc.memory.engines.transformers.traits import Traits
 
 HIDDEN, ATTENTION, FFN = "hidden states", "attention", "feed-forward"
 ROTATED_AT_ONCE = 3
@@ -34,6 +35,10 @@ class Pass:
         Bytes of one element. [B]
     rotary : int
         Width that rotates, of one head; 0 without. [elements]
+    traits : Traits
+        Of the family.
+    base : int
+        What other layers' caches hold. [B]
 
     Attributes
     ----------
@@ -49,18 +54,19 @@ class Pass:
 
     __slots__ = (
         "attention", "batch", "before", "element", "hidden", "last", "ledger", "masks", "options",
-        "rotary", "rows", "shared", "tokens", "weights", "wide_router",
+        "rotary", "rows", "shared", "tokens", "traits",
+        "weights",
     )  # fmt: skip
 
     def __init__(
         self, options: TransformersOptions, attention: str, batch: int, tokens: int, before: int, last: int,
-        hidden: int, element: int, rotary: int, wide_router: bool, base: int,
+        hidden: int, element: int, rotary: int, traits: Traits, base: int,
     ) -> None:  # fmt: skip
         self.options, self.attention = options, attention
         self.batch, self.tokens, self.before, self.hidden = batch, tokens, before, hidden
         self.last = last
         self.rows, self.element, self.rotary = batch * tokens, element, rotary
-        self.wide_router = wide_router
+        self.traits = traits
         self.ledger = Ledger(base)
         self.weights: Block | None = None
         self.shared: list[Block | None] = []
@@ -161,7 +167,10 @@ class Pass:
             acted = self.make(inner, FFN, self.make(inner, FFN))
             wide = self.make(inner, FFN, acted, self.make(inner, FFN))
         else:
-            whole, wide = None, self.make(inner, FFN, self.make(inner, FFN))
+            whole, wide = None, self.make(inner, FFN)
+            if self.traits.long_gelu:  # half of it, its cube, and that times a constant
+                self.ledger.drop(self.make(3 * inner, FFN))
+            wide = self.make(inner, FFN, wide)
         return self.make(self.hidden, HIDDEN, wide, whole)
 
 
