@@ -26,8 +26,8 @@ RECURRENT = ("falcon_h1", "jamba", "lfm2", "mamba", "mamba2", "qwen3_next")
 """Families whose scans were run as the PyTorch reference."""
 
 WORST = {
-    "cohere": 0.07, "exaone4": 0.06, "gemma3": 0.03, "gpt_neox": 0.03, "opt": 0.06, "phi": 0.2,
-    "stablelm": 0.06,
+    "cohere": 0.07, "ernie4_5": 0.05, "exaone4": 0.05, "gemma3": 0.03, "hunyuan": 0.06, "opt": 0.06,
+    "phi": 0.07, "stablelm": 0.1,
 }  # fmt: skip
 """Largest error of a family's prefill peaks where it is above 2.5 %."""
 
@@ -66,35 +66,35 @@ def errors(runs):
 
 def test_most_peaks_are_those_of_pytorch():
     """Attention, caches, experts, dense layers, logits: half of the runs to the hundredth of a percent."""
-    found = errors([r for r in RUNS if r["model"] in CONFIGS and r["model"] not in (*RECURRENT, "gpt2")])
+    found = errors([r for r in RUNS if r["model"] in CONFIGS and r["model"] not in RECURRENT])
     assert len(found) > 250
     assert (np.median(found, axis=0) <= 0.0005).all()
     assert (np.quantile(found, 0.9, axis=0) <= 0.02).all()
 
 
-def test_families_that_nothing_was_derived_from():
+def test_families_that_the_rules_were_not_derived_from():
+    """Two of them, once seen, corrected a rule: rotation in fp32, and when a shared expert runs."""
     found = errors([r for r in RUNS if r["model"] in KEPT_BACK and r["model"] not in RECURRENT])
     assert len(found) > 100
     assert (np.median(found, axis=0) <= 0.005).all()
     assert (np.quantile(found, 0.9, axis=0) <= 0.06).all()
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGS | KEPT_BACK if n not in (*RECURRENT, "gpt2")])
+@pytest.mark.parametrize("name", [n for n in CONFIGS | KEPT_BACK if n not in RECURRENT])
 def test_no_peak_of_a_family_is_far_off(name):
     found = errors([run for run in RUNS if run["model"] == name])
     assert found[:, 0].max() <= WORST.get(name, 0.025)
     assert found[:, 1].max() <= 0.04
 
 
-@pytest.mark.parametrize("run", [r for r in RUNS if r["logits_to_keep"]], ids=str)
-def test_what_stays_after_the_prefill(run):
+@pytest.mark.parametrize("name", CONFIGS | KEPT_BACK)
+def test_what_stays_after_the_prefill(name):
     """Storages that the cache holds on to: a window's still hold the whole prompt."""
-    model = loaded(run)
-    kept = sum(
-        model._layer_bytes(layer, run["tokens"], run["tokens"]) * len(layer.indices) for layer in model.groups
-    )
-    small = 8 * (4 + sum(len(layer.indices) for layer in model.groups))
-    assert kept * run["sequences"] == pytest.approx(run["after_prefill"], abs=small)
+    for run in (run for run in RUNS if run["model"] == name):
+        model, tokens = loaded(run), run["tokens"]
+        kept = sum(model._layer_bytes(layer, tokens, tokens) * len(layer.indices) for layer in model.groups)
+        counters = 8 * sum(len(layer.indices) for layer in model.groups)
+        assert kept * run["sequences"] == pytest.approx(run["after_prefill"], abs=counters)
 
 
 def test_recurrent_layers_as_the_reference_runs_them():

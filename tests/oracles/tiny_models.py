@@ -228,4 +228,4 @@ KEPT_BACK: dict[str, dict[str, Any]] = {
     },
     "lfm2": {**NO_HEAD_DIM, "model_type": "lfm2", "layer_types": ["conv", "full_attention", "conv"]},
 }
-"""Families that nothing was derived from."""
+"""Families that were run only when the rules stood."""

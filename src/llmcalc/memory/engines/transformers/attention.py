@@ -20,11 +20,14 @@ COLUMNS = 16
 def rotate(run: Pass, heads: int, width: int, source: Block | None, label: str = LABEL) -> Block:
     """Queries or keys turned by their positions; of a part of each head, the rest is put beside it."""
     share = min(run.rotary, width) * heads
-    left = run.make(share, label)  # q * cos
+    wide = 4 // run.element if run.traits.wide_rotation else 1
+    left = run.make(wide * share, label)  # q * cos
     halves = run.make(share // 2, label)  # -x2
-    turned = run.make(share, label, halves)
-    right = run.make(share, label, turned)  # rotate_half(q) * sin
-    out = run.make(share, label, left, right)
+    turned = run.make(wide * share, label, halves)
+    right = run.make(wide * share, label, turned)  # rotate_half(q) * sin
+    out = run.make(wide * share, label, left, right)
+    if wide > 1:
+        out = run.make(share, label, out)
     if share < heads * width:
         out = run.make(heads * width, label, out)
     run.ledger.drop(source)

@@ -108,7 +108,7 @@ class Pass:
     def run(self, layer: Layer, first: bool) -> None:
         """A layer, with its input alive to the end as its caller still names it."""
         ledger = self.ledger
-        embedded = self.make(self.hidden, HIDDEN)
+        embedded = self.make(self.hidden * (2 if self.traits.lingers else 1), HIDDEN)
         entered = None if first else self.make(self.hidden, HIDDEN)
         x: Block | None = None
         normed = self.norm(self.hidden, HIDDEN) if layer.norms & BEFORE_ATTENTION else None
@@ -123,7 +123,7 @@ class Pass:
             ledger.drop(out, mixed, normed)
         else:
             x = self.make(self.hidden, HIDDEN)
-            ledger.drop(mixed, normed)
+            ledger.drop(None if self.traits.lingers else mixed, normed)
             if has_ffn:
                 normed = self.norm(self.hidden, HIDDEN) if layer.norms & BEFORE_FFN else None
                 out = self._feed_forward(layer)
@@ -131,7 +131,7 @@ class Pass:
                     out = self.norm(self.hidden, HIDDEN, out)
                 ledger.drop(normed)
                 ledger.drop(self.make(self.hidden, HIDDEN), out)
-        ledger.drop(x, entered, embedded, self.weights)
+        ledger.drop(x, entered, embedded, self.weights, mixed)
 
     def _mix(self, layer: Layer) -> Block | None:
         """Attention, a recurrence, or both side by side."""
@@ -148,8 +148,11 @@ class Pass:
         """Dense, experts, or experts and a shared one."""
         if "expert_down" not in layer.out:
             return self.dense(layer, "")
-        shared = self.dense(layer, "shared_") if "shared_down" in layer.out else None
+        has_shared = "shared_down" in layer.out
+        shared = self.dense(layer, "shared_") if has_shared and "shared_router" in layer.out else None
         out = experts.routed(self, layer)
+        if has_shared and shared is None:  # after the others, where no gate weighs it
+            shared = self.dense(layer, "shared_")
         if "down" in layer.out:  # a dense branch beside the experts
             out = self.make(self.hidden, HIDDEN, out, self.dense(layer, ""))
         return self.make(self.hidden, HIDDEN, shared, out) if shared is not None else out

@@ -19,6 +19,10 @@ class Traits:
         Experts are weighed in fp32, not in the model's dtype.
     two_rotations, wide_angles, unrotated : bool
         Windows and whole layers rotate by tables of their own; tables are in fp32; there are none.
+    wide_rotation : bool
+        Queries and keys are rotated in fp32.
+    lingers : bool
+        Position embeddings and what attention returns keep their names to the end of the layer.
     long_gelu : bool
         The activation is written out, power and all.
     narrow_softmax : bool
@@ -31,14 +35,25 @@ class Traits:
     """
 
     __slots__ = (
-        "capped", "long_gelu", "narrow_softmax", "two_rotations", "unrotated", "wide_angles", "wide_router",
+        "capped", "lingers", "long_gelu", "narrow_softmax", "two_rotations", "unrotated", "wide_angles",
+        "wide_rotation", "wide_router",
     )  # fmt: skip
 
     def __init__(self, family: str) -> None:
         self.capped = family in ("gemma2", "vaultgemma")
         self.wide_router = family not in NARROW_ROUTERS
         self.two_rotations = family.startswith(("gemma3", "gemma4"))
-        self.wide_angles = family in ("cohere", "cohere2", "olmo", "olmo2", "olmo3")
+        self.wide_angles = family in (
+            "cohere",
+            "cohere2",
+            "ernie4_5",
+            "ernie4_5_moe",
+            "olmo",
+            "olmo2",
+            "olmo3",
+        )
+        self.wide_rotation = family in ("cohere", "cohere2", "ernie4_5", "ernie4_5_moe")
+        self.lingers = family in ("gpt2", "gpt_bigcode", "gpt_neo")
         self.unrotated = family in ("bart", "bloom", "jamba", "mpt", "t5", "whisper")
         self.long_gelu = family in ("gpt2", "gpt_neo", "gptj", "phi")
         self.narrow_softmax = family == "gpt2"
