@@ -302,12 +302,15 @@ def _attach_capacity(
     stages = range(loaded.placement.pp)
     weights = [int(amount) for amount in report["weights"].amounts]
 
+    middle = max(range(len(weights)), key=lambda stage: weights[stage])
+    fullest = sorted({0, middle, len(weights) - 1})  # the others hold no more than one of these
+
     def room(tokens: int, sequences: int, safe: bool = False) -> int:
         """Bytes left on the stage with least. [B]"""
         usable = device.usable_low if safe else device.usable_bytes
         fixed, slack = (CONTEXT_HIGH, SLACK_HIGH) if safe else (CONTEXT, SLACK)
         left = []
-        for stage in stages:
+        for stage in fullest:
             pair = held(loaded, tokens, prompt_of(tokens, None, scenario.output), sequences, stage)
             worst = max(one.bytes for one in pair)
             moving = max(one.bytes - one.parts.get("caches", 0) for one in pair)
@@ -332,14 +335,16 @@ def _attach_capacity(
     most_taken = taken[0]
     for amount in taken[1:]:
         most_taken = larger(most_taken, amount)
+    single = longest(1, LONGEST)
+    reach = longest(many, most) if many > 1 else most if single is None else min(single, most)
     report.capacity = Capacity(
         kv_budget_bytes=device.usable_bytes - most_taken,
-        kv_tokens=longest(1, LONGEST),
+        kv_tokens=single,
         kv_bytes_per_token=_each(scenario.context, grown),
         max_concurrency=_each(
             scenario.context,
             lambda tokens: most_that_fits(lambda n: room(tokens, n), MOST_SEQUENCES) * dp,
         ),
-        max_context=longest(many, most),
+        max_context=None if reach == LONGEST else reach,
         safe_context=longest(many, most, safe=True),
     )

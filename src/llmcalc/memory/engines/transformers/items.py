@@ -87,9 +87,11 @@ def held(loaded: Loaded, tokens: int, prompt: int, sequences: int, stage: int = 
         last. [B]
     """
     prefill = loaded.prefill(sequences, prompt, stage)
+    last = loaded.decode(sequences, max(tokens - 1, 1), 1, stage)
+    if not loaded.slides:
+        return prefill, last
     chunk = min(loaded.options.chunk or prompt, prompt)
     first = loaded.decode(sequences, min(prompt, max(tokens - 1, 1)), chunk, stage)
-    last = loaded.decode(sequences, max(tokens - 1, 1), 1, stage)
     return prefill, first if first.bytes >= last.bytes else last
 
 

@@ -64,7 +64,7 @@ class Loaded:
     """
 
     __slots__ = (
-        "attention", "element", "encoder", "groups", "hidden", "options", "placement", "rotary",
+        "_orders", "attention", "element", "encoder", "groups", "hidden", "options", "placement", "rotary",
         "streams", "traits", "unpacked", "vocabulary",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Loaded:
         self.options, self.placement, self.streams = options, placement, streams or {}
         self.element = int(precision.model.block_bytes)
         self.traits = Traits(inventory.family)
+        self._orders: dict[int, list[tuple[int, Layer]]] = {}
         self.hidden = self.vocabulary = 0
         self.unpacked = unpacked * largest_packed(inventory, placement)
         self.groups: list[Layer] = []
@@ -92,6 +93,12 @@ class Loaded:
                             self.hidden, self.vocabulary = size(op.out), size(op.inp)
         self.rotary = 0 if learned or self.traits.unrotated else self._rotary(inventory)
         self.attention = options.attention or ("sdpa" if self.has_sdpa(inventory) else "eager")
+
+    @property
+    def slides(self) -> bool:
+        """Whether windows let go of what lies behind them."""
+        windowed = any(layer.window is not None for layer in self.groups)
+        return windowed and self.options.era.slides and not self.options.is_static
 
     def has_sdpa(self, inventory: Inventory) -> bool:
         """Whether the class can do without all scores at once: no sinks, no cap."""
@@ -172,18 +179,24 @@ class Loaded:
         return self._pass_of(batch, 1, before, last, stage, sampled)
 
     def _pass_of(self, batch: int, tokens: int, before: int, last: int, stage: int, sampled: bool) -> Held:
-        start, end = self.placement.stages[stage]
-        order = sorted(
-            ((index, layer) for layer in self.groups for index in layer.indices if start <= index < end),
-            key=lambda pair: pair[0],
-        )
-        olds = [self._layer_bytes(layer, before, last) * batch for _, layer in order]
-        news = [self._layer_bytes(layer, before + tokens, tokens) * batch for _, layer in order]
+        end = self.placement.stages[stage][1]
+        olds: list[int] = []
+        news: list[int] = []
+        sizes: dict[int, tuple[int, int]] = {}
+        for _, layer in self._order(stage):
+            pair = sizes.get(id(layer))
+            if pair is None:
+                pair = sizes[id(layer)] = (
+                    self._layer_bytes(layer, before, last) * batch,
+                    self._layer_bytes(layer, before + tokens, tokens) * batch,
+                )
+            olds.append(pair[0])
+            news.append(pair[1])
         offloaded = self.options.is_offloaded
         base = max(olds, default=0) if offloaded else sum(olds)
-        marks = self._marks(start, end)
+        marks = self._marks(stage, falling=bool(before) and self.slides)
         worst = Held()
-        for (index, layer), old, new in zip(order, olds, news, strict=True):
+        for (index, layer), old, new in zip(self._order(stage), olds, news, strict=True):
             if index in marks:
                 run = self._start(batch, tokens, before, last, base + (old if offloaded else 0), sampled)
                 run.run(layer, index == 0)
@@ -196,12 +209,26 @@ class Loaded:
             )
         return worst
 
-    def _marks(self, start: int, end: int) -> set[int]:
-        """The first two and the last of each kind of layer: between them nothing new can happen."""
+    def _order(self, stage: int) -> list[tuple[int, Layer]]:
+        """The layers of a stage, in order."""
+        found = self._orders.get(stage)
+        if found is None:
+            start, end = self.placement.stages[stage]
+            pairs = [(i, layer) for layer in self.groups for i in layer.indices if start <= i < end]
+            found = self._orders[stage] = sorted(pairs, key=lambda pair: pair[0])
+        return found
+
+    def _marks(self, stage: int, falling: bool) -> set[int]:
+        """Layers at which a peak may be: the last of each kind, for caches grow on the way.
+
+        Where windows let tokens go on the way, also the first two: the first of all has no input beside the
+        embeddings.
+        """
+        start, end = self.placement.stages[stage]
         marks: set[int] = set()
         for layer in self.groups:
             own = [index for index in layer.indices if start <= index < end]
-            marks |= {*own[:2], *own[-1:]}
+            marks |= {*own[-1:], *(own[:2] if falling else ())}
         return marks
 
     def _start(self, batch: int, tokens: int, before: int, last: int, base: int, sampled: bool) -> Pass:
