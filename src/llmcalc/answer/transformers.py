@@ -36,7 +36,7 @@ from llmcalc.memory.engines.transformers.items import (
 )
 from llmcalc.memory.engines.transformers.model import Loaded
 from llmcalc.memory.workload import Precision, Workload
-from llmcalc.model.inventory import Group, Inventory, Tensor
+from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement
 from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
@@ -132,9 +132,24 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
                     f"{'windows' if odd[0] in ('window', 'chunk') else odd[0] + ' caches'}.",
                     "Leave --cache out, or use --cache offloaded.",
                 )
+        with problems:
+            _check_groups(inventory, options.group if options.backend != "fp8" else 1)
     with problems:
         _check_attention(inventory, scenario)
     problems.check()
+
+
+def _check_groups(inventory: Inventory, group: int) -> None:
+    """Keys and values of one token must be whole groups, else most lengths of a prompt fail."""
+    parts = {size(part) for g in inventory.groups for cache in g.caches for _, part in cache.parts}
+    odd = sorted(width for width in parts if width % group)
+    if odd:
+        most = max(n for n in (8, 16, 32, 64, 128, 256, 512, 1024, 1) if not odd[0] % n)
+        raise InputError(
+            f"--cache-group {group} does not divide the {odd[0]} elements that {inventory.name} keeps "
+            "of a token.",
+            f"Use --cache-group {most}." if most >= 8 else "Leave --cache out.",
+        )
 
 
 def _method(scenario: Scenario) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LABEL, SCORES, COPIES, CACHES = "attention", "scores", "copies of caches", "caches"
 WIDEST = 256
 """Head width up to which a fused kernel shares key heads among query heads."""
+PACKING = {"quanto": 3, "hqq": 80, "fp8": 16}
+"""Half bytes of scratch for each element that is packed, as measured: HQQ searches for its scales in fp32."""
 COLUMNS = 16
 """A mask's rows are padded to a multiple of this for the fused kernels (PyTorch, `attention.cpp`)."""
 
@@ -173,15 +175,19 @@ def _write(run: Pass, kept: Kept) -> list[Block]:
 
 def _requantize(run: Pass, kept: Kept, seen: int) -> list[Block]:
     """A quantized cache is read whole in 16 bit, and packed anew once the newest tokens are many."""
-    ledger, size = run.ledger, run.batch * run.element
-    part, both = kept.first * size, kept.row * size
+    ledger, backend, cells = run.ledger, run.options.backend, run.batch * seen
+    both, packing = kept.row * run.batch * run.element, PACKING[backend] * kept.first * cells // 2
     if not run.before:
-        ledger.drop(ledger.make(2 * part * seen, COPIES))  # scaled, then rounded
-        ledger.make(run.options.packed(kept.row * run.batch * seen), CACHES)
+        ledger.drop(ledger.make(packing, COPIES))
+        ledger.make(run.options.packed(kept.row * cells), CACHES)
         return []
+    if backend == "fp8":  # read part by part, in fp32 and scaled before it is 16-bit
+        keys = ledger.make(kept.first * cells * run.element, COPIES)
+        rest = (kept.row - kept.first) * cells
+        return [keys, ledger.op(rest * run.element, COPIES, ledger.make(packing, COPIES))]
     read = ledger.make(both * run.before, COPIES)
     whole = ledger.make(both * seen, COPIES)
-    ledger.drop(ledger.make(2 * part * seen, COPIES))
+    ledger.drop(ledger.make(packing, COPIES))
     ledger.drop(read)
     return [whole]
 
