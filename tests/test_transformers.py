@@ -216,6 +216,20 @@ def test_quantized_caches_that_were_run(keywords, kept, peak):
         assert model.decode(1, tokens, tokens, sampled=False).bytes == pytest.approx(peak, rel=0.06)
 
 
+@pytest.mark.parametrize(("attention", "peak"), [("sdpa", 35_913_728), ("eager", 52_101_120)])
+def test_an_encoder_with_a_bias_for_every_score(attention, peak):
+    """A tiny T5 of 32 heads over 512 tokens, as it was run: the bias, and sdpa's copy of it."""
+    config = {
+        "model_type": "t5", "vocab_size": 256, "d_model": 64, "d_ff": 160, "num_layers": 3,
+        "num_decoder_layers": 3, "num_heads": 32, "d_kv": 16, "feed_forward_proj": "relu", "n_positions": 512,
+    }  # fmt: skip
+    found = llmcalc.vram(
+        config, engine="transformers", attention=attention, context=64, encoder_tokens=512, dtype="bf16"
+    )
+    held = found["activations"].bytes + found["kv_cache"].bytes
+    assert held == pytest.approx(peak, rel=0.01)
+
+
 def test_an_offloaded_cache_lies_in_host_memory():
     found, plain = (report("llama-3.1-8b", context=32_768, cache=c) for c in ("offloaded", "dynamic"))
     assert found.host_bytes == plain["kv_cache"].bytes

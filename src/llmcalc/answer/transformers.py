@@ -293,6 +293,10 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
         )
     if any(group.component not in ("text", "encoder", "mtp") for group in inventory.groups):
         notes.append("What towers for images and sound hold while they run is not counted.")
+    if "mxfp4" in str(getattr(scenario.scheme, "name", "")):
+        notes.append(
+            "Without Triton and the kernels package transformers makes MXFP4 weights bf16, four times as large."
+        )
     if scenario.options.is_static:
         notes.append(
             "generate compiles the decoding step of a static cache on GPUs; its graphs are not counted."

@@ -232,13 +232,13 @@ def _eager(run: Pass, layer: Layer, seen: int) -> Block:
 def _sdpa(run: Pass, layer: Layer, seen: int) -> Block:
     """A fused kernel; a mask is copied to the model's dtype, and shared key heads are copied with it."""
     ledger, era = run.ledger, run.options.era
-    masked = run.masks.get(layer.window) is not None
+    masked = run.masks.get(layer.window) is not None or run.traits.position_bias
     shares = era.shares_heads and not masked and layer.width == layer.value and layer.width <= WIDEST
     packs = era.packs_heads and run.tokens == 1
     repeated = [] if shares or packs else _repeated(run, layer, seen)
     copies = []
     if masked:
-        columns = run.batch * run.tokens * run.element
+        columns = run.rows * run.element * (layer.heads if run.traits.position_bias else 1)
         copies.append(ledger.make(columns * seen, SCORES))
         if seen % COLUMNS:
             copies.append(ledger.make(columns * -(-seen // COLUMNS) * COLUMNS, SCORES))

@@ -13,6 +13,9 @@ from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory, size
 from llmcalc.placement import Placement, rank_numel
 
+BUCKETS = 49
+"""Bytes of a pair of tokens while its distance becomes a row of T5's table: six integers and a truth. [B]"""
+
 INPUTS = 24
 """Ids, mask and positions of a token, 8 bytes each, which `generate` makes. [B]"""
 
@@ -258,6 +261,7 @@ class Loaded:
             elif self.attention == "sdpa" and self._needs_mask(run, window, seen):
                 run.masks[window] = run.ledger.make(cells, "masks")
             made.append(run.masks.get(window))
+        self._bias(run, run.before + run.tokens)
         if self.rotary:
             angles = 4 if self.traits.wide_angles else run.element
             sets = 2 if self.traits.two_rotations else 1
@@ -302,9 +306,19 @@ class Loaded:
                 self.options, self.attention, batch, tokens, 0, 0, self.hidden, self.element, self.rotary,
                 self.traits, 0,
             )  # fmt: skip
+            self._bias(run, tokens)
             run.run(layer, False)
             worst = worst.or_worse(run.ledger)
         return worst
+
+    def _bias(self, run: Pass, seen: int) -> None:
+        """A bias for every head and pair of tokens, and the distances that it is made of."""
+        if not self.traits.position_bias:
+            return
+        pairs = run.tokens * seen
+        run.ledger.drop(run.ledger.make(BUCKETS * pairs, "masks"))
+        heads = max((layer.heads for layer in (*self.encoder, *self.groups)), default=0)
+        run.ledger.make(heads * pairs * self.element, "masks")
 
 
 def largest_experts(inventory: Inventory, placement: Placement) -> int:

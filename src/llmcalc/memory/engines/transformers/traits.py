@@ -23,6 +23,8 @@ class Traits:
         Queries and keys are rotated in fp32.
     lingers : bool
         Position embeddings and what attention returns keep their names to the end of the layer.
+    position_bias : bool
+        Each head adds a bias to every score, made of a table by the tokens' distance.
     long_gelu : bool
         The activation is written out, power and all.
     narrow_softmax : bool
@@ -35,8 +37,8 @@ class Traits:
     """
 
     __slots__ = (
-        "capped", "lingers", "long_gelu", "narrow_softmax", "two_rotations", "unrotated", "wide_angles",
-        "wide_rotation", "wide_router",
+        "capped", "lingers", "long_gelu", "narrow_softmax", "position_bias", "two_rotations", "unrotated",
+        "wide_angles", "wide_rotation", "wide_router",
     )  # fmt: skip
 
     def __init__(self, family: str) -> None:
@@ -54,6 +56,7 @@ class Traits:
         )
         self.wide_rotation = family in ("cohere", "cohere2", "ernie4_5", "ernie4_5_moe")
         self.lingers = family in ("gpt2", "gpt_bigcode", "gpt_neo")
+        self.position_bias = family == "t5"
         self.unrotated = family in ("bart", "bloom", "jamba", "mpt", "t5", "whisper")
         self.long_gelu = family in ("gpt2", "gpt_neo", "gptj", "phi")
-        self.narrow_softmax = family == "gpt2"
+        self.narrow_softmax = family in ("gpt2", "t5")
