@@ -295,7 +295,8 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
         notes.append("What towers for images and sound hold while they run is not counted.")
     if "mxfp4" in str(getattr(scenario.scheme, "name", "")):
         notes.append(
-            "Without Triton and the kernels package transformers makes MXFP4 weights bf16, four times as large."
+            "Without Triton and the kernels package transformers makes MXFP4 weights bf16, four times as "
+            "large."
         )
     if scenario.options.is_static:
         notes.append(
