@@ -23,6 +23,7 @@ BY_QUALITY["ollama"] = BY_QUALITY["llama.cpp"]
 BY_QUALITY["mlx"] = ("none", "mlx-8bit", "mlx-6bit", "mlx-4bit", "mlx-3bit")
 for _server in ("vllm", "sglang", "tensorrt-llm"):
     BY_QUALITY[_server] = ("none", "fp8", "w8a8", "awq")
+BY_QUALITY["transformers"] = ("none", "int8", "nf4")
 """Formats from the finest to the coarsest that people still use, by engine."""
 
 

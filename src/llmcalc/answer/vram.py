@@ -34,6 +34,7 @@ OWN = {
     "llama.cpp": ("llamacpp", "llama_report"),
     "ollama": ("ollama", "ollama_report"),
     "mlx": ("mlx", "mlx_report"),
+    "transformers": ("transformers", "transformers_report"),
     "vllm": ("vllm", "vllm_report"),
     "sglang": ("sglang", "sglang_report"),
     "tensorrt-llm": ("tensorrt_llm", "tensorrt_llm_report"),

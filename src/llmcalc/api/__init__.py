@@ -139,6 +139,18 @@ def vram(
     tokens_per_block: Any = None,
     max_batch_size: Any = None,
     max_num_tokens: Any = None,
+    cache: str | None = None,
+    attention: str | None = None,
+    max_cache_len: Any = None,
+    logits_to_keep: Any = None,
+    prefill_chunk_size: Any = None,
+    padding: Any = None,
+    experts_implementation: str | None = None,
+    state_kernels: Any = None,
+    cache_backend: str | None = None,
+    cache_bits: Any = None,
+    cache_group: Any = None,
+    cache_residual: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -169,10 +181,10 @@ def vram(
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
-        ``none`` (the default): the architecture's minimum; ``transformers``: what its caches hold, both
-        plus an assumed runtime; ``llama.cpp``: every buffer that it prints; ``mlx``: the peak
-        that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs and a pool of pages;
-        ``sglang``, ``tensorrt-llm``: weights and pools, and the share of a GPU that they take.
+        ``none`` (the default): the architecture's minimum plus an assumed runtime; ``transformers``:
+        weights, its caches and the tensors of prefill and decode; ``llama.cpp``: every buffer that it
+        prints; ``mlx``: the peak that mlx-lm reports on a Mac; ``vllm``: weights, profiled peak, CUDA graphs
+        and a pool of pages; ``sglang``, ``tensorrt-llm``: weights and pools, and the share that they take.
     engine_version : str, optional
         The engine's build or release; the newest it was measured on.
     n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split : optional
@@ -208,6 +220,16 @@ def vram(
     free_gpu_memory_fraction, tokens_per_block, max_batch_size, max_num_tokens : optional
         TensorRT-LLM's own: the share of what weights and a dummy batch leave, tokens of a block, sequences
         and tokens of a batch. [-], [tokens]
+    cache, attention : str, optional
+        transformers' own: its cache (``dynamic``, ``static``, ``quantized``, ``offloaded``), and ``eager``,
+        ``sdpa`` or ``flash`` attention.
+    max_cache_len, logits_to_keep, prefill_chunk_size, padding, experts_implementation, state_kernels
+        transformers' own: length of a static cache, last tokens with logits (0 for all), prompt tokens of
+        one pass, whether prompts are padded, how experts are run, whether recurrent layers have kernels
+        of their own (True). [tokens]
+    cache_backend, cache_bits, cache_group, cache_residual : optional
+        Of transformers' quantized cache: ``quanto``, ``hqq`` or ``fp8``, bits, elements of a group, newest
+        tokens in 16 bit. [bit], [-], [tokens]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``h100:3g.40gb``, ``24GiB``; several give one row each. ``auto`` is all
         GPUs of this machine with what they have free now.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.engine_options import llama_options, vllm_options
+from llmcalc.cli.engine_options import engine_options
 from llmcalc.cli.options import (
     hardware_options,
     output_options,
@@ -21,8 +21,7 @@ from llmcalc.cli.options import (
 @weight_options
 @workload_options
 @hardware_options
-@llama_options
-@vllm_options
+@engine_options
 @click.option("--assume", metavar="FAMILY", help="Read unknown model_types as this family.")
 @click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file of your own.")
 @output_options

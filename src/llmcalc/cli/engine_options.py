@@ -119,3 +119,36 @@ tensorrt_options = stack(
     click.option("--max-batch-size", metavar="N", help="TensorRT-LLM: sequences of a batch.  [2048]"),
     click.option("--max-num-tokens", metavar="TOKENS", help="TensorRT-LLM: tokens of a batch.  [8192]"),
 )  # fmt: skip
+
+transformers_options = stack(
+    click.option(
+        "--cache", "--cache-implementation", "cache", metavar="KIND",
+        help="transformers: dynamic, static, quantized, offloaded or offloaded_static.  [dynamic]",
+    ),
+    click.option(
+        "--attention", metavar="KIND", help="transformers: eager, sdpa or flash.  [sdpa if it can]"
+    ),
+    click.option("--max-cache-len", metavar="TOKENS", help="transformers: static cache's length.  [context]"),
+    click.option(
+        "--logits-to-keep", metavar="N", help="transformers: last tokens with logits, 0 is all.  [1]"
+    ),
+    click.option("--prefill-chunk-size", metavar="TOKENS", help="transformers: tokens of a pass.  [all]"),
+    click.option("--padding", is_flag=True, help="transformers: prompts differ in length and are padded."),
+    click.option(
+        "--experts-implementation", metavar="KIND",
+        help="transformers: grouped_mm or eager, one after the other.  [grouped_mm from 5.0]",
+    ),
+    click.option(
+        "--state-kernels", metavar="on|off",
+        help="transformers: kernels for recurrent layers, or the PyTorch reference.  [on]",
+    ),
+    click.option("--cache-backend", metavar="NAME", help="transformers: quanto, hqq or fp8.  [quanto]"),
+    click.option("--cache-bits", metavar="N", help="transformers: bits of a quantized cache.  [4]"),
+    click.option("--cache-group", metavar="N", help="transformers: elements that share a scale.  [64]"),
+    click.option("--cache-residual", metavar="TOKENS", help="transformers: newest tokens in 16 bit.  [128]"),
+)  # fmt: skip
+
+engine_options = stack(
+    llama_options, vllm_options, sglang_options, tensorrt_options, transformers_options
+)  # fmt: skip
+"""All of them: an option of another engine than the one asked for is refused by name."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.engine_options import llama_options, sglang_options, tensorrt_options, vllm_options
+from llmcalc.cli.engine_options import engine_options
 from llmcalc.cli.options import (
     hardware_options,
     model_options,
@@ -24,10 +24,7 @@ from llmcalc.cli.options import (
 @click.option("--overhead", metavar="X", help="Factor of the rule of thumb, for bare counts.  [1.2]")
 @workload_options
 @hardware_options
-@llama_options
-@vllm_options
-@sglang_options
-@tensorrt_options
+@engine_options
 @serve_option
 @output_options
 def command(**options: Any) -> int:

@@ -46,6 +46,12 @@ SHARED = (
 )  # fmt: skip
 """Keywords of vLLM that ask other servers for the same."""
 
+TRANSFORMERS = (
+    "cache", "attention", "max_cache_len", "logits_to_keep", "prefill_chunk_size", "padding",
+    "experts_implementation", "state_kernels", "cache_backend", "cache_bits", "cache_group", "cache_residual",
+)  # fmt: skip
+"""Keywords that are transformers' own."""
+
 OWNERS: dict[str, tuple[str, ...]] = {
     keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
 }
@@ -54,6 +60,7 @@ OWNERS |= dict.fromkeys(SGLANG, ("sglang",))
 OWNERS |= dict.fromkeys(TENSORRT_LLM, ("tensorrt-llm",))
 OWNERS |= dict.fromkeys(SHARED, ("vllm", "sglang", "tensorrt-llm"))
 OWNERS["num_speculative_tokens"] = ("vllm", "sglang")
+OWNERS |= dict.fromkeys(TRANSFORMERS, ("transformers",))
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -114,6 +121,10 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
         from llmcalc.engine_options.tensorrt_llm import tensorrt_llm_options
 
         return tensorrt_llm_options(given)
+    if scenario.engine == "transformers":
+        from llmcalc.engine_options.transformers import transformers_options
+
+        return transformers_options(given)
     if scenario.engine not in ("llama.cpp", "ollama"):
         if given["engine_version"] is not None:
             raise InputError(

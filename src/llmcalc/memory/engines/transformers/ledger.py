@@ -1,0 +1,71 @@
+"""Tensors that are alive: PyTorch frees one with its last name, so a peak is a matter of order."""
+
+from __future__ import annotations
+
+
+class Block:
+    """A tensor's memory.
+
+    Attributes
+    ----------
+    bytes : int
+        Its size. [B]
+    label : str
+        What it is for.
+    """
+
+    __slots__ = ("bytes", "label")
+
+    def __init__(self, bytes_: int, label: str) -> None:
+        self.bytes, self.label = bytes_, label
+
+
+class Ledger:
+    """Counts what is alive.
+
+    Attributes
+    ----------
+    now, peak : int
+        Alive at this moment, and the most so far. [B]
+    parts : dict
+        What was alive at that peak, by label. [B]
+
+    Examples
+    --------
+    An operation makes its result while what it reads is still there:
+
+    >>> ledger = Ledger()
+    >>> read = ledger.make(8, "scores")
+    >>> made = ledger.op(4, "scores", read)
+    >>> ledger.now, ledger.peak
+    (4, 12)
+    """
+
+    __slots__ = ("alive", "now", "parts", "peak")
+
+    def __init__(self, base: int = 0, label: str = "caches") -> None:
+        self.now = self.peak = base
+        self.alive = {label: base} if base else {}
+        self.parts = dict(self.alive)
+
+    def make(self, bytes_: int, label: str) -> Block:
+        """A new tensor. [B]"""
+        self.now += bytes_
+        self.alive[label] = self.alive.get(label, 0) + bytes_
+        if self.now > self.peak:
+            self.peak, self.parts = self.now, dict(self.alive)
+        return Block(bytes_, label)
+
+    def drop(self, *blocks: Block | None) -> None:
+        """Tensors that nothing names any more."""
+        for block in blocks:
+            if block is not None:
+                self.now -= block.bytes
+                self.alive[block.label] -= block.bytes
+                block.bytes = 0
+
+    def op(self, bytes_: int, label: str, *consumed: Block | None) -> Block:
+        """A result, after which what it consumed is gone. [B]"""
+        made = self.make(bytes_, label)
+        self.drop(*consumed)
+        return made
