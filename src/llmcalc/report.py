@@ -184,6 +184,8 @@ class Report(_Shown):
         What fits in it.
     floor_bytes : int, ndarray or None
         The architecture's minimum where the items alone do not tell it. [B]
+    workload : dict
+        Requests that vary or share: how many, and what they need in each case. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -215,6 +217,7 @@ class Report(_Shown):
         self.hints: list[str] = []
         self.advice: list[str] = []
         self.inventory: Any = None
+        self.workload: dict[str, Any] = {}
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.book: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -15,6 +16,7 @@ from llmcalc.answer.common import (
     workload_of,
 )
 from llmcalc.catalog import Catalog
+from llmcalc.demand import Demand
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import is_array
@@ -94,7 +96,8 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
         stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse
     )  # fmt: skip
     held = -(-scenario.sequences // placement.dp)
-    items = server.items(scenario.context, held)
+    items = server.items(scenario.context, held, scenario.demand)
+    cases = _cases(server, items, scenario.demand, held)
     limited, requested = _limited(device, scenario, server, items)
     report = report_of("vram", stored, scenario, placement, items, limited)
     report.header = [
@@ -106,6 +109,8 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings + halved
     _echo(report, scenario, server)
+    if cases is not None:
+        cases(report)
     if device is not None:
         _check_budget(report, server, items, requested)
         if not is_array(scenario.context) and not is_array(scenario.sequences):
@@ -118,12 +123,39 @@ def _floor(stored: Inventory, scenario: Scenario, placement: Placement, precisio
     """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
     streams = {**scenario.streams, "decoder": scenario.context}
     workload = Workload(streams, -(-scenario.sequences // placement.dp))
-    items = [
-        folds.weights_item(with_shares(stored, placement), placement, precision),
-        caches.kv_item(stored, placement, precision, workload),
-        caches.state_item(stored, placement, precision, workload),
-    ]
+    weights = folds.weights_item(with_shares(stored, placement), placement, precision)
+    if scenario.demand is not None:
+        from llmcalc.memory.requests import request_items
+
+        held, _ = request_items(stored, placement, precision, workload, scenario.demand)
+    else:
+        held = [make(stored, placement, precision, workload) for make in (caches.kv_item, caches.state_item)]
+    items = [weights, *held]
     return find_peak(items, placement.ranks, INFERENCE_PHASES).total
+
+
+def _cases(
+    server: Server, items: list[Item], demand: Demand | None, held: Any
+) -> Callable[[Report], None] | None:
+    """What requests need in each case, and how a report is told."""
+    if demand is None:
+        return None
+    from llmcalc.answer.requests import attach_requests, cases_of
+    from llmcalc.memory.engines.vllm.requests import caches_prefixes
+
+    needs = server.needs(demand, held)
+    cases = cases_of(items, needs, server.placement.ranks)
+    caching = all(caches_prefixes(pool) for pool in server.pools if pool.groups)
+
+    def tell(report: Report) -> None:
+        attach_requests(report, demand, cases, needs, report.scenario["sequences"])
+        if (demand.prefix or demand.outputs > 1) and not caching and server.options.era.is_v1:
+            report.warnings.append(
+                "vLLM shares no prompt of a model with recurrent states, nor their states, without "
+                "--enable-prefix-caching."
+            )
+
+    return tell
 
 
 def check(inventory: Inventory, scenario: Scenario) -> None:
@@ -294,6 +326,7 @@ def _attach_capacity(
         return None if most == LONGEST else most  # states alone: any length
 
     blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
+    demand = scenario.demand
     worst = max(server.pools, key=lambda pool: int(pool.need(context)))
     each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
     concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
@@ -314,3 +347,12 @@ def _attach_capacity(
         "longest_request": reach(budgets, 1, LONGEST),
     }
     report.capacity = PoolCapacity(plain, own)
+    if demand is not None and pairs:
+        from llmcalc.answer.requests import settle_capacity
+        from llmcalc.memory.engines.vllm.requests import Blocks
+
+        charges = [Blocks(pool) for pool, _ in pairs]
+        room = [p.blocks(b) * p.block_bytes for p, b in pairs]
+        careful = [p.blocks(b) * p.block_bytes for p, b in zip(server.pools, safe, strict=True) if p.groups]
+        settle_capacity(report.capacity, demand, held, charges, (room, careful), limit)
+        report.capacity.max_concurrency = (report.capacity.max_concurrency or 0) * placement.dp

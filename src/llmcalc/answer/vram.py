@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.common import (
@@ -19,11 +20,11 @@ from llmcalc.answer.common import (
 from llmcalc.answer.kernels import runner, told
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError
-from llmcalc.estimate import INFERENCE_PHASES, find_peak
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, device_of, smallest_cards
 from llmcalc.memory import caches, folds, inference
-from llmcalc.memory.workload import Precision
+from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement, place
 from llmcalc.report import Report
@@ -64,7 +65,9 @@ def model_report(
     precision = precision_of(inventory, scenario, book)
     workload = remembered(scenario, placement)
     items = folds.model_items(inventory, placement, precision, workload)
+    tell = _requests(items, inventory, placement, precision, workload, scenario)
     report = report_of("vram", inventory, scenario, placement, items, device)
+    tell(report)
     if scenario.dtype_assumed and scenario.bits is None:
         report.scenario["dtype_assumed"] = True
     report.header = [
@@ -96,6 +99,28 @@ def model_report(
         if not report.cards:
             report.hints.append(_several_cards(inventory, scenario, precision, book))
     return report
+
+
+def _requests(
+    items: list[Item], inventory: Inventory, placement: Placement, precision: Precision, workload: Workload,
+    scenario: Scenario,
+) -> Callable[[Report], None]:  # fmt: skip
+    """Put what requests need into the items; what tells it to the report."""
+    demand = scenario.demand
+    if demand is None:
+        return lambda report: None
+    from llmcalc.answer.requests import attach_requests, cases_of
+    from llmcalc.memory.requests import request_items
+
+    items[1:3], needs = request_items(inventory, placement, precision, workload, demand)
+    cases = cases_of(items, needs, placement.ranks)
+
+    def tell(report: Report) -> None:
+        attach_requests(report, demand, cases, needs, scenario.sequences)
+        if _holds(items[2].bytes) and (demand.prefix or demand.outputs > 1):
+            report.warnings.append("Recurrent states are not shared: each output has its own.")
+
+    return tell
 
 
 def count_report(
@@ -151,6 +176,10 @@ def count_report(
     return report
 
 
+def _holds(amount: Any) -> bool:
+    return bool(amount.any()) if is_array(amount) else bool(amount)
+
+
 def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precision, book: Catalog) -> str:
     """How many of a large, common card hold what no single one does."""
     card = device_of(book.lookup("gpus", SUGGESTED) or {})
@@ -173,7 +202,7 @@ def _attach_capacity(
     device: Device,
 ) -> None:
     """Solve for the longest context and the most sequences."""
-    from llmcalc.planning.solve import capacity
+    from llmcalc.planning.solve import LONGEST, capacity
 
     fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
     stages = range(placement.pp)
@@ -183,6 +212,14 @@ def _attach_capacity(
     workload = remembered(scenario, placement)
     found = caches.profiles(inventory, placement, precision, workload)
     report.capacity = capacity(found, budgets, safe, scenario.context, workload.sequences, limit)
+    demand = scenario.demand
+    if demand is not None and not is_array(scenario.context) and not is_array(scenario.sequences):
+        from llmcalc.answer.requests import settle_capacity
+        from llmcalc.memory.requests import Shared
+
+        charges = [Shared(profile) for profile in found]
+        most = limit or LONGEST
+        settle_capacity(report.capacity, demand, int(workload.sequences), charges, (budgets, safe), most)
     if report.capacity.max_concurrency is not None:
         report.capacity.max_concurrency *= placement.dp
     report.context_limit = inventory.context

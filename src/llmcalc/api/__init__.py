@@ -76,6 +76,9 @@ def vram(
     sequences: Any = None,
     prompt: Any = None,
     output: Any = None,
+    shared_prefix: Any = None,
+    samples: Any = None,
+    beams: Any = None,
     encoder_tokens: Any = None,
     image_tokens: Any = None,
     images: Any = None,
@@ -142,8 +145,11 @@ def vram(
         Tokens of one sequence; the smaller of the model's limit and 8,192. [tokens]
     sequences : int or ndarray
         Sequences held at once; 1. [-]
-    prompt, output : int or str, optional
-        Instead of the context, which is their sum. [tokens]
+    prompt, output : int, str or sequence, optional
+        Instead of the context, which is their sum; a list, a distribution such as
+        ``lognormal(mean=1k, p95=3k)`` or a file gives expected, 95th percentile and worst. [tokens]
+    shared_prefix, samples, beams : int or str, optional
+        What all prompts share; outputs or beams of each that are held together. [tokens], [-]
     encoder_tokens, image_tokens, images : int or str, optional
         Tokens that the encoder reads, tokens of one image, and images held. [tokens], [-]
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional

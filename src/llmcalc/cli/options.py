@@ -62,8 +62,17 @@ workload_options = stack(
         "--sequences", "--batch", "--concurrency", "sequences", metavar="N",
         help="Sequences held at once, each of that length.  [1]",
     ),
-    click.option("--prompt", metavar="TOKENS", help="With --output, instead of --context."),
-    click.option("--output", metavar="TOKENS", help="Tokens to generate; context = prompt + output."),
+    click.option(
+        "--prompt", metavar="TOKENS",
+        help="With --output, instead of --context: 512; a list '512, 1k'; 'lognormal(mean=1k, p95=3k)', "
+        "'uniform(128, 2k)', exponential, normal; or a CSV or JSON file of lengths.",
+    ),
+    click.option("--output", metavar="TOKENS", help="Tokens to generate, written alike."),
+    click.option(
+        "--shared-prefix", metavar="TOKENS", help="Start of all prompts, held once for all of them.  [0]"
+    ),
+    click.option("--samples", metavar="N", help="Outputs of each prompt, held together (best of N).  [1]"),
+    click.option("--beams", metavar="N", help="Beams of each prompt: a beam search, at worst.  [1]"),
     click.option(
         "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE",
         help="Format of keys and values.  [16 bit]",

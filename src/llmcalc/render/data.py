@@ -85,6 +85,8 @@ def _one(report: Any) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.workload:
+        result["workload"] = plain(report.workload)
     if report.scheme:
         result["scheme"] = report.scheme
     if report.left_out:

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.formula import is_array
 from llmcalc.render.words import (
+    VERDICTS,
     amount,
     bare,
     device_name,
@@ -28,6 +29,7 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
         return _comparison(reports, units, color)
     report = reports[0]
     lines = [*_heading(report), "", *_items(report, units), RULE, *_total(report, units), ""]
+    lines += _requests(report, units, color)
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
     if report.inventory is not None:
@@ -162,7 +164,10 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
         lines.append(f"  {'longest context':<16} {_longest(report)}")
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             context = report.scenario["context"]
-            lines.append(f"  {'most sequences':<16} {capacity.max_concurrency:,} of {context:,} tokens")
+            most = f"{capacity.max_concurrency:,} of {context:,} tokens"
+            if len(report.workload.get("cases", [])) > 1:
+                most = f"{capacity.max_concurrency:,} requests like these, at the 95th percentile"
+            lines.append(f"  {'most sequences':<16} {most}")
     if getattr(capacity, "pool_tokens", None) is not None:
         pool = f"{amount(capacity.kv_budget_bytes, units)}, {capacity.pool_tokens:,} tokens as the log counts"
         lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
@@ -171,6 +176,24 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     wrapped = [part for line in report.advice for part in _wrap(line, WIDTH - 19)]
     lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]
     return lines
+
+
+def _requests(report: Any, units: str, color: bool) -> list[str]:
+    """What requests that vary need in each case, with a verdict of its own."""
+    cases = report.workload.get("cases", [])
+    if len({str(row["total_bytes"]) for row in cases if row["case"] != "over_time"}) < 2:
+        return []
+    names = {"p95": "95th percentile", "over_time": "over time, mean"}
+    unit = DISPLAY[units][0]
+    head = f"  {'requests':<16} {f'KV, state {unit}':>20} {f'total {unit}':>20}"
+    lines = [head + ("   verdict" if report.device is not None else "")]
+    for row in cases:
+        verdict = VERDICTS.get(row["verdict"], "")
+        lines.append(
+            f"  {names.get(row['case'], row['case']):<16} {bare(row['cache_bytes'], units):>20} "
+            f"{bare(row['total_bytes'], units):>20}   {_paint(verdict, row['verdict'], color)}"
+        )
+    return [*lines, ""]
 
 
 def _longest(report: Any) -> str:

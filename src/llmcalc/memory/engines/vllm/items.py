@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.demand import Demand
+from llmcalc.demand.needs import Needs, Priced
 from llmcalc.engine_options.vllm import VllmOptions
 from llmcalc.estimate import Item
 from llmcalc.formula import Quantity
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import SOURCE, profile
 from llmcalc.memory.engines.vllm.pages import Pool, Settings, pools
+from llmcalc.memory.engines.vllm.requests import Blocks
 from llmcalc.memory.engines.vllm.weights import loaded_item
+from llmcalc.memory.requests import kv_of
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
@@ -52,16 +56,32 @@ class Server:
         self.settings = made
         self.pools: list[Pool] = pools(inventory, placement, precision, made)
 
-    def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
-        """Weights, pages, peak, graphs and runtime of each rank class."""
+    def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
+        """Weights, pages, peak, graphs and runtime of each rank class.
+
+        Parameters
+        ----------
+        tokens, sequences : int or ndarray
+            Of the longest request, and requests held at once. [tokens], [-]
+        demand : Demand, optional
+            Requests that are not all alike: pages are those of the 95th percentile.
+        """
+        kv, state = self._kv(tokens, sequences), self._state(sequences)
+        if demand is not None:
+            state = self._state(sequences * demand.outputs)
+            kv = kv_of(self.needs(demand, sequences), state.amounts, demand, sequences, kv)
         return [
             loaded_item(self.inventory, self.placement, self.precision),
-            self._kv(tokens, sequences),
-            self._state(sequences),
+            kv,
+            state,
             self._activations(),
             self._graphs(),
             self._runtime(),
         ]
+
+    def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
+        """Pages and states that requests need of each rank class. [B]"""
+        return [Priced(demand, Blocks(pool)).needs(sequences) for pool in self.pools]
 
     def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
         amounts = [

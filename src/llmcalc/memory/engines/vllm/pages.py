@@ -159,11 +159,12 @@ class Pool:
         self.padding = sum(many * self.width - spec.layers for spec, many in self.groups)
         self.block_bytes = self.width * page
 
-    def blocks_of(self, tokens: Quantity) -> Quantity:
-        """Blocks that one request of a length takes at most. [-]"""
+    def blocks_of(self, tokens: Quantity, found: Quantity = 0) -> Quantity:
+        """Blocks that one request of a length takes at most, beside full ones that it finds. [-]"""
         total: Quantity = 0
         for spec, many in self.groups:
-            total = total + many * self._pages(spec, tokens)
+            grows = spec.kind not in ("state", "cross")
+            total = total + many * self._pages(spec, tokens - found if grows else tokens)
         return total
 
     def _pages(self, spec: Spec, tokens: Quantity) -> Quantity:
