@@ -9,7 +9,7 @@ from llmcalc.demand import ENGINES as DEMANDS
 from llmcalc.demand import KEYWORDS as REQUESTS
 from llmcalc.demand import Demand
 from llmcalc.demand.context import array_of, settle_context
-from llmcalc.engine_options import OWNERS, check_owners, engine_options
+from llmcalc.engine_options import OWNERS, Beside, beside_options, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
@@ -69,6 +69,8 @@ class Scenario:
         Memory that others use on each GPU. [B]
     streams : dict
         Tokens of the encoder and of images. [tokens]
+    beside : Beside or None
+        Drafts and adapters, where they are no files of the engine's own.
     demand : Demand or None
         Requests, where a context and a number of sequences do not say it all.
     options : LlamaOptions or None
@@ -80,10 +82,9 @@ class Scenario:
     """
 
     __slots__ = (
-        "allow_overlong", "bits", "context", "demand", "devices", "dp", "dtype", "dtype_assumed",
+        "allow_overlong", "beside", "bits", "context", "demand", "devices", "dp", "dtype", "dtype_assumed",
         "encoder_assumed", "engine", "key", "options", "output", "overhead", "pp", "prompt", "quick",
-        "reserve", "scheme", "sequences",
-        "stated", "streams", "tp", "value",
+        "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -92,6 +93,7 @@ class Scenario:
         self.prompt: int | None = None
         self.output: int | None = None
         self.demand: Demand | None = None
+        self.beside: Beside | None = None
         self.bits: Any = None
         self.scheme: Any = None
         self.devices: list[Device] = []
@@ -190,6 +192,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         scenario.engine = engine or "none"
         _check_demand(scenario)
         check_owners(scenario.engine, given)
+        scenario.beside = beside_options(scenario.engine, given)
         scenario.options = engine_options(scenario, given)
     with problems:
         scenario.streams = _streams(inventory, given)

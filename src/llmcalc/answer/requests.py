@@ -19,7 +19,9 @@ MOST = 1 << 20
 """Where a search for the most requests ends. [-]"""
 
 
-def cases_of(items: Sequence[Item], needs: Sequence[Needs], ranks: Sequence[str]) -> list[dict[str, Any]]:
+def cases_of(
+    items: Sequence[Item], needs: Sequence[Needs], ranks: Sequence[str], drafts: Sequence[Item] = ()
+) -> list[dict[str, Any]]:
     """What caches and the whole come to in each case.
 
     Parameters
@@ -30,6 +32,8 @@ def cases_of(items: Sequence[Item], needs: Sequence[Needs], ranks: Sequence[str]
         Of caches and states, one for each rank class. [B]
     ranks : sequence of str
         Names of the rank classes.
+    drafts : sequence of Item
+        Those that hold a draft's caches, whose needs are among the others.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def cases_of(items: Sequence[Item], needs: Sequence[Needs], ranks: Sequence[str]
             for item in items
         ]
         peak = find_peak(changed, ranks, INFERENCE_PHASES)
-        kept = sum(item.at_peak for item in changed if item.name in ("kv_cache", "state"))
+        names = {"kv_cache", "state", *(item.name for item in drafts)}
+        kept = sum(item.at_peak for item in changed if item.name in names)
         rows.append(
             {
                 "case": case,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from llmcalc.answer.beside_vllm import loaded_beside, tell_beside
 from llmcalc.answer.common import (
     placement_of,
     precision_of,
@@ -86,14 +87,16 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     placement = placement_of(inventory, scenario, device)
     _check_ranks(scenario, placement)
     stored = scenario.stored(inventory)
-    if scenario.options.drafts and any(g.component == "mtp" for g in stored.groups):
+    predicts = scenario.beside is None or scenario.beside.draft is None or scenario.beside.word == "mtp"
+    if scenario.options.drafts and predicts and any(g.component == "mtp" for g in stored.groups):
         stored = copy(stored)
         stored.loaded = (*stored.loaded, "mtp")
     sparse = _formats(stored, scenario)
     precision = precision_of(stored, scenario, book)
+    beside = loaded_beside(stored, precision, scenario, placement, book)
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     server = Server(
-        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse
+        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside
     )  # fmt: skip
     held = -(-scenario.sequences // placement.dp)
     items = server.items(scenario.context, held, scenario.demand)
@@ -105,10 +108,11 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
         f"vLLM {scenario.options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
-    report.floor_bytes = _floor(stored, scenario, placement, precision)
+    report.floor_bytes = _floor(stored, scenario, placement, precision, beside)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings + halved
     _echo(report, scenario, server)
+    tell_beside(report, scenario, beside)
     if cases is not None:
         cases(report)
     if device is not None:
@@ -119,7 +123,9 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     return report
 
 
-def _floor(stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision) -> Any:
+def _floor(
+    stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision, beside: Any
+) -> Any:
     """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
     streams = {**scenario.streams, "decoder": scenario.context}
     workload = Workload(streams, -(-scenario.sequences // placement.dp))
@@ -130,7 +136,7 @@ def _floor(stored: Inventory, scenario: Scenario, placement: Placement, precisio
         held, _ = request_items(stored, placement, precision, workload, scenario.demand)
     else:
         held = [make(stored, placement, precision, workload) for make in (caches.kv_item, caches.state_item)]
-    items = [weights, *held]
+    items = [weights, *held, *beside.items, *beside.caches(workload, scenario.demand, placement.pp)]
     return find_peak(items, placement.ranks, INFERENCE_PHASES).total
 
 
@@ -296,8 +302,11 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
             "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
             "does not."
         )
-    if options.drafts and not any(g.component == "mtp" for g in server.inventory.groups):
-        report.warnings.append("The draft model's own weights and caches are not counted.")
+    unknown = scenario.beside is None or scenario.beside.draft is None
+    if options.drafts and unknown and not any(g.component == "mtp" for g in server.inventory.groups):
+        report.warnings.append(
+            "The draft model's own weights and caches are not counted; name it: --draft MODEL."
+        )
 
 
 def _attach_capacity(

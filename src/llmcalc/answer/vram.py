@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.common import (
@@ -24,7 +23,7 @@ from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, device_of, smallest_cards
 from llmcalc.memory import caches, folds, inference
-from llmcalc.memory.workload import Precision, Workload
+from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement, place
 from llmcalc.report import Report
@@ -65,9 +64,8 @@ def model_report(
     precision = precision_of(inventory, scenario, book)
     workload = remembered(scenario, placement)
     items = folds.model_items(inventory, placement, precision, workload)
-    tell = _requests(items, inventory, placement, precision, workload, scenario)
+    asked = _asked(items, inventory, placement, precision, workload, scenario, book)
     report = report_of("vram", inventory, scenario, placement, items, device)
-    tell(report)
     if scenario.dtype_assumed and scenario.bits is None:
         report.scenario["dtype_assumed"] = True
     report.header = [
@@ -76,6 +74,23 @@ def model_report(
     report.header.append(workload_of(scenario))
     report.placement = ranks_of(placement)
     report.warnings += scenario.notes + inventory.warnings
+    if asked is not None:
+        asked.tell(report)
+    _tell(report, inventory, scenario)
+    runs = runner(scenario.scheme, book)
+    if device is not None and not runs(device.name):
+        report.warnings.append(told(scenario.scheme, device.name))
+    if device is not None and not scenario.quick:
+        _attach_capacity(report, inventory, placement, precision, scenario, device, asked)
+    elif device is None and not is_array(report.total_bytes):
+        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
+        if not report.cards:
+            report.hints.append(_several_cards(inventory, scenario, precision, book))
+    return report
+
+
+def _tell(report: Report, inventory: Inventory, scenario: Scenario) -> None:
+    """What the reader should know of what was assumed."""
     if scenario.encoder_assumed:
         report.warnings.append(
             f"The encoder is assumed to read {scenario.streams['encoder']:,} tokens, as many as the context; "
@@ -89,38 +104,16 @@ def model_report(
             f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
             "bf16 is assumed."
         )
-    runs = runner(scenario.scheme, book)
-    if device is not None and not runs(device.name):
-        report.warnings.append(told(scenario.scheme, device.name))
-    if device is not None and not scenario.quick:
-        _attach_capacity(report, inventory, placement, precision, scenario, device)
-    elif device is None and not is_array(report.total_bytes):
-        report.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
-        if not report.cards:
-            report.hints.append(_several_cards(inventory, scenario, precision, book))
-    return report
 
 
-def _requests(
-    items: list[Item], inventory: Inventory, placement: Placement, precision: Precision, workload: Workload,
-    scenario: Scenario,
-) -> Callable[[Report], None]:  # fmt: skip
-    """Put what requests need into the items; what tells it to the report."""
-    demand = scenario.demand
-    if demand is None:
-        return lambda report: None
-    from llmcalc.answer.requests import attach_requests, cases_of
-    from llmcalc.memory.requests import request_items
+def _asked(items: list[Item], *estimate: Any) -> Any:
+    """What is asked beyond one model and one length, put into the items; None where nothing is."""
+    scenario = estimate[4]
+    if scenario.demand is None and scenario.beside is None:
+        return None
+    from llmcalc.answer.asked import asked_of
 
-    items[1:3], needs = request_items(inventory, placement, precision, workload, demand)
-    cases = cases_of(items, needs, placement.ranks)
-
-    def tell(report: Report) -> None:
-        attach_requests(report, demand, cases, needs, scenario.sequences)
-        if _holds(items[2].bytes) and (demand.prefix or demand.outputs > 1):
-            report.warnings.append("Recurrent states are not shared: each output has its own.")
-
-    return tell
+    return asked_of(items, *estimate)
 
 
 def count_report(
@@ -131,6 +124,10 @@ def count_report(
         raise InputError(
             f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",
+        )
+    if scenario.beside is not None:
+        raise InputError(
+            "A draft or an adapter needs a model with layers, not a bare count.", "Name a model."
         )
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
@@ -176,10 +173,6 @@ def count_report(
     return report
 
 
-def _holds(amount: Any) -> bool:
-    return bool(amount.any()) if is_array(amount) else bool(amount)
-
-
 def _several_cards(inventory: Inventory, scenario: Scenario, precision: Precision, book: Catalog) -> str:
     """How many of a large, common card hold what no single one does."""
     card = device_of(book.lookup("gpus", SUGGESTED) or {})
@@ -200,17 +193,20 @@ def _attach_capacity(
     precision: Precision,
     scenario: Scenario,
     device: Device,
+    asked: Any,
 ) -> None:
     """Solve for the longest context and the most sequences."""
     from llmcalc.planning.solve import LONGEST, capacity
 
-    fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
+    fixed = [item for item in report.items if item.name.removeprefix("draft_") not in ("kv_cache", "state")]
     stages = range(placement.pp)
     budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
     safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
     limit = None if scenario.allow_overlong else inventory.context
     workload = remembered(scenario, placement)
     found = caches.profiles(inventory, placement, precision, workload)
+    if asked is not None:
+        found = asked.profiles(found)
     report.capacity = capacity(found, budgets, safe, scenario.context, workload.sequences, limit)
     demand = scenario.demand
     if demand is not None and not is_array(scenario.context) and not is_array(scenario.sequences):

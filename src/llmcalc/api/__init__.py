@@ -122,6 +122,8 @@ def vram(
     async_scheduling: Any = None,
     dcp: Any = None,
     kv_cache_memory: Any = None,
+    max_loras: Any = None,
+    max_lora_rank: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -167,18 +169,20 @@ def vram(
         llama.cpp's own: True, False, False, and True where latent attention caches its latent.
     fit : bool, optional
         What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
-    mmproj, no_mmproj_offload, lora, draft, draft_quant, draft_max, repack : optional
-        llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, adapters (files, or
-        ``r=16``), a draft model (or ``mtp``), its file type and the tokens drafted at once, and the CPU
-        whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
+    mmproj, no_mmproj_offload, draft_max, repack : optional
+        llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, tokens drafted at once,
+        and the CPU whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
+    lora, draft, draft_quant : optional
+        Adapters (``r=16``; files for llama.cpp), a draft model, ``mtp``, ``eagle``, ``eagle3`` or the
+        configuration of such a head, and its scheme. [-]
     gpu_memory_utilization, max_num_seqs, max_num_batched_tokens, block_size : optional
         vLLM's own: its share of a GPU, sequences and tokens of one batch, tokens of a block. [-], [tokens]
     enforce_eager, disable_hybrid_kv_cache_manager, enable_prefix_caching, async_scheduling : bool, optional
         vLLM's own: no CUDA graphs (False), whole caches for windows (False), states kept for prefix
         caching (False), two batches in flight (as the release does).
-    num_speculative_tokens, dcp, kv_cache_memory : optional
-        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
-        is set by hand. [tokens], [-], [B]
+    num_speculative_tokens, dcp, kv_cache_memory, max_loras, max_lora_rank : optional
+        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, the pool's size where it is
+        set by hand, room for adapters. [tokens], [-], [B], [-]
     gpu : str or sequence of str, optional
         ``rtx-4090``, ``8xh100-80gb``, ``24GiB``; several give one row each. ``auto`` is all GPUs of
         this machine with what they have free now.

@@ -45,6 +45,13 @@ class Needs:
         self.expected, self.p95, self.worst = expected, p95, worst
         self.lifetime, self.method = lifetime, method
 
+    def __add__(self, other: Needs) -> Needs:
+        """What the same requests need of two models: both grow with the same lengths."""
+        both = None if self.lifetime is None or other.lifetime is None else self.lifetime + other.lifetime
+        return Needs(
+            self.expected + other.expected, self.p95 + other.p95, self.worst + other.worst, both, self.method
+        )
+
 
 class Priced:
     """The requests of a demand, priced once for any number of them.

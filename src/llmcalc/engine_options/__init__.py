@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.engine_options.beside import ENGINES as BESIDE
+from llmcalc.engine_options.beside import Beside, beside_options
 from llmcalc.engine_options.llama import MAX_PARALLEL, LlamaOptions, has_extras, is_prediction, llama_options
 from llmcalc.errors import InputError, one_of
 from llmcalc.formula import is_array
@@ -26,13 +28,15 @@ OLLAMA = {
 VLLM = (
     "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager", "block_size",
     "disable_hybrid_kv_cache_manager", "enable_prefix_caching", "num_speculative_tokens",
-    "async_scheduling", "dcp", "kv_cache_memory",
+    "async_scheduling", "dcp", "kv_cache_memory", "max_loras", "max_lora_rank",
 )  # fmt: skip
 """Keywords that are vLLM's own."""
 
-OWNERS = {
+OWNERS: dict[str, tuple[str, ...]] = {
     keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
-} | dict.fromkeys(VLLM, ("vllm",))
+}
+OWNERS |= dict.fromkeys(VLLM, ("vllm",))
+OWNERS |= dict.fromkeys(("lora", "draft", "draft_quant"), ("llama.cpp", *BESIDE))
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -65,7 +69,7 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
                 if keyword == "n_ctx":
                     remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
             raise InputError(
-                f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
+                f"{option} is an option of {one_of(owners, 'and')}, not of --engine {engine}.", remedy
             )
 
 
@@ -115,6 +119,6 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
 
 
 __all__ = [
-    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "check_owners", "engine_options", "has_extras",
-    "is_prediction", "llama_options",
+    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "Beside", "LlamaOptions", "beside_options", "check_owners",
+    "engine_options", "has_extras", "is_prediction", "llama_options",
 ]  # fmt: skip

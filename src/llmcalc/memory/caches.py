@@ -252,6 +252,13 @@ class Profile:
         self.limited: list[tuple[int, int]] = []
         self.stepped: list[tuple[int, int, int | None]] = []
 
+    def __add__(self, other: Profile) -> Profile:
+        """The caches of two models of the same tokens."""
+        made = Profile()
+        made.row, made.state = self.row + other.row, self.state + other.state
+        made.limited, made.stepped = self.limited + other.limited, self.stepped + other.stepped
+        return made
+
     def bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of one sequence of `tokens`. [B]"""
         total = self.row * tokens + self.state

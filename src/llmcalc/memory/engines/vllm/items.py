@@ -22,6 +22,26 @@ from llmcalc.placement import Placement
 SERVING = ("prefill", "decode")
 
 
+class Loaded:
+    """What is loaded beside the model.
+
+    Attributes
+    ----------
+    items : list of Item
+        Weights of a draft, adapters.
+    draft : Inventory or None
+        A draft whose caches are pages of the same pool.
+    predicts : bool
+        Whether the model's own prediction layers draft.
+    """
+
+    __slots__ = ("draft", "items", "predicts")
+
+    def __init__(self, draft: Inventory | None = None, predicts: bool = True) -> None:
+        self.draft, self.predicts = draft, predicts
+        self.items: list[Item] = []
+
+
 class Server:
     """One model as vLLM serves it, on every rank class.
 
@@ -38,7 +58,9 @@ class Server:
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: VllmOptions,
         device: Device | None, length: int, streams: dict[str, Any], sparse: bool,
+        beside: Loaded | None = None,
     ) -> None:  # fmt: skip
+        self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
@@ -52,9 +74,9 @@ class Server:
         )  # fmt: skip
         kinds = {cache.kind for group in inventory.groups for cache in group.caches}
         made.hybrid = (era.is_hybrid or (era.is_v1 and kinds == {"window"})) and not options.whole_windows
-        made.streams, made.sparse = streams, sparse
+        made.streams, made.sparse, made.predicts = streams, sparse, self.beside.predicts
         self.settings = made
-        self.pools: list[Pool] = pools(inventory, placement, precision, made)
+        self.pools: list[Pool] = pools(inventory, placement, precision, made, self.beside.draft)
 
     def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
         """Weights, pages, peak, graphs and runtime of each rank class.
@@ -77,6 +99,7 @@ class Server:
             self._activations(),
             self._graphs(),
             self._runtime(),
+            *self.beside.items,
         ]
 
     def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
@@ -132,6 +155,8 @@ class Server:
             0 if self.options.eager else profile.graph_bytes(self.inventory, end - start)
             for start, end in stages
         ]
+        if self.beside.draft is not None and not self.options.eager:
+            own[-1] += profile.GRAPH_LAYER * sum(len(group.layers) for group in self.beside.draft.groups)
         low, high = profile.GRAPH_SPREAD
         outside = "" if self.options.era.counts_graphs else ", beside the budget"
         return Item(
