@@ -69,6 +69,8 @@ class Scenario:
         Memory that others use on each GPU. [B]
     streams : dict
         Tokens of the encoder and of images. [tokens]
+    images : tuple of int or None
+        Images of a request and tokens of one, where they are part of the context. [-], [tokens]
     beside : Beside or None
         Drafts and adapters, where they are no files of the engine's own.
     demand : Demand or None
@@ -83,8 +85,8 @@ class Scenario:
 
     __slots__ = (
         "allow_overlong", "beside", "bits", "context", "demand", "devices", "dp", "dtype", "dtype_assumed",
-        "encoder_assumed", "engine", "key", "options", "output", "overhead", "pp", "prompt", "quick",
-        "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
+        "encoder_assumed", "engine", "images", "key", "options", "output", "overhead", "pp", "prompt",
+        "quick", "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -92,6 +94,7 @@ class Scenario:
         self.sequences: Quantity = 1
         self.prompt: int | None = None
         self.output: int | None = None
+        self.images: tuple[int, int] | None = None
         self.demand: Demand | None = None
         self.beside: Beside | None = None
         self.bits: Any = None
@@ -195,7 +198,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         scenario.beside = beside_options(scenario.engine, given)
         scenario.options = engine_options(scenario, given)
     with problems:
-        scenario.streams = _streams(inventory, given)
+        scenario.streams = _streams(inventory, scenario, given)
     problems.check()
     _encoder(inventory, scenario)
     _check_together(scenario)
@@ -217,7 +220,7 @@ def _this_machine(catalog: Catalog) -> list[Device]:
     return find_gpus(catalog)
 
 
-def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
+def _streams(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) -> dict[str, int]:
     """Tokens of the encoder and of images: given, else what the model fixes; 0 is text alone."""
     streams = dict(inventory.streams)
     images = 1 if given["images"] is None else _count(given["images"], "--images")
@@ -225,6 +228,14 @@ def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
         value = given[f"{stream}_tokens"]
         if value is not None:
             streams[stream] = _count(value, f"--{stream}-tokens")
+    if given["images"] is not None or given["image_tokens"] is not None:
+        from llmcalc.demand.images import settle_images
+
+        settle_images(
+            inventory, scenario, given, images, streams.get("image") if given["image_tokens"] else None
+        )
+    if "image" not in inventory.streams:
+        streams.pop("image", None)  # these are tokens of the context
     if "image" in streams:
         streams["image"] *= images
     return streams

@@ -46,10 +46,11 @@ def loaded_beside(
         For what vLLM can't load.
     """
     asked = scenario.beside
-    if asked is None:
-        return Beside()
     drafting = drafting_of(stored, precision, scenario, placement, book)
     made = Beside(drafting, drafting is None or drafting.kind == "mtp")
+    made.image_tokens = scenario.images[1] if scenario.images else 0
+    if asked is None:
+        return made
     if drafting is not None and drafting.kind != "mtp":
         if not scenario.options.era.is_v1 and drafting.kind != "model":
             raise InputError(
@@ -65,6 +66,10 @@ def loaded_beside(
 
 def tell_beside(report: Report, scenario: Scenario, beside: Beside) -> None:
     """What the reader should know of draft and adapters."""
+    if scenario.images is not None and scenario.images[0] > 1 and not scenario.options.era.is_v1:
+        report.warnings.append(
+            f"Before V1 vLLM takes one image a prompt: --limit-mm-per-prompt image={scenario.images[0]}."
+        )
     if scenario.beside is None:
         return
     report.scenario |= scenario.beside.to_dict()

@@ -251,6 +251,11 @@ def report_of(
         "dp": placement.dp,
         "allow_overlong": scenario.allow_overlong,
     }
+    if scenario.images is not None:
+        report.scenario |= {"images": scenario.images[0], "image_tokens": scenario.images[1]}
+        report.warnings.append(
+            f"The context holds {scenario.images[0]} x {scenario.images[1]:,} tokens of images."
+        )
     if scenario.demand is not None:
         report.scenario |= {
             "shared_prefix": scenario.demand.prefix,

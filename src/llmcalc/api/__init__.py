@@ -153,7 +153,7 @@ def vram(
     shared_prefix, samples, beams : int or str, optional
         What all prompts share; outputs or beams of each that are held together. [tokens], [-]
     encoder_tokens, image_tokens, images : int or str, optional
-        Tokens that the encoder reads, tokens of one image, and images held. [tokens], [-]
+        Tokens that the encoder reads, tokens of one image, and images of a request. [tokens], [-]
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str

@@ -80,8 +80,8 @@ workload_options = stack(
     click.option("--kv-dtype-k", "-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
     click.option("--kv-dtype-v", "-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
     click.option("--encoder-tokens", metavar="TOKENS", help="Tokens that the encoder reads.  [the model's]"),
-    click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image.  [the model's]"),
-    click.option("--images", metavar="N", help="Images held at once.  [1]"),
+    click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image, of the context.  [the model's]"),
+    click.option("--images", metavar="N", help="Images of one request.  [0; cross-attention: 1]"),
     click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
 )  # fmt: skip
 

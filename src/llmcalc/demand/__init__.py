@@ -81,6 +81,12 @@ class Demand:
             return min(max(p - self.prefix, 0) + o for p, o, _ in self.pairs)
         return larger(self.prompt - self.prefix, 0) + self.output
 
+    def lengthen(self, tokens: int) -> None:
+        """Add tokens to every prompt: images, behind what is shared. [tokens]"""
+        self.prompt = self.prompt + tokens
+        self.pairs = [(p + tokens, o, w) for p, o, w in self.pairs]
+        self.cap = None if self.cap is None else self.cap + tokens
+
     def shaped(self, total: int) -> Demand:
         """Requests of one length that are otherwise the same, for a search of the longest."""
         output = min(int(self.output), max(total - self.prefix, 0))

@@ -33,13 +33,16 @@ class Loaded:
         A draft whose caches are pages of the same pool.
     predicts : bool
         Whether the model's own prediction layers draft.
+    image_tokens : int
+        Tokens of the largest image; 0 where none is asked for. [tokens]
     """
 
-    __slots__ = ("draft", "items", "predicts")
+    __slots__ = ("draft", "image_tokens", "items", "predicts")
 
     def __init__(self, draft: Inventory | None = None, predicts: bool = True) -> None:
         self.draft, self.predicts = draft, predicts
         self.items: list[Item] = []
+        self.image_tokens = 0
 
 
 class Server:
@@ -137,7 +140,12 @@ class Server:
         last = self.placement.pp - 1
         own = [
             profile.activation_bytes(
-                self.inventory, self.batch, self.options.era, self.placement.tp, stage == last
+                self.inventory,
+                self.batch,
+                self.options.era,
+                self.placement.tp,
+                stage == last,
+                image_tokens=self.beside.image_tokens,
             )
             for stage in range(last + 1)
         ]

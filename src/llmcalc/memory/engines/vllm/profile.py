@@ -102,8 +102,9 @@ def default_batch(device: Device | None, era: Era, length: int) -> Batch:
 
 
 def activation_bytes(
-    inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2
-) -> int:
+    inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2,
+    image_tokens: int = 0,
+) -> int:  # fmt: skip
     """The peak of a dummy batch above the weights. [B]
 
     The larger of two moments: the forward pass of the widest layer, and the sampler over full logits of
@@ -124,6 +125,8 @@ def activation_bytes(
         Whether the rank has the head.
     dtype_bytes : int
         Bytes of an activation. [B]
+    image_tokens : int
+        Tokens of the largest image: the cache of embeddings holds one at least. [tokens]
 
     Examples
     --------
@@ -146,8 +149,10 @@ def activation_bytes(
     if not samples:
         return forward
     towers = any(g.component in ("vision", "audio") for g in inventory.groups)
+    images = max(image_tokens - batch.tokens, 0) * dtype_bytes * hidden if towers else 0
     rate = SAMPLER if era.version >= (0, 17) else SAMPLER_OLD
     sampler = int(rate * _vocab(inventory) * batch.seqs) + SAMPLER_REST + row * hidden * (3 if towers else 1)
+    sampler, forward = sampler + images, forward + images
     return max(forward, sampler + (0 if _is_packed(inventory) else buffers))
 
 
