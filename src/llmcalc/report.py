@@ -49,14 +49,14 @@ class Call:
 
         words = ["llmcalc", self.function]
         for key, value in self.asked.items():
-            option = f"--{key.replace('_', '-')}"
+            option = "--with" if key == "with_models" else f"--{key.replace('_', '-')}"
             if value is True:
                 words += [option, "on"] if key in ("mmproj", "repack") else [option]
                 continue
             if key == "models":
                 words += [shlex.quote(self._plain(one)) for one in value]
                 continue
-            several = key in ("catalog", "gpu", "lora") and isinstance(value, (list, tuple))
+            several = key in ("catalog", "gpu", "lora", "with_models") and isinstance(value, (list, tuple))
             many = value if several else [value]
             for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
                 words += (
@@ -67,7 +67,9 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in ("catalog", "gpu", "lora", "models") and isinstance(value, (list, tuple))
+            named = key in ("catalog", "gpu", "lora", "models", "with_models") and isinstance(
+                value, (list, tuple)
+            )
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()
@@ -186,6 +188,10 @@ class Report(_Shown):
         The architecture's minimum where the items alone do not tell it. [B]
     workload : dict
         Requests that vary or share: how many, and what they need in each case. [B]
+    together : list of dict
+        Models that are resident at once: name, bytes and, for vLLM, the share of the GPU. [B], [-]
+    counted_bytes : int or None
+        What an engine counts against its share, at the unfavourable end. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -218,6 +224,8 @@ class Report(_Shown):
         self.advice: list[str] = []
         self.inventory: Any = None
         self.workload: dict[str, Any] = {}
+        self.together: list[dict[str, Any]] = []
+        self.counted_bytes: int | None = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.book: Any = None

@@ -8,6 +8,8 @@ from llmcalc.catalog import Catalog
 from llmcalc.demand import ENGINES as DEMANDS
 from llmcalc.demand import KEYWORDS as REQUESTS
 from llmcalc.demand import Demand
+from llmcalc.demand.company import KEYWORDS as TOGETHER
+from llmcalc.demand.company import Company, company_of
 from llmcalc.demand.context import array_of, settle_context
 from llmcalc.engine_options import OWNERS, Beside, beside_options, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
@@ -36,7 +38,7 @@ KEYWORDS = (
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
     "kv_dtype_v", "max_model_len", "output", "overhead", "pp", "prompt", "quant", "reserve",
     "sequences", "tp", "engine_version",
-    *REQUESTS, *OWNERS,
+    *REQUESTS, *TOGETHER, *OWNERS,
 )  # fmt: skip
 
 
@@ -73,6 +75,8 @@ class Scenario:
         Images of a request and tokens of one, where they are part of the context. [-], [tokens]
     beside : Beside or None
         Drafts and adapters, where they are no files of the engine's own.
+    company : Company or None
+        Models that are resident with it.
     demand : Demand or None
         Requests, where a context and a number of sequences do not say it all.
     options : LlamaOptions or None
@@ -84,9 +88,9 @@ class Scenario:
     """
 
     __slots__ = (
-        "allow_overlong", "beside", "bits", "context", "demand", "devices", "dp", "dtype", "dtype_assumed",
-        "encoder_assumed", "engine", "images", "key", "options", "output", "overhead", "pp", "prompt",
-        "quick", "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
+        "allow_overlong", "beside", "bits", "company", "context", "demand", "devices", "dp", "dtype",
+        "dtype_assumed", "encoder_assumed", "engine", "images", "key", "options", "output", "overhead", "pp",
+        "prompt", "quick", "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -97,6 +101,7 @@ class Scenario:
         self.images: tuple[int, int] | None = None
         self.demand: Demand | None = None
         self.beside: Beside | None = None
+        self.company: Company | None = None
         self.bits: Any = None
         self.scheme: Any = None
         self.devices: list[Device] = []
@@ -196,6 +201,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         _check_demand(scenario)
         check_owners(scenario.engine, given)
         scenario.beside = beside_options(scenario.engine, given)
+        scenario.company = company_of(scenario.engine, given)
         scenario.options = engine_options(scenario, given)
     with problems:
         scenario.streams = _streams(inventory, scenario, given)

@@ -108,6 +108,7 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
         f"vLLM {scenario.options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
+    report.counted_bytes = _counted(server, items)
     report.floor_bytes = _floor(stored, scenario, placement, precision, beside)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings + halved
@@ -121,6 +122,15 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
             _attach_capacity(report, server, scenario, requested, items)
         _tell_free(report, device, scenario, requested)
     return report
+
+
+def _counted(server: Server, items: list[Item]) -> int | None:
+    """What the fullest rank counts against its share, pages included, at the unfavourable end. [B]"""
+    pages = [item for item in items if item.name in ("kv_cache", "state")]
+    if any(is_array(item.bytes) for item in pages):
+        return None
+    stages = range(server.placement.pp)
+    return max(server.counted(items, n, "high") + sum(int(item.high[n]) for item in pages) for n in stages)
 
 
 def _floor(

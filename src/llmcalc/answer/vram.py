@@ -37,6 +37,10 @@ def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The architecture's minimum of a known model plus an assumed runtime, or what its engine reserves."""
+    if scenario.company is not None:
+        from llmcalc.answer.together import together
+
+        return together(model_report, inventory, scenario, device, book, given)
     if scenario.engine == "llama.cpp":
         from llmcalc.answer.llamacpp import llama_report
 
@@ -125,9 +129,10 @@ def count_report(
             f"--engine {scenario.engine} needs a model with layers, not a bare count.",
             "Name a model or its config.json, or leave --engine out.",
         )
-    if scenario.beside is not None:
+    if scenario.beside is not None or scenario.company is not None:
         raise InputError(
-            "A draft or an adapter needs a model with layers, not a bare count.", "Name a model."
+            "Drafts, adapters and models beside each other need models with layers, not a bare count.",
+            "Name a model.",
         )
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)

@@ -124,6 +124,8 @@ def vram(
     kv_cache_memory: Any = None,
     max_loras: Any = None,
     max_lora_rank: Any = None,
+    with_models: Any = None,
+    ensemble: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -190,6 +192,8 @@ def vram(
         Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional
         Tensor ranks, pipeline stages, replicas; with N GPUs and none given, ``tp = N``. [-]
+    with_models, ensemble : optional
+        Other models on the same GPUs (``name`` or ``name@scheme``); members of an ensemble. [-]
     allow_overlong : bool
         Whether the context may exceed the model's limit.
     assume : str, optional

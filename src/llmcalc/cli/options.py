@@ -80,8 +80,13 @@ workload_options = stack(
     click.option("--kv-dtype-k", "-ctk", "kv_dtype_k", metavar="DTYPE", help="Format of keys alone."),
     click.option("--kv-dtype-v", "-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
     click.option("--encoder-tokens", metavar="TOKENS", help="Tokens that the encoder reads.  [the model's]"),
-    click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image, of the context.  [the model's]"),
+    click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image.  [the model's]"),
     click.option("--images", metavar="N", help="Images of one request.  [0; cross-attention: 1]"),
+    click.option(
+        "--with", "with_models", metavar="MODEL", multiple=True,
+        help="Another model on the same GPUs at the same time, MODEL@SCHEME if quantized otherwise; several.",
+    ),
+    click.option("--ensemble", metavar="N", help="Members of an ensemble of such models, all resident.  [1]"),
     click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
 )  # fmt: skip
 
@@ -229,7 +234,7 @@ def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of the API call: what the user set, output options apart."""
     found = {key: value for key, value in options.items() if key not in OUTPUT_KEYS}
-    for many in ("catalog", "lora"):
+    for many in ("catalog", "lora", "with_models"):
         if many in found:
             found[many] = list(found[many]) or None
     return found

@@ -85,6 +85,8 @@ def _one(report: Any) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.together:
+        result["together"] = plain(report.together)
     if report.workload:
         result["workload"] = plain(report.workload)
     if report.scheme:
