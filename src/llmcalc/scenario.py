@@ -235,13 +235,12 @@ def _streams(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) ->
         if value is not None:
             streams[stream] = _count(value, f"--{stream}-tokens")
     if given["images"] is not None or given["image_tokens"] is not None:
-        from llmcalc.demand.images import settle_images
+        from llmcalc.demand.images import remembers_images, settle_images
 
-        settle_images(
-            inventory, scenario, given, images, streams.get("image") if given["image_tokens"] else None
-        )
-    if "image" not in inventory.streams:
-        streams.pop("image", None)  # these are tokens of the context
+        own = streams.get("image") if given["image_tokens"] is not None else None
+        settle_images(inventory, scenario, given, images, own)
+        if not remembers_images(inventory):
+            streams.pop("image", None)  # these are tokens of the context
     if "image" in streams:
         streams["image"] *= images
     return streams

@@ -13,6 +13,7 @@ from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device
 from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
+from llmcalc.units import format_bytes
 
 CASES = ("expected", "p95", "worst", "over_time")
 MOST = 1 << 20
@@ -101,6 +102,9 @@ def _told(report: Report, cases: list[dict[str, Any]]) -> str:
         "full length"
     )
     worst = next(row for row in cases if row["case"] == "worst")
+    if not is_array(worst["total_bytes"]):
+        expected, most = (format_bytes(row["total_bytes"], "gib") for row in (cases[0], worst))
+        text += f" (in all {expected} are expected, {most} at worst)"
     if worst["verdict"] in ("does_not_fit", "too_close") and report.verdict == "fits":
         return f"{text}; at worst it may not fit."
     return f"{text}; one time in twenty they need more."

@@ -49,7 +49,7 @@ def settle_images(
             f"{option}: {inventory.name} reads text alone.",
             "Name a model with a vision tower, or leave --images and --image-tokens out.",
         )
-    if "image" in inventory.streams or not images:
+    if remembers_images(inventory) or not images:
         return  # a cross-attention of its own remembers them, beside the context
     own = tokens or FIXED.get(inventory.family)
     if own is None:
@@ -69,7 +69,12 @@ def _sees(inventory: Inventory) -> bool:
     if inventory.source in ("gguf", "count") or inventory.family == "header":
         return True
     parts = {group.component for group in inventory.groups}
-    return bool(parts & set(SEEING)) and inventory.family not in AUDIBLE
+    return remembers_images(inventory) or (bool(parts & set(SEEING)) and inventory.family not in AUDIBLE)
+
+
+def remembers_images(inventory: Inventory) -> bool:
+    """Whether a cross-attention of its own remembers images, beside the context."""
+    return any(cache.stream == "image" for group in inventory.groups for cache in group.caches)
 
 
 def _grow(inventory: Inventory, scenario: Any, images: int, own: int) -> None:
