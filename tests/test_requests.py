@@ -134,6 +134,15 @@ def test_monotone(engine, model):
     assert max(by_prefix) <= by_prefix[0]
 
 
+def test_the_longest_request_ends_where_the_model_does():
+    found = llmcalc.vram("llama-3.1-8b", prompt=512, output="exponential(300)", samples=2)
+    assert (found.scenario["prompt"], found.scenario["output"]) == (512, 131_072 - 512)
+    worst = {row["case"]: row["cache_bytes"] for row in found.workload["cases"]}["worst"]
+    assert worst == (512 + 2 * (131_072 - 512)) * TOKEN
+    shorter = cases(prompt="lognormal(mean=1k, p95=3k)", output=512, max_model_len=4096)
+    assert shorter["worst"] == 4096 * TOKEN
+
+
 # -- prefixes, samples, beams ------------------------------------------------------------------
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.demand import ENGINES as DEMANDS
 from llmcalc.demand import KEYWORDS as REQUESTS
-from llmcalc.demand import Demand
-from llmcalc.demand.company import KEYWORDS as TOGETHER
-from llmcalc.demand.company import Company, company_of
+from llmcalc.demand import TOGETHER, Demand
 from llmcalc.demand.context import array_of, settle_context
-from llmcalc.engine_options import OWNERS, Beside, beside_options, check_owners, engine_options
+from llmcalc.engine_options import OWNERS, beside_of, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
@@ -27,6 +25,10 @@ from llmcalc.units import (
     parse_length,
     shown,
 )
+
+if TYPE_CHECKING:
+    from llmcalc.demand.company import Company
+    from llmcalc.engine_options.beside import Beside
 
 ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm")
 DEFAULT_CONTEXT = 8192
@@ -200,8 +202,11 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         scenario.engine = engine or "none"
         _check_demand(scenario)
         check_owners(scenario.engine, given)
-        scenario.beside = beside_options(scenario.engine, given)
-        scenario.company = company_of(scenario.engine, given)
+        scenario.beside = beside_of(scenario.engine, given)
+        if any(given[keyword] is not None for keyword in TOGETHER):
+            from llmcalc.demand.company import company_of
+
+            scenario.company = company_of(scenario.engine, given)
         scenario.options = engine_options(scenario, given)
     with problems:
         scenario.streams = _streams(inventory, scenario, given)

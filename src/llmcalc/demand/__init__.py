@@ -19,6 +19,7 @@ PAIRS = 20_000
 """Pairs of prompt and output that are priced one by one. [-]"""
 
 KEYWORDS = ("shared_prefix", "samples", "beams")
+TOGETHER = ("with_models", "ensemble")
 
 
 class Demand:
@@ -260,7 +261,8 @@ def _cut(made: Demand, cap: int | None) -> None:
 
     made.pairs = [(*cut(p, o), w) for p, o, w in made.pairs]
     # The longest request has the longest output that its prompt leaves: outputs are what samples multiply.
-    made.output = min(made.output, cap - 1)
+    shortest = min((p for p, _, _ in made.pairs), default=1)
+    made.output = max(min(made.output, cap - max(shortest, 1)), 0)
     made.prompt = min(made.prompt, cap - made.output)
     if over >= 0.0005:
         made.notes.append(f"{100 * over:.2g} % of the requests are longer than {cap:,} tokens and end there.")
@@ -292,4 +294,4 @@ def _check(made: Demand, given: dict[str, Any]) -> None:
         )
 
 
-__all__ = ["ENGINES", "KEYWORDS", "Demand", "demand_of"]
+__all__ = ["ENGINES", "KEYWORDS", "TOGETHER", "Demand", "demand_of"]

@@ -10,7 +10,6 @@ from llmcalc.units import parse_integer, shown
 
 ENGINES = ("none", "vllm")
 MOST = 64
-KEYWORDS = ("with_models", "ensemble")
 
 
 class Company:

@@ -118,6 +118,8 @@ def lengths_of(value: Any, what: str, most: int | None) -> Lengths:
     """
     if is_array(value):
         return _listed(list(value.tolist() if hasattr(value, "tolist") else value), what)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str):
         number = parse_length(value, what)
         return Lengths([number], [1.0], f"{number:,}")

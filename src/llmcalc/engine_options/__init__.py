@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.beside import ENGINES as BESIDE
-from llmcalc.engine_options.beside import Beside, beside_options
 from llmcalc.engine_options.llama import MAX_PARALLEL, LlamaOptions, has_extras, is_prediction, llama_options
 from llmcalc.errors import InputError, one_of
 from llmcalc.formula import is_array
@@ -31,6 +29,12 @@ VLLM = (
     "async_scheduling", "dcp", "kv_cache_memory", "max_loras", "max_lora_rank",
 )  # fmt: skip
 """Keywords that are vLLM's own."""
+
+BESIDE_KEYS = ("draft", "draft_quant", "lora", "max_loras", "max_lora_rank")
+"""Keywords of drafts and adapters."""
+
+BESIDE = ("none", "vllm")
+"""Engines whose drafts and adapters are no files of their own."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
     keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
@@ -71,6 +75,15 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
             raise InputError(
                 f"{option} is an option of {one_of(owners, 'and')}, not of --engine {engine}.", remedy
             )
+
+
+def beside_of(engine: str, given: dict[str, Any]) -> Any:
+    """Drafts and adapters, where there are some and the engine reads no files of its own."""
+    if engine not in BESIDE or all(given.get(key) is None for key in BESIDE_KEYS):
+        return None
+    from llmcalc.engine_options.beside import beside_options
+
+    return beside_options(engine, given)
 
 
 def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
@@ -119,6 +132,6 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
 
 
 __all__ = [
-    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "Beside", "LlamaOptions", "beside_options", "check_owners",
+    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "beside_of", "check_owners",
     "engine_options", "has_extras", "is_prediction", "llama_options",
 ]  # fmt: skip

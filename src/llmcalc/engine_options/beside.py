@@ -7,9 +7,6 @@ from typing import Any
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.units import parse_integer
 
-ENGINES = ("none", "vllm")
-"""Engines whose drafts and adapters are read here; llama.cpp reads files of its own."""
-
 HEADS = ("eagle", "eagle3")
 """Drafting heads by their method: a layer shaped like the model's own."""
 
@@ -63,8 +60,8 @@ class Beside:
         return found
 
 
-def beside_options(engine: str, given: dict[str, Any]) -> Beside | None:
-    """Read drafts and adapters; None where there are none, or the engine reads its own.
+def beside_options(engine: str, given: dict[str, Any]) -> Beside:
+    """Read drafts and adapters.
 
     Raises
     ------
@@ -79,9 +76,6 @@ def beside_options(engine: str, given: dict[str, Any]) -> Beside | None:
     llmcalc.errors.InputError: --max-lora-rank 20 is not one of vLLM's ranks.
     Use --max-lora-rank 32, which holds it; there are 1, 8, 16, 32, 64, 128, 256, 320 and 512.
     """
-    keys = ("draft", "draft_quant", "lora", "max_loras", "max_lora_rank")
-    if engine not in ENGINES or all(given.get(key) is None for key in keys):
-        return None
     made, problems = Beside(), Problems()
     with problems:
         made.draft, made.draft_quant = given.get("draft"), given.get("draft_quant")
