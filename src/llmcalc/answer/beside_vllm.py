@@ -16,8 +16,8 @@ from llmcalc.placement import Placement
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
-EXPERTS_FROM = (0, 12)
-"""The release since which experts have room for adapters too (assumed; its log says when they do not)."""
+EXPERTS_FROM = (0, 11)
+"""The release since which experts have room for adapters too: 0.11.2 (vLLM PR 21229). [-]"""
 
 
 class Beside(Loaded):

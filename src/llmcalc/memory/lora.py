@@ -7,8 +7,9 @@ from llmcalc.memory.inference import weight_bytes
 from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement, split_dim
 
-EMBEDDED = ("llama", "mistral", "mixtral", "granite", "granitemoe", "phi3", "olmo", "olmo2", "solar")
-"""Families whose embedding and head vLLM makes room for as well (``embedding_modules`` of their classes)."""
+EMBEDDED = ("llama", "mistral", "mixtral", "granite", "granitemoe", "phi3")
+"""Families whose embedding and head vLLM makes room for as well: ``embedding_modules`` of their classes, which
+those of Qwen, Gemma and OLMo have not."""
 
 SERVED_SOURCE = "vLLM 0.33.0, lora/layers and lora/model_manager.py"
 ADAPTER_SOURCE = "Hu et al. 2021, section 4.1"
