@@ -8,8 +8,8 @@ from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement, split_dim
 
 EMBEDDED = ("llama", "mistral", "mixtral", "granite", "granitemoe", "phi3")
-"""Families whose embedding and head vLLM makes room for as well: ``embedding_modules`` of their classes, which
-those of Qwen, Gemma and OLMo have not."""
+"""Families whose embedding and head vLLM makes room for as well, by ``embedding_modules`` of their classes;
+those of Qwen, Gemma and OLMo have none."""
 
 SERVED_SOURCE = "vLLM 0.33.0, lora/layers and lora/model_manager.py"
 ADAPTER_SOURCE = "Hu et al. 2021, section 4.1"
