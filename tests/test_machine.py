@@ -244,6 +244,7 @@ def test_a_gpu_that_shares_the_systems_memory(programs, monkeypatch):
     assert (device.name, device.count) == ("GB10", 1)
     assert device.memory_bytes == 127600748 * 1024
     assert device.usable_bytes == 118566368 * 1024
+    assert device.shared_bytes == device.shared_low == 118566368 * 1024  # available: less the system's own
     assert "available now" in device.basis
 
 

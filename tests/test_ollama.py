@@ -86,7 +86,7 @@ def test_defaults():
     assert told["quant"] == "q4_k_m"
     assert told["kv_dtype_k"] == told["kv_dtype_v"] == "fp16"
     assert told["flash_attn"] is True
-    assert told["gpu_layers"] is None
+    assert told["gpu_layers"] == 33
     assert report.origins["quant"] == "default of Ollama"
     assert report["kv_cache"].bytes == 512 * MIB
     assert told["predicted_bytes"] == pytest.approx(
@@ -194,8 +194,8 @@ def test_without_flash_attention():
 def test_the_longest_context_keeps_every_layer():
     report = vram(context=4096)
     longest = report.capacity.max_context
-    assert vram(context=longest).scenario["gpu_layers"] is None
-    assert vram(context=longest + 2048).scenario["gpu_layers"] is not None
+    assert vram(context=longest).scenario["gpu_layers"] == 33
+    assert vram(context=longest + 2048).scenario["gpu_layers"] < 33
 
 
 def test_rows_of_gpus_are_independent():
@@ -217,7 +217,9 @@ def test_rows_of_gpus_are_independent():
         ({"tensor_split": "1,1"}, "not of --engine ollama"),
         ({"engine_version": "0.12"}, "August 2026"),
         ({"kv_dtype_k": "q8_0"}, "in one type"),
-        ({"kv_dtype": "q8_0", "flash_attn": False}, "flash attention"),
+        ({"kv_dtype": "q8_0", "flash_attn": False}, "Leave --flash-attn off out"),
+        ({"kv_dtype": "f32"}, "f16, q8_0 or q4_0"),
+        ({"kv_dtype": "q4_1"}, "keeps no cache in q4_1"),
         ({"context": [4096, 8192]}, "one context at a time"),
         ({"tp": 2, "gpu": "2xrtx-3090"}, "splits layers"),
         ({"context": 10**6}, "above the 131,072"),

@@ -128,9 +128,13 @@ class Measurement(Entry):
     gpus: int = pydantic.Field(ge=0, le=1024)
     devices: str | None = None
     measured: dict[
-        Literal["weights", "kv_cache", "state", "activations", "host_activations", "scratch", "peak"],
+        Literal[
+            "weights", "kv_cache", "kv_cache_full", "state", "activations", "host_activations", "scratch",
+            "peak",
+        ],
         float | list[float],
-    ]
+    ]  # fmt: skip
+    refusal: str | None = None
 
 
 SCHEMAS: dict[str, type[Entry]] = {

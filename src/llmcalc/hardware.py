@@ -15,6 +15,9 @@ CUDA_RESERVE_SPREAD = 250 * MIB
 
 MAX_GPUS = 1_000_000
 
+SYSTEM = 2 * GIB
+"""What a system keeps of memory that it shares with its GPU, at most an eighth of it (assumed). [B]"""
+
 
 class Device:
     """One kind of GPU, and how many of them.
@@ -33,17 +36,23 @@ class Device:
         Where the usable figure comes from.
     vendor : str
         ``NVIDIA``, ``AMD``, ``Apple`` ...; empty where only a size is known.
+    shared_bytes, shared_low : int
+        What it and the host hold together at most, where both have one memory, and the same less what the
+        system itself keeps; 0 for memory of its own. [B]
     """
 
     __slots__ = (
-        "basis", "count", "memory_bytes", "name", "usable_bytes", "usable_high", "usable_low", "vendor",
+        "basis", "count", "memory_bytes", "name", "shared_bytes", "shared_low", "usable_bytes", "usable_high",
+        "usable_low", "vendor",
     )  # fmt: skip
 
     def __init__(
         self, name: str, count: int | None, memory: int, usable: int, low: int, high: int, basis: str,
-        vendor: str = "",
+        vendor: str = "", shared: bool = False,
     ) -> None:  # fmt: skip
         self.vendor = vendor
+        self.shared_bytes = memory if shared or vendor == "Apple" else 0
+        self.shared_low = self.shared_bytes - min(SYSTEM, self.shared_bytes // 8)
         self.name, self.count, self.memory_bytes, self.basis = name, count, memory, basis
         self.usable_bytes, self.usable_low, self.usable_high = usable, low, high
 
@@ -55,7 +64,13 @@ class Device:
             max(0, value - reserve) for value in (self.usable_bytes, self.usable_low, self.usable_high)
         )
         basis = f"{self.basis}, less the reserve"
-        return Device(self.name, self.count, self.memory_bytes, usable, low, high, basis, self.vendor)
+        made = Device(self.name, self.count, self.memory_bytes, usable, low, high, basis, self.vendor)
+        if self.shared_bytes:
+            # A byte at least: 0 would say that the memory is its own.
+            made.shared_bytes, made.shared_low = (
+                max(1, own - reserve) for own in (self.shared_bytes, self.shared_low)
+            )
+        return made
 
 
 def usable_memory(entry: dict[str, Any]) -> tuple[int, int, int, int, str]:
@@ -142,7 +157,8 @@ def device_of(entry: dict[str, Any], count: int | None = None) -> Device:
     """
     memory, usable, low, high, basis = usable_memory(entry)
     vendor = str(entry.get("vendor", ""))
-    return Device(str(entry["name"]), count, memory, usable, low, high, basis, vendor)
+    shared = entry.get("kind") == "soc"
+    return Device(str(entry["name"]), count, memory, usable, low, high, basis, vendor, shared)
 
 
 def _sized(text: str) -> Device | None:

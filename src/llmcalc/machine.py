@@ -300,6 +300,7 @@ def _borrowing(name: str, catalog: Catalog) -> Card:
     basis = f"what the system has available now, of this machine ({MEMINFO})"
     low = max(0, usable - SPREAD)
     device = Device(str(entry["name"]), 1, total, usable, low, usable, basis, VENDORS["nvidia-smi"])
+    device.shared_bytes = device.shared_low = available  # which the system's own share is not in
     return Card(name, total, usable, "", device)
 
 

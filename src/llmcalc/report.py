@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcalc._version import __version__
 from llmcalc.estimate import Item, Peak, worst_grade
-from llmcalc.formula import Quantity, is_array
+from llmcalc.formula import Quantity, is_array, smaller
 
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
@@ -186,6 +186,8 @@ class Report(_Shown):
         What fits in it.
     floor_bytes : int, ndarray or None
         The architecture's minimum where the items alone do not tell it. [B]
+    as_placed : bool
+        Whether that is with layers where llama-server put them, though it would move them for more.
     workload : dict
         Requests that vary or share: how many, and what they need in each case. [B]
     together : list of dict
@@ -215,6 +217,7 @@ class Report(_Shown):
         self.device: Device | None = None
         self.gpus = 1
         self.capacity: Any = None
+        self.as_placed = False
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
         self.neighbours: list[tuple[str, int]] = []
@@ -283,6 +286,15 @@ class Report(_Shown):
             return None
         low, high = self.range_bytes
         surely, never = high <= self.device.usable_low, low > self.device.usable_high
+        if self.is_shared:
+            low, high = (
+                own + sum(item.range_bytes[end] for item in self.items if item.where == "host")
+                for end, own in enumerate((low, high))
+            )
+            surely, never = (
+                surely & (high <= self.device.shared_low),
+                never | (low > self.device.shared_bytes),
+            )
         if is_array(surely) or is_array(never):
             import numpy as np
 
@@ -290,9 +302,23 @@ class Report(_Shown):
         return "fits" if surely else "does_not_fit" if never else "too_close"
 
     @property
+    def is_shared(self) -> bool:
+        """Whether what lies on the host takes of the same memory as what lies on the device."""
+        held = self.device is not None and self.device.shared_bytes
+        return bool(held) and any(item.where == "host" for item in self.items)
+
+    @property
     def headroom_bytes(self) -> Quantity | None:
-        """Usable memory less the expected total; negative where it does not fit. [B]"""
-        return None if self.device is None else self.device.usable_bytes - self.total_bytes
+        """Usable memory less the expected total; negative where it does not fit. [B]
+
+        Where device and host have one memory it is that of both together, if that is less.
+        """
+        if self.device is None:
+            return None
+        left = self.device.usable_bytes - self.total_bytes
+        if not self.is_shared:
+            return left
+        return smaller(left, self.device.shared_low - self.total_bytes - self.host_bytes)
 
     def _reports(self) -> Sequence[Report]:
         return [self]

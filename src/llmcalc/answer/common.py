@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, one_of
+from llmcalc.errors import ConfigError, InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device
@@ -61,6 +61,26 @@ def divides(inventory: Inventory, tp: int) -> bool:
     except InputError:
         return False
     return True
+
+
+def needs_layers(inventory: Inventory, engine: str, without: str = "") -> None:
+    """Refuse a model of which only a count or the weights are known.
+
+    Raises
+    ------
+    InputError, ConfigError
+        With what to give; `without` adds what works as it is.
+    """
+    if inventory.is_opaque:
+        raise InputError(
+            f"--engine {engine} needs a model with layers, not a bare count.",
+            "Name a model or its config.json, or leave --engine out.",
+        )
+    if inventory.family == "header":
+        raise ConfigError(
+            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
+            f"Put the model's config.json beside it{without}.",
+        )
 
 
 def check_formats(scenario: Scenario) -> None:
@@ -194,7 +214,14 @@ def workload_of(scenario: Scenario) -> str:
     def span(values: Any) -> str:
         return f"{int(values.min()):,} to {int(values.max()):,}"
 
-    many, tokens = scenario.sequences, scenario.context
+    many, tokens, options = scenario.sequences, scenario.context, scenario.options
+    if (
+        getattr(options, "kv_unified", False)
+        and options.n_ctx is not None
+        and not is_array(many)
+        and many > 1
+    ):
+        return f"{many:,} slots share {options.n_ctx:,} tokens"
     if is_array(many) and is_array(tokens):
         return f"{span(many)} sequences x {span(tokens)} tokens ({tokens.size:,} pairs)"
     if is_array(tokens):

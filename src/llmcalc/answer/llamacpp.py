@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.answer.common import precision_of, priced, report_of, size_of, workload_of
+from llmcalc.answer.common import needs_layers, precision_of, priced, report_of, size_of, workload_of
+from llmcalc.answer.room import Room, attach_capacity
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import MAX_PARALLEL, has_extras
-from llmcalc.errors import ConfigError, InputError
-from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak, worst_grade
+from llmcalc.engine_options import has_extras
+from llmcalc.errors import InputError
+from llmcalc.estimate import INFERENCE_PHASES, find_peak, worst_grade
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
-from llmcalc.memory.engines.llamacpp.amounts import Amounts
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
-from llmcalc.memory.engines.llamacpp.items import Held, llama_items, rank_names
+from llmcalc.memory.engines.llamacpp.items import llama_items, rank_names
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
+from llmcalc.units import GIB
 
 OTHER_GRAPHS = {
     "fork": "ik_llama.cpp's caches are modelled, its compute buffers not: those of llama.cpp stand for them.",
@@ -30,12 +29,6 @@ OTHER_GRAPHS = {
 
 BACKENDS = {"AMD": "cuda", "Apple": "metal", "Intel": "vulkan"}
 """ggml's backend for each vendor's cards; ROCm is CUDA's code."""
-
-STEP = 256
-"""Contexts are searched in whole steps of llama.cpp's cells. [tokens]"""
-
-LONGEST = 1 << 24
-"""Where a search for a longest context ends, for models without a limit. [tokens]"""
 
 
 def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
@@ -48,16 +41,33 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
         is_open = device is not None and not _arrays(scenario) and not scenario.quick
         if device is not None and is_open and (report.headroom_bytes or 0) < 0:
             report.hints += offload.hints(make, scenario, device, report["runtime"].bytes)
+        tell_shared(report)
         return report
+    fixed = offload.fixed_by(scenario)  # as asked: the search sets the same options
     scenario, chosen = offload.fitted(make, scenario, device, stored)
     report = reported(make(scenario.options), scenario, device, stored)
-    offload.tell(report, chosen, scenario)
+    offload.tell(report, chosen, scenario, fixed)
+    tell_shared(report)
     return report
+
+
+def tell_shared(report: Report) -> None:
+    """What device and host take together of one memory, where that decides."""
+    device = report.device
+    if device is None or not report.is_shared or is_array(report.total_bytes):
+        return
+    both = report.total_bytes + report.host_bytes
+    if device.shared_low - both < device.usable_bytes - report.total_bytes:
+        report.warnings.append(
+            f"GPU and host share {device.shared_bytes / GIB:.2f} GiB: together they take {both / GIB:.2f}, "
+            f"and the system is taken to keep {(device.shared_bytes - device.shared_low) / GIB:.2f}."
+        )
 
 
 def reported(
     deployment: Deployment, scenario: Scenario, device: Device | None, stored: Inventory,
     engine: str = "llama.cpp", adapt: Callable[[Any, int, int], None] | None = None, kept: int = 0,
+    apart: tuple[int, int] = (0, 0),
 ) -> Report:  # fmt: skip
     """A deployment as a report.
 
@@ -76,7 +86,9 @@ def reported(
     adapt : callable, optional
         Changes options for a context and slots, where they depend on them.
     kept : int
-        What a longer context must leave on each device. [B]
+        What a longer context must leave on each device so that layers stay where they are. [B]
+    apart : tuple of int
+        What lies beside the deployment, on each device and on the host. [B]
     """
     grade = worst_grade([deployment.precision.grade, stored.grade])
     items = llama_items(
@@ -86,7 +98,7 @@ def reported(
     placement = Placement(1, max(deployment.devices, 1), 1, max(len(deployment.layers), 1))
     report = report_of("vram", stored, scenario, placement, items, device)
     report.peak = find_peak(items, rank_names(deployment), INFERENCE_PHASES)
-    report.scenario |= scenario.options.to_dict()
+    report.scenario |= _resolved(deployment, scenario)
     report.gpus = max(deployment.devices, 1)
     report.header = [
         stored.title, f"{size_of(stored)} params", priced(stored, scenario, deployment.precision),
@@ -99,7 +111,7 @@ def reported(
     for extra in deployment.extras:
         report.warnings += extra.warnings
     if device is not None and deployment.devices and not _arrays(scenario) and not scenario.quick:
-        _attach_capacity(report, _Room(deployment, device, report["runtime"], adapt, kept), scenario, stored)
+        attach_capacity(report, Room(deployment, device, report, adapt, kept, apart), scenario, stored)
     return report
 
 
@@ -121,16 +133,7 @@ def builder(
     InputError, ConfigError
         For what llama.cpp can't do.
     """
-    if inventory.is_opaque:
-        raise InputError(
-            f"--engine {scenario.engine} needs a model with layers, not a bare count.",
-            "Name a model or its config.json, or leave --engine out.",
-        )
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it.",
-        )
+    needs_layers(inventory, scenario.engine)
     if scenario.tp not in (None, 1) or scenario.dp not in (None, 1):
         raise InputError(
             f"{scenario.engine} splits layers over GPUs, not tensors.",
@@ -193,6 +196,20 @@ def _arrays(scenario: Scenario) -> bool:
     return is_array(scenario.context) or is_array(scenario.sequences)
 
 
+def _resolved(deployment: Deployment, scenario: Scenario) -> dict[str, Any]:
+    """The engine's options, those that were left open as they came out."""
+    found: dict[str, Any] = scenario.options.to_dict()
+    if found["gpu_layers"] is None:
+        found["gpu_layers"] = deployment.offloaded
+    if not _arrays(scenario):
+        if found["parallel"] is None:
+            found["parallel"] = int(scenario.sequences)
+        if found["n_ctx"] is None:
+            slots = 1 if found["kv_unified"] else int(scenario.sequences)
+            found["n_ctx"] = int(scenario.context) * slots
+    return found
+
+
 def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
     """A few words for the line of each item."""
     options, layers = deployment.options, len(deployment.layers)
@@ -205,10 +222,12 @@ def _notes(deployment: Deployment, scenario: Scenario) -> dict[str, str]:
     notes["host_weights"] = ", ".join(left)
     if deployment.devices > 1:
         notes["weights"] += ", split over GPUs"
-    notes["activations"] = f"{'flash' if options.flash_attn else 'plain'} attention, {options.ubatch} tokens"
+    attention = "flash" if options.flash_attn else "plain"
+    notes["activations"] = f"{attention} attention, {options.ubatch} tokens"
     notes["host_activations"] = "inputs, and what runs on the CPU"
     if not _arrays(scenario):
         settings = deployment.settings(int(scenario.context), int(scenario.sequences))
+        notes["activations"] = f"{attention} attention, {settings.tokens} tokens"
         notes["kv_cache"] = f"{settings.streams} x {settings.cells:,} cells"
         if settings.window_cells != settings.cells:
             notes["kv_cache"] += f", {settings.window_cells:,} for windows"
@@ -235,82 +254,14 @@ def _warnings(deployment: Deployment, scenario: Scenario, inventory: Inventory) 
     asked, most = scenario.options.gpu_layers, len(deployment.layers) + 1
     if asked is not None and asked > most:
         found.append(f"-ngl {asked} is above the {most} layers there are (the output is one): all of them.")
+    away, layers = scenario.options.n_cpu_moe, len(deployment.layers)
+    if away and not inventory.routed_params:
+        found.append(f"--n-cpu-moe {away} moves nothing: {inventory.name} has no routed experts.")
+    elif away > layers:
+        found.append(f"--n-cpu-moe {away} is above the {layers} layers there are: all of them.")
     if scenario.options.all_outputs and deployment.doubt != "build":
         found.append(
             "Builds before mid-2026 reserve logits for every position of a batch; their graphs are taken "
             "to be those of today otherwise."
         )
     return found
-
-
-def settled(room: Callable[[int, bool], int], most: int) -> int:
-    """The largest number that leaves room: searched quickly, then settled exactly."""
-    found = most_that_fits(lambda n: room(n, False), most)
-    while found and room(found, True) < 0:
-        found -= 1
-    while found < most and room(found + 1, True) >= 0:
-        found += 1
-    return found
-
-
-class _Room:
-    """What a deployment leaves on its devices for contexts and slots other than its own."""
-
-    def __init__(
-        self, deployment: Deployment, device: Device, runtime: Item,
-        adapt: Callable[[Any, int, int], None] | None, kept: int,
-    ) -> None:  # fmt: skip
-        self.deployment, self.device, self.runtime = deployment, device, runtime
-        self.adapt, self.kept = adapt, kept
-        self.probe = deployment
-        if deployment.options.n_ctx is not None or adapt is not None:
-            options = copy.copy(deployment.options)
-            self.probe = Deployment(
-                deployment.inventory, deployment.precision, options, deployment.devices, deployment.backend,
-                deployment.extras,
-            )  # fmt: skip
-
-    def amounts(self, tokens: int, slots: int, exact: bool) -> Amounts:
-        """Bytes everywhere. [B]"""
-        options = self.probe.options
-        if options.n_ctx is not None:  # the total was given: it is searched too
-            options.n_ctx = tokens if options.kv_unified else tokens * slots
-        if self.adapt is not None:
-            self.adapt(options, tokens, slots)
-        return self.probe.amounts(tokens, slots, exact)
-
-    def __call__(self, tokens: int, slots: int, safe: bool = False, exact: bool = False) -> int:
-        """Bytes left on the device with least. [B]"""
-        amounts = self.amounts(tokens, slots, exact)
-        usable = self.device.usable_low if safe else self.device.usable_bytes
-        over = int(self.runtime.high[0] if safe else self.runtime.amounts[0])
-        return usable - self.kept - over - max(amounts.on_device(i) for i in range(self.deployment.devices))
-
-
-def _attach_capacity(report: Report, room: _Room, scenario: Scenario, inventory: Inventory) -> None:
-    """The longest context and the most slots that fit, by llama.cpp's own steps."""
-    many, context = int(scenario.sequences), int(scenario.context)
-    deployment, runtime, usable = room.deployment, room.runtime, room.device.usable_bytes
-    limit = None if scenario.allow_overlong else inventory.context
-    most = -(-limit // STEP) if limit else LONGEST // STEP
-
-    def longest(slots: int, safe: bool = False, upto: int = most) -> int | None:
-        steps = settled(lambda n, exact: room(n * STEP, slots, safe, exact), upto)
-        if steps == upto:
-            return limit if limit and upto == most else None
-        return steps * STEP
-
-    held = Held(deployment, context, many)
-    now, more = held.rows[0], room.amounts(context + STEP, many, True)
-    fixed = [now.fixed(i) + runtime.amounts[0] for i in range(deployment.devices)]
-    report.capacity = Capacity(
-        kv_budget_bytes=min(usable - own for own in fixed),
-        kv_tokens=longest(1, upto=LONGEST // STEP) if limit else longest(1),
-        kv_bytes_per_token=max(
-            (more.cached(i) - now.cached(i)) // STEP // max(many, 1) for i in range(deployment.devices)
-        ),
-        max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MAX_PARALLEL),
-        max_context=longest(many),
-        safe_context=longest(many, safe=True),
-    )
-    report.context_limit = inventory.context

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import copy
 
-from llmcalc.answer.common import precision_of, priced, report_of, size_of, workload_of
+from llmcalc.answer.common import needs_layers, precision_of, priced, report_of, size_of, workload_of
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError, InputError, Problems, one_of
+from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.estimate import find_peak
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
@@ -16,13 +16,11 @@ from llmcalc.memory.engines.mlx.metal import ELEMENTS, KERNELS, SMALL_ELEMENTS, 
 from llmcalc.memory.engines.mlx.model import Loaded
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, most_that_fits
+from llmcalc.planning.solve import TrialCapacity, settled
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
 PLAIN = ("bf16", "fp16", "f16", "fp32", "none")
-LONGEST = 1 << 20
-"""Where a search for a longest context ends, for models without a limit. [tokens]"""
 MOST_SEQUENCES = 1024
 PHASES = ("load", "prefill", "decode")
 
@@ -66,16 +64,7 @@ def check(inventory: Inventory, scenario: Scenario, device: Device | None) -> No
     InputError, ConfigError
         With what to do instead.
     """
-    if inventory.is_opaque:
-        raise InputError(
-            "--engine mlx needs a model with layers, not a bare count.",
-            "Name a model or its config.json, or leave --engine out.",
-        )
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it.",
-        )
+    needs_layers(inventory, "mlx")
     problems = Problems()
     with problems:
         if device is not None and device.vendor not in ("", "Apple"):
@@ -203,7 +192,7 @@ def _attach_capacity(
     weights = int(report["weights"].amounts[0])
     context, many = int(scenario.context), int(scenario.sequences)
 
-    def room(tokens: int, sequences: int, safe: bool = False) -> int:
+    def room(tokens: int, sequences: int, safe: bool, exact: bool) -> int:
         """Bytes left. [B]"""
         held = loaded.held(
             tokens, prompt_of(tokens, None, scenario.output), sequences, UNDER_WAY + (SPREAD if safe else 0)
@@ -213,22 +202,12 @@ def _attach_capacity(
         return usable - weights - over - held.kv - held.state - max(held.prefill, held.decode)
 
     limit = None if scenario.allow_overlong else inventory.context
-    most = -(-limit // STEP) if limit else LONGEST // STEP
-
-    def longest(sequences: int, safe: bool = False, upto: int = most) -> int | None:
-        steps = most_that_fits(lambda n: room(n * STEP, sequences, safe), upto)
-        if steps == upto:
-            return limit if limit and upto == most else None
-        return steps * STEP
-
     held = loaded.held(context, prompt_of(context, scenario.prompt, scenario.output), many)
     grown = loaded.cached(context + STEP, 1, False) - loaded.cached(context, 1, False)
-    report.capacity = Capacity(
+    report.capacity = TrialCapacity(
+        room, many, limit, STEP, 0,
         kv_budget_bytes=device.usable_bytes - weights - RUNTIME - max(held.prefill, held.decode),
-        kv_tokens=longest(1, upto=LONGEST // STEP) if limit else longest(1),
         kv_bytes_per_token=grown // STEP,
-        max_concurrency=most_that_fits(lambda n: room(context, n), MOST_SEQUENCES),
-        max_context=longest(many),
-        safe_context=longest(many, safe=True),
-    )
+        max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES),
+    )  # fmt: skip
     report.context_limit = inventory.context

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.answer.llamacpp import settled
 from llmcalc.engine_options import is_prediction
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
@@ -16,7 +15,9 @@ from llmcalc.memory.engines.llamacpp.amounts import Amounts
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import RUNTIME
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.fitting import TARGET, Fitted, fit
+from llmcalc.planning.fitted import Fitted
+from llmcalc.planning.fitting import TARGET, fit
+from llmcalc.planning.solve import settled
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import GIB, MIB
@@ -65,10 +66,7 @@ def fitted(
         )
     if options.n_ctx is None and not is_open:
         options.n_ctx = int(scenario.context) * slots
-    placed = [key for key in PLACING if key in scenario.stated]
-    if options.gpu_layers is None and "gpu_layers" in placed:  # -ngl auto
-        placed.remove("gpu_layers")
-    fixed = PLACING[placed[0]] if placed else ""
+    fixed = fixed_by(scenario)
     free = [free_bytes(device)] * (device.count or 1)
     chosen = fit(make, options, slots, free, stored.context or 0, margin, fixed)
     made.options = chosen.options
@@ -79,7 +77,15 @@ def fitted(
     return made, chosen
 
 
-def tell(report: Report, chosen: Fitted, scenario: Scenario) -> None:
+def fixed_by(scenario: Scenario) -> str:
+    """The option that places layers or tensors, which llama-server then leaves there; empty if none."""
+    placed = [name for key, name in PLACING.items() if key in scenario.stated]
+    if scenario.options.gpu_layers is None and "-ngl" in placed:  # -ngl auto
+        placed.remove("-ngl")
+    return placed[0] if placed else ""
+
+
+def tell(report: Report, chosen: Fitted, scenario: Scenario, fixed: str) -> None:
     """What was chosen, and the command line that does the same."""
     options, slots = chosen.options, int(scenario.sequences)
     report.scenario |= {"fit_target": TARGET}
@@ -94,14 +100,42 @@ def tell(report: Report, chosen: Fitted, scenario: Scenario) -> None:
     if chosen.refused:
         report.warnings.append(f"--fit stops here: {chosen.refused}.")
     if not chosen.fits:
-        report.warnings.append(
-            f"Not even so {TARGET // MIB:,} MiB stay free on each GPU, as --fit wants: llama-server tries it."
-        )
+        report.warnings.append(shortfall(chosen, TARGET))
     if not scenario.stated & {"sequences", "parallel"}:
         report.hints.append(
             "Without -np llama-server takes 4 slots that share one cache: --parallel 4 --kv-unified."
         )
+    longest = report.capacity.max_context if report.capacity is not None else None
+    report.as_placed = not fixed
+    if longest is not None and longest < (report.context_limit or 0) and not fixed:
+        report.hints.append("With a longer context --fit leaves more of the model to the CPU.")
     report.hints.append(f"The same by hand: {command_line(report, options, slots)}")
+
+
+def shortfall(chosen: Fitted, margin: int) -> str:
+    """Which GPUs keep less free than they shall, by how much, and why llama.cpp's search ends so."""
+    missing = chosen.missing
+    many, short = len(missing), [place for place, own in enumerate(missing) if own]
+
+    def name(place: int) -> str:
+        return f"GPU {place + 1}" if many > 1 else "the GPU"
+
+    text = f"Not even so {margin // MIB:,} MiB stay free" + (" on each GPU" if many > 1 else "")
+    text += ": " + ", ".join(f"{name(place)} lacks {-(-missing[place] // MIB):,} MiB" for place in short)
+    # Layers are taken while a device holds what it may: one that was not full before them grew after.
+    grown = [place for place in short if chosen.bare and chosen.bare[place] <= chosen.targets[place]]
+    if grown:
+        own = " and ".join(map(name, grown))
+        copies = " (all layers on GPUs are a pipeline, which keeps copies)" if chosen.is_pipeline else ""
+        text += (
+            f". llama.cpp chooses the layers of {own} before those of others, which make its buffers larger"
+            f"{copies}, and does not measure it again"
+        )
+    elif chosen.shares and not any(chosen.shares[place].layers for place in short):
+        text += ", even without a layer"
+    elif not chosen.shares and not chosen.refused:
+        text += ". llama.cpp takes the context from a line between two trials, and does not measure it again"
+    return f"{text}. llama-server tries it."
 
 
 def command_line(report: Report, options: Any, slots: int) -> str:
@@ -176,10 +210,18 @@ def hints(
 
     def room(exact: bool, **changes: int) -> int:
         found = amounts(exact, **changes)
-        return usable - max(found.on_device(place) for place in range(device.count or 1))
+        most = max(found.on_device(place) for place in range(device.count or 1))
+        if not device.shared_bytes:
+            return usable - most
+        return min(usable - most, device.shared_low - runtime - most - found.on_host())
 
     deployment = make(scenario.options)
     on, away = deployment.offloaded, scenario.options.n_cpu_moe
+    if device.shared_bytes and _least(room, deployment) < 0:
+        return [
+            "GPU and host share one memory, so layers on the CPU free none of it; take a smaller --quant or "
+            "a shorter context."
+        ]
     if not on:
         return ["Not even the buffers fit with all layers on the CPU; take a shorter context."]
     told: list[str] = []
@@ -200,6 +242,13 @@ def hints(
         return [f"Not even -ngl 0{with_experts} fits; take a shorter context or a smaller --ubatch."]
     held = amounts(False, gpu_layers=most, n_cpu_moe=away)
     return [f"-ngl {most} is the most that fits{with_experts}: {_beside(held)}."]
+
+
+def _least(room: Callable[..., int], deployment: Deployment) -> int:
+    """What is left with as little on GPUs as can be, or with all that is there now if that is more. [B]"""
+    away = max((p + 1 for p, layer in enumerate(deployment.layers) if layer.has("expert_down")), default=0)
+    found = room(True, gpu_layers=0, n_cpu_moe=away)
+    return max(found, room(True, n_cpu_moe=away)) if away else found
 
 
 def _beside(amounts: Amounts) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.common import stored_bytes
-from llmcalc.answer.llamacpp import builder, reported
-from llmcalc.answer.offload import LENGTHS, fitted, free_bytes
+from llmcalc.answer.llamacpp import builder, reported, tell_shared
+from llmcalc.answer.offload import LENGTHS, fitted, free_bytes, shortfall
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
@@ -19,11 +19,15 @@ from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.memory.engines.llamacpp.items import rank_names
 from llmcalc.memory.engines.llamacpp.projector import projector_bytes
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.fitting import TARGET, Fitted
+from llmcalc.planning.fitted import Fitted
+from llmcalc.planning.fitting import TARGET
 from llmcalc.precision.gguf import MTP_KEPT, File
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import GIB, MIB, format_bytes
+
+KV_TYPES = ("fp16", "q8_0", "q4_0")
+"""What OLLAMA_KV_CACHE_TYPE may be."""
 
 QUANT = "q4_k_m"
 """What a model without a tag is in Ollama's library, as a rule."""
@@ -100,11 +104,13 @@ def ollama_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     chosen: Fitted | None = None
     if scenario.options.fit and device is not None:
         scenario, chosen = fitted(make, scenario, device, stored, margin)
-    kept = margin if chosen is not None else projector if on_gpu else 0
-    report = reported(make(scenario.options), scenario, device, stored, "Ollama", server.adapt, kept)
+    kept, apart = margin if chosen is not None else 0, (projector, 0) if on_gpu else (0, projector)
+    report = reported(make(scenario.options), scenario, device, stored, "Ollama", server.adapt, kept, apart)
+    report.as_placed = chosen is not None
     if projector:
         _add_projector(report, projector, on_gpu, make(scenario.options))
     _tell(report, scenario, server, chosen, margin)
+    tell_shared(report)
     of_ollama = () if asked & LENGTHS else ("context", "tokens", "positions")
     for name in (*of_ollama, *(("quant",) if "quant" in scenario.stated - asked else ())):
         report.origins[name] = "default of Ollama"
@@ -124,6 +130,16 @@ def _check(scenario: Scenario) -> None:
         raise InputError(
             f"Ollama keeps keys and values in one type, not {scenario.key.name} and {scenario.value.name}.",
             "Use --kv-dtype q8_0 or q4_0: OLLAMA_KV_CACHE_TYPE.",
+        )
+    if scenario.key.name not in KV_TYPES:
+        raise InputError(
+            f"Ollama keeps no cache in {scenario.key.name}.",
+            "Use --kv-dtype f16, q8_0 or q4_0: OLLAMA_KV_CACHE_TYPE.",
+        )
+    if scenario.key.name != "fp16" and not scenario.options.flash_attn:
+        raise InputError(
+            f"Without flash attention Ollama keeps no cache in {scenario.key.name}.",
+            "Leave --flash-attn off out, or use --kv-dtype f16.",
         )
     if scenario.bits is not None:
         raise InputError(
@@ -226,9 +242,7 @@ def _tell(
         )
     report.hints.append(f"{text}.")
     if chosen is not None and not chosen.fits:
-        report.warnings.append(
-            f"Not even so {margin // MIB:,} MiB stay free on each GPU, as llama-server wants: it tries it."
-        )
+        report.warnings.append(shortfall(chosen, margin))
     if chosen is not None and chosen.shares:
         report.hints.append(
             "llama-server leaves layers or experts on the CPU to keep "

@@ -82,12 +82,17 @@ class LogValidation:
         What was printed and predicted.
     report : Report
         The prediction.
+    notes : list of str
+        What is not predicted and why, and what was taken for granted.
     doubt : str or None
         How the model was found, where the log does not name it.
     """
 
-    def __init__(self, log: Any, rows: list[Any], report: Any, doubt: str | None = None) -> None:
-        self.log, self.rows, self.report, self.doubt = log, rows, report, doubt
+    def __init__(
+        self, log: Any, rows: list[Any], report: Any, notes: Sequence[str] = (), doubt: str | None = None
+    ) -> None:
+        self.log, self.rows, self.report = log, rows, report
+        self.notes, self.doubt = list(notes), doubt
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -99,9 +104,16 @@ class LogValidation:
             "model": self.report.model,
             "scenario": {key: value for key, value in self.report.scenario.items() if value is not None},
             "missing": list(self.log.missing),
+            "notes": self.notes,
             "doubt": self.doubt,
+            "open": self.open,
             "rows": [row.to_dict() for row in self.rows],
         }
+
+    @property
+    def open(self) -> list[str]:
+        """Options that the log leaves open, and that lines depend on."""
+        return list(dict.fromkeys(option for row in self.rows for option in row.open))
 
     def to_json(self) -> str:
         """The same as JSON."""
@@ -138,7 +150,9 @@ def _listed(words: Any) -> list[Any]:
     return words.split(",") if isinstance(words, str) else list(words)
 
 
-def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any) -> LogValidation:
+def validate_log(
+    book: Catalog, read_model: Any, predict: Any, log: Any, model: Any, **more: Any
+) -> LogValidation:
     """Predict what a log prints.
 
     Raises
@@ -153,13 +167,13 @@ def validate_log(book: Catalog, predict: Any, log: Any, model: Any, **more: Any)
     if read.main is None:
         raise InputError(f"{log} loads no model.", "Give the log from the start of the program.")
     chosen, doubt = (model, None) if model is not None else _known_model(read.main, book)
-    rows, report = compare_log(read, chosen, predict, **more)
+    rows, report, notes = compare_log(read, read_model(chosen), predict, **more)
     if not rows:
         raise InputError(
             f"{log} prints none of {', '.join(('weights', 'caches', 'compute buffers'))}.",
             "Recent llama.cpp prints them only with -lv 4.",
         )
-    return LogValidation(read, rows, report, doubt)
+    return LogValidation(read, rows, report, notes, doubt)
 
 
 def _known_model(load: Any, book: Catalog) -> tuple[str, str | None]:
@@ -178,7 +192,9 @@ def _known_model(load: Any, book: Catalog) -> tuple[str, str | None]:
         others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
         return alike[0], f"The log's shape is that of {alike[0]}{others}: taken to be it."
     raise UnknownNameError(
-        f"The log's model is not in the catalog{f' ({tried[0]})' if tried else ''}.",
+        f"The log's model is not in the catalog ({tried[0]})."
+        if tried
+        else "The log does not name its model.",
         "Name it, or its file: llmcalc validate MODEL --log FILE.",
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 from llmcalc.answer.common import (
     check_formats,
     divides,
+    needs_layers,
     placement_of,
     precision_of,
     priced,
@@ -18,7 +19,7 @@ from llmcalc.answer.common import (
 )
 from llmcalc.answer.kernels import runner, told
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError, InputError
+from llmcalc.errors import InputError
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, device_of, smallest_cards
@@ -57,11 +58,7 @@ def model_report(
         from llmcalc.answer.vllm import vllm_report
 
         return vllm_report(inventory, scenario, device, book)
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it; llmcalc params works without.",
-        )
+    needs_layers(inventory, scenario.engine, "; llmcalc params works without")
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
     inventory = scenario.stored(inventory)
@@ -125,10 +122,7 @@ def count_report(
 ) -> Report:
     """The rule of thumb, with the span of real models of that size beside it."""
     if scenario.engine in ("llama.cpp", "ollama", "mlx", "vllm"):
-        raise InputError(
-            f"--engine {scenario.engine} needs a model with layers, not a bare count.",
-            "Name a model or its config.json, or leave --engine out.",
-        )
+        needs_layers(inventory, scenario.engine)
     if scenario.beside is not None or scenario.company is not None:
         raise InputError(
             "Drafts, adapters and models beside each other need models with layers, not a bare count.",

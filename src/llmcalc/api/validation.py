@@ -6,6 +6,8 @@ from typing import Any
 
 from llmcalc.answer.validate import LogValidation, Validation, validate_log, validate_runs
 from llmcalc.api import ModelLike, _catalog, vram
+from llmcalc.api import model as read_model
+from llmcalc.errors import InputError
 
 
 def validate(
@@ -15,10 +17,19 @@ def validate(
     era: Any = None,
     quant: str | None = None,
     context: Any = None,
+    n_ctx: Any = None,
+    parallel: Any = None,
+    gpu_layers: Any = None,
     ubatch: Any = None,
-    flash_attn: Any = None,
-    engine_version: Any = None,
     n_cpu_moe: Any = None,
+    override_tensor: Any = None,
+    tensor_split: Any = None,
+    flash_attn: Any = None,
+    kv_unified: Any = None,
+    kv_dtype_k: Any = None,
+    kv_dtype_v: Any = None,
+    mla: Any = None,
+    engine_version: Any = None,
     catalog: Any = None,
 ) -> Validation | LogValidation:
     """Predict runs that were measured: the published ones, or the one of a log.
@@ -31,8 +42,10 @@ def validate(
         A start-up log of llama.cpp, ik_llama.cpp or Ollama; without one the published runs.
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
-    quant, context, ubatch, flash_attn, engine_version, n_cpu_moe
-        With a log: what it does not print.
+    quant, context, n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split
+        With a log: what it does not print, as in `llmcalc.vram`.
+    flash_attn, kv_unified, kv_dtype_k, kv_dtype_v, mla, engine_version
+        The same.
     catalog : str or sequence of str, optional
         YAML files of your own.
 
@@ -44,7 +57,8 @@ def validate(
     Raises
     ------
     LlmcalcError
-        For a log of another program, one that is cut before any size, a model that is not known.
+        For a log of another program, one that is cut before any size, a model that is not known;
+        for options of a log without one, and years with one.
 
     Examples
     --------
@@ -53,11 +67,21 @@ def validate(
     >>> [summary.worst for summary in validate(era="2023").summaries if summary.quantity == "kv_cache"]
     [0.0]
     """
+    more = {
+        "quant": quant, "context": context, "n_ctx": n_ctx, "parallel": parallel, "gpu_layers": gpu_layers,
+        "ubatch": ubatch, "n_cpu_moe": n_cpu_moe, "override_tensor": override_tensor,
+        "tensor_split": tensor_split, "flash_attn": flash_attn, "kv_unified": kv_unified,
+        "kv_dtype_k": kv_dtype_k, "kv_dtype_v": kv_dtype_v, "mla": mla, "engine_version": engine_version,
+    }  # fmt: skip
+    told = {name: value for name, value in more.items() if value is not None}
+    if log is None and model is not None:
+        raise InputError("A model needs a log to be compared with.", "Add --log FILE.")
+    if log is None and told:
+        option = f"--{next(iter(told)).replace('_', '-')}"
+        raise InputError(f"{option} is for a log; the published runs have theirs.", "Add --log FILE.")
+    if log is not None and era is not None:
+        raise InputError("--era chooses among the published runs.", "Leave --era or --log out.")
     book = _catalog(catalog)
     if log is None:
         return validate_runs(book, vram, era)
-    more = {
-        "quant": quant, "context": context, "ubatch": ubatch, "flash_attn": flash_attn,
-        "engine_version": engine_version, "n_cpu_moe": n_cpu_moe,
-    }  # fmt: skip
-    return validate_log(book, vram, log, model, **more)
+    return validate_log(book, lambda name: read_model(name, catalog=catalog), vram, log, model, **told)

@@ -40,5 +40,5 @@ def command(**options: Any) -> int:
     """
     from llmcalc.api.fit import fit
 
-    options["check"] = True
+    options["check"] = False  # it checks anyway, and asks for a GPU itself
     return respond(fit, options)

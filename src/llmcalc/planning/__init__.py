@@ -1,1 +1,1 @@
-"""Inverse questions: the longest context, the most sequences."""
+"""Inverse questions: the longest context, the most sequences, what llama-server chooses by itself."""

@@ -18,8 +18,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llmcalc.memory.engines.llamacpp.caches import PAD
 from llmcalc.memory.engines.llamacpp.deployment import Deployment
 from llmcalc.model.dialects import gguf_name
+from llmcalc.planning.fitted import Fitted, Share
 from llmcalc.units import MIB
 
 TARGET = 1024 * MIB
@@ -27,9 +29,6 @@ TARGET = 1024 * MIB
 
 LEAST_CONTEXT = 4096
 """A context is never made shorter than this: ``--fit-ctx``. [tokens]"""
-
-STEP = 256
-"""Contexts are rounded down to this, for each stream. [tokens]"""
 
 EXPERTS = "ffn_(up|down|gate_up|gate)_(ch|)exps"
 ALL_EXPERTS = rf"blk\.\d+\.{EXPERTS}"
@@ -43,63 +42,8 @@ SPILLS = {
 """What a layer leaves elsewhere, by what of it stays on the device (``experts``: all but the experts)."""
 
 
-class Share:
-    """Layers of one device.
-
-    Attributes
-    ----------
-    layers, partial : int
-        How many, and how many of them without some of their tensors. [-]
-    kept : str
-        What the first of the partial layers keeps, a key of `SPILLS`.
-    """
-
-    __slots__ = ("kept", "layers", "partial")
-
-    def __init__(self, layers: int = 0, partial: int = 0, kept: str = "experts") -> None:
-        self.layers, self.partial, self.kept = layers, partial, kept
-
-    @property
-    def whole(self) -> int:
-        """Layers with all their tensors. [-]"""
-        return self.layers - self.partial
-
-
-class Fitted:
-    """What was chosen.
-
-    Attributes
-    ----------
-    options : LlamaOptions
-        As llama-server runs: `n_ctx`, `gpu_layers`, `split` and `overrides` are set.
-    used : list of int
-        Bytes on each device. [B]
-    targets : list of int
-        What each device may hold. [B]
-    shares : list of Share
-        Layers of each device; empty where all of them fit.
-    whole_context : int
-        Context that was wished for, over all slots. [tokens]
-    refused : str
-        Why layers were left alone though they do not fit; empty otherwise.
-    """
-
-    __slots__ = ("options", "refused", "shares", "targets", "used", "whole_context")
-
-    def __init__(self, options: Any, used: list[int], targets: list[int], whole_context: int) -> None:
-        self.options, self.used, self.targets = options, used, targets
-        self.shares: list[Share] = []
-        self.whole_context = whole_context
-        self.refused = ""
-
-    @property
-    def fits(self) -> bool:
-        """Whether each device is left with what it shall keep free."""
-        return all(used <= target for used, target in zip(self.used, self.targets, strict=True))
-
-
 def shortened(
-    least: int, most: int, used_least: int, used_most: int, target: int, step: int = STEP
+    least: int, most: int, used_least: int, used_most: int, target: int, step: int = PAD
 ) -> int:  # fmt: skip
     """The context that a target allows, on the line between two contexts. [tokens]
 
@@ -264,7 +208,7 @@ class _Search:
         used_least, used_most = sum(self.measure().totals), sum(whole.totals)
         if target <= used_least:
             return False
-        self.options.n_ctx = shortened(least, most, used_least, used_most, target, STEP * streams)
+        self.options.n_ctx = shortened(least, most, used_least, used_most, target, PAD * streams)
         self.fitted.used = self.measure().totals
         return self.many == 1
 
@@ -276,12 +220,14 @@ class _Search:
         room = self._room_without_experts() if self.sparse else 0
         shares = [Share() for _ in range(self.many)]
         used = self.memory(shares, spills)
+        self.fitted.bare = used
         for device in reversed(range(self.many)):
             shares, used = self._fill_one(device, shares, used, spills)
         if room > 0:
             shares, used, spills = self._return_experts(shares, used, spills)
         self.fitted.shares, self.fitted.used = shares, used
-        self.fitted.options = self.placed(shares, spills)
+        chosen = self.fitted.options = self.placed(shares, spills)
+        self.fitted.is_pipeline = self.many > 1 and chosen.gpu_layers > self.layers and not chosen.overrides
 
     def _room_without_experts(self) -> int:
         """What is left in all with every expert on the host. [B]"""

@@ -11,6 +11,13 @@ from llmcalc.memory.caches import Profile
 LONGEST = 1 << 40
 """Where a search for the longest sequence stops. [tokens]"""
 
+TRIED = 1 << 24
+"""The same where each length is a trial of buffers and all. [tokens]"""
+
+
+LINES = 12
+"""Tries along a line before halving. [-]"""
+
 
 def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Quantity:
     """The largest whole number up to `most` for which `fits` holds; 0 if none.
@@ -45,7 +52,7 @@ def most_that_fits(room: Callable[[int], int], most: int) -> int:
     Parameters
     ----------
     room : callable
-        What is left for a number: falls as it grows, almost along a line. Asked some ten times.
+        What is left for a number: falls as it grows, almost along a line. Asked some five times.
     most : int
         The largest number to try. [-]
 
@@ -60,18 +67,41 @@ def most_that_fits(room: Callable[[int], int], most: int) -> int:
     left, right = room(low), room(high)
     if left < 0:
         return 0
-    halve = False
+    nudge, tries = 0, 0
     while high - low > 1:
-        # Along the line first, for it is almost one; then by halves, which always ends.
-        guess = low + (high - low) // 2 if halve else low + (high - low) * left // (left - right)
-        guess = min(max(guess, low + 1), high - 1)
+        # Along the line, for it is almost one; past what it says while the answer stays on one side, so
+        # that the two ends close in; then by halves, which always ends.
+        line = low + (high - low) * left // (left - right)
+        guess = min(max(line + nudge, low + 1), high - 1) if tries < LINES else low + (high - low) // 2
         found = room(guess)
         if found >= 0:
-            low, left = guess, found
+            low, left, nudge = guess, found, 2 * nudge if nudge > 0 else 1
         else:
-            high, right = guess, found
-        halve = not halve
+            high, right, nudge = guess, found, 2 * nudge if nudge < 0 else -1
+        tries += 1
     return low
+
+
+def settled(room: Callable[[int, bool], int], most: int, sure: int | None = None) -> int:
+    """The largest number that leaves room: searched quickly, then settled exactly.
+
+    Parameters
+    ----------
+    room : callable
+        What is left for a number, quickly (False) or exactly (True).
+    most : int
+        The largest number to try. [-]
+    sure : int, optional
+        With as much left by the quick way, the exact one is not asked. [B]
+    """
+    found = most_that_fits(lambda n: room(n, False), most)
+    if found == most and sure is not None and room(found, False) >= sure:
+        return found
+    while found and room(found, True) < 0:
+        found -= 1
+    while found < most and room(found + 1, True) >= 0:
+        found += 1
+    return found
 
 
 def _or_any(found: Quantity) -> Quantity:
@@ -109,7 +139,59 @@ class Capacity:
 
     def to_dict(self) -> dict[str, Quantity]:
         """The figures by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in Capacity.__slots__}
+
+
+class TrialCapacity(Capacity):
+    """The same where memory is known by trial alone: each length is an estimate of its own.
+
+    Parameters
+    ----------
+    room : callable
+        What is left for a context and sequences, safely or as expected, exactly or quickly. [B]
+    sequences : int
+        Held at once. [-]
+    limit : int or None
+        The model's longest context. [tokens]
+    step : int
+        Contexts are searched in these. [tokens]
+    sure : int
+        With as much left by the quick way, the exact one is not asked. [B]
+    **values
+        The other figures.
+    """
+
+    __slots__ = ("_room", "_sequences", "_step", "_sure")
+
+    def __init__(
+        self, room: Callable[[int, int, bool, bool], int], sequences: int, limit: int | None, step: int,
+        sure: int, **values: Quantity,
+    ) -> None:  # fmt: skip
+        self._room, self._sequences, self._step, self._sure = room, sequences, step, sure
+        for name, value in values.items():
+            setattr(self, name, value)
+        most = -(-limit // step) if limit else TRIED // step
+
+        def longest(safe: bool) -> int | None:
+            found = self._longest(sequences, safe, most)
+            return limit if found is None and limit else found
+
+        self.max_context, safe = longest(False), longest(True)
+        if self.max_context is not None:
+            safe = self.max_context if safe is None else min(safe, self.max_context)
+        self.safe_context = safe
+
+    def _longest(self, many: int, safe: bool, most: int) -> int | None:
+        """The longest context in whole steps; None where `most` of them leave room. [tokens]"""
+        steps = settled(lambda n, exact: self._room(n * self._step, many, safe, exact), most, self._sure)
+        return None if steps == most else steps * self._step
+
+    def __getattr__(self, name: str) -> int | None:
+        """``kv_tokens`` takes a search of its own, so it is made when it is asked for."""
+        if name != "kv_tokens":
+            raise AttributeError(name)
+        self.kv_tokens: Quantity = self._longest(1, False, TRIED // self._step)
+        return self.kv_tokens
 
 
 def capacity(

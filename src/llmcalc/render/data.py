@@ -61,11 +61,14 @@ def _one(report: Any) -> dict[str, Any]:
             "memory_bytes": device.memory_bytes,
             "usable_bytes": device.usable_bytes,
             "usable_range_bytes": [device.usable_low, device.usable_high],
+            "shared_bytes": device.shared_low if device.shared_bytes else None,
             "basis": device.basis,
         },
         "verdict": plain(report.verdict),
         "headroom_bytes": plain(report.headroom_bytes),
-        "capacity": None if report.capacity is None else plain(report.capacity.to_dict()),
+        "capacity": None
+        if report.capacity is None
+        else {**plain(report.capacity.to_dict()), "as_placed": report.as_placed},
         "warnings": list(report.warnings),
         "hints": list(report.hints),
         "advice": list(report.advice),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.words import VERDICTS, bare, device_name, verdict_of
+from llmcalc.render.words import VERDICTS, bare, device_name, row_name, verdict_of
 from llmcalc.units import DISPLAY, format_count
 
 SHORT = {"fits": "fits", "does_not_fit": "no", "too_close": "close", None: "-"}
@@ -75,17 +75,42 @@ def hardware_notes(reports: Sequence[Any]) -> list[str]:
     return notes
 
 
-def notes_of(reports: Sequence[Any], hints: bool = True) -> list[str]:
-    """Warnings and hints of all rows, each once; of formats with the names of those that it is about."""
-    grouped: dict[str, list[str]] = {}
+def differing(reports: Sequence[Any]) -> bool:
+    """Whether rows are about other contexts than the first, as llama-server chooses one for each GPU."""
+    told = [(row.scenario.get("context"), row.scenario.get("n_ctx")) for row in reports]
+    return not any(is_array(one) for pair in told for one in pair) and len(set(told)) > 1
+
+
+def heading(reports: Sequence[Any]) -> list[str]:
+    """Phrases of the first row's heading that hold for all rows."""
+    if not differing(reports):
+        return list(reports[0].header)
+    return [phrase for phrase in reports[0].header if all(phrase in row.header for row in reports)]
+
+
+def row_names(reports: Sequence[Any]) -> list[str]:
+    """What tells each row from the others: its format, its GPU, its model, or model and GPU."""
+    models = {report.model["name"] for report in reports}
+    names = []
     for report in reports:
-        for note in [*report.warnings, *(report.hints if hints else [])]:
-            grouped.setdefault(note, []).append(report.scheme["name"] if report.scheme else "")
+        name = row_name(report) if report.scheme or len(models) == 1 else report.model["name"]
+        if len(models) > 1 and len(models) < len(reports) and report.device is not None:
+            name += f" on {device_name(report)}"
+        names.append(name)
+    return names
+
+
+def notes_of(reports: Sequence[Any], hints: bool = True) -> list[str]:
+    """Warnings and hints of all rows, each once, with the names of the rows that it is about."""
+    grouped: dict[str, list[str]] = {}
+    for report, name in zip(reports, row_names(reports), strict=True):
+        for note in dict.fromkeys([*report.warnings, *(report.hints if hints else [])]):
+            grouped.setdefault(note, []).append(name)
     notes = []
     for note, names in grouped.items():
         own = [name for name in names if name and name not in note]
         few = ", ".join(own[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
-        everywhere = len(reports) > 1 and len(names) == len(reports)
+        everywhere = len(names) == len(reports) and not (len(reports) == 1 and reports[0].scheme)
         notes.append(note if not own or everywhere else f"{few}: {note}")
     return notes + [line for report in reports for line in report.left_out]
 
@@ -106,12 +131,16 @@ def _longest(report: Any) -> str:
     capacity = report.capacity
     if capacity is None or is_array(capacity.max_context):
         return "-"
-    return "any" if capacity.max_context is None else f"{capacity.max_context:,}"
+    if capacity.max_context is None:
+        return "any"
+    more = report.as_placed and 0 < capacity.max_context < (report.context_limit or 0)
+    return f"{capacity.max_context:,}{' as placed' if more else ''}"
 
 
 def _by_gpu(reports: Sequence[Any], units: str) -> Table:
     unit = DISPLAY[units][0]
     head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "max context"]
+    align = ["left", "right", "right", "left", "right", "right"]
     rows = [
         [
             device_name(report),
@@ -123,7 +152,29 @@ def _by_gpu(reports: Sequence[Any], units: str) -> Table:
         ]
         for report in reports
     ]
-    return head, rows, ["left", "right", "right", "left", "right", "right"]
+    return _with_contexts(reports, head, rows, align)
+
+
+def _with_contexts(
+    reports: Sequence[Any], head: list[str], rows: list[list[str]], align: list[str]
+) -> Table:  # fmt: skip
+    """A table with the context of each row, where the heading can't tell it."""
+    if not differing(reports):
+        return head, rows, align
+    rows = [[row[0], _context(report), *row[1:]] for row, report in zip(rows, reports, strict=True)]
+    return [head[0], "context", *head[1:]], rows, [align[0], "right", *align[1:]]
+
+
+def _context(report: Any) -> str:
+    """Sequences and tokens of a row; of slots that share one cache, its tokens."""
+    options = report.scenario
+    many, tokens = options.get("sequences"), options.get("context")
+    if tokens is None:  # a bare count
+        return "-"
+    if many == 1:
+        return f"{tokens:,}"
+    shared = options.get("kv_unified") and options.get("n_ctx") is not None
+    return f"{options['n_ctx']:,} for {many:,}" if shared else f"{many:,} x {tokens:,}"
 
 
 def _by_model(reports: Sequence[Any], units: str) -> Table:
@@ -148,4 +199,4 @@ def _by_model(reports: Sequence[Any], units: str) -> Table:
     if placed:  # a terminal is too narrow for both
         head, align = [*head[:2], *head[3:], "GPU", "verdict"], [*align[:5], "left", "left"]
         rows = [[*row[:2], *row[3:]] for row in rows]
-    return head, rows, align
+    return _with_contexts(reports, head, rows, align)

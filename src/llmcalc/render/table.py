@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.rows import comparison, gpu_names, hardware_notes, notes_of
+from llmcalc.render.rows import comparison, gpu_names, hardware_notes, heading, notes_of
 from llmcalc.render.words import amount, bare, device_name, label, reproduce, verdict_of
 from llmcalc.units import DISPLAY
 
@@ -30,7 +30,7 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
     table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
     placed = reports[0].placement if len(reports) == 1 and not reports[0].scheme else []
     one_model = len({report.model["name"] for report in reports}) == 1
-    title = "   ".join([*reports[0].header, *placed]) if one_model else "Models compared"
+    title = "   ".join([*heading(reports), *placed]) if one_model else "Models compared"
     return _framed(kind, title, table, [*below, reproduce(reports[0])])
 
 

@@ -28,7 +28,8 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
     if len(reports) > 1 or reports[0].scheme:
         return _comparison(reports, units, color)
     report = reports[0]
-    lines = [*_heading(report), "", *_items(report, units), RULE, *_total(report, units), ""]
+    lines = [*_heading([*report.header, *report.placement]), "", *_items(report, units), RULE]
+    lines += [*_total(report, units), ""]
     lines += _requests(report, units, color)
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
@@ -43,10 +44,10 @@ def _trim(lines: list[str]) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _heading(report: Any, placed: bool = True) -> list[str]:
-    """The echo of what was understood, wrapped at phrases; with or without how it is placed."""
+def _heading(phrases: Sequence[str]) -> list[str]:
+    """The echo of what was understood, wrapped at phrases."""
     lines, line = [], ""
-    for phrase in [*report.header, *(report.placement if placed else [])]:
+    for phrase in phrases:
         if line and len(line) + 3 + len(phrase) > WIDTH:
             lines.append(line)
             line = "  " + phrase
@@ -163,11 +164,10 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     if capacity is not None and not is_array(capacity.max_context):
         lines.append(f"  {'longest context':<16} {_longest(report)}")
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
-            context = report.scenario["context"]
-            most = f"{capacity.max_concurrency:,} of {context:,} tokens"
+            most = f"{capacity.max_concurrency:,} of {report.scenario['context']:,} tokens"
             if len(report.workload.get("cases", [])) > 1:
                 most = f"{capacity.max_concurrency:,} requests like these, at the 95th percentile"
-            lines.append(f"  {'most sequences':<16} {most}")
+            lines.append(f"  {'most sequences':<16} {most}{' as placed' if report.as_placed else ''}")
     if getattr(capacity, "pool_tokens", None) is not None:
         pool = f"{amount(capacity.kv_budget_bytes, units)}, {capacity.pool_tokens:,} tokens as the log counts"
         lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
@@ -206,6 +206,8 @@ def _longest(report: Any) -> str:
     text = f"{longest:,} tokens"
     if limit is not None and longest >= limit:
         text += " (the model's limit)"
+    elif report.as_placed:
+        text += " as placed"
     if safe is not None and safe < longest:
         text += f"; {safe:,} to be safe" if safe else "; none to be safe"
     return text
@@ -294,10 +296,10 @@ def _conventions(inventory: Any) -> list[str]:
 def _comparison(reports: Sequence[Any], units: str, color: bool) -> str:
     """Several reports: one row each."""
     from llmcalc.render.grid import grid
-    from llmcalc.render.rows import SPARE, comparison, hardware_notes
+    from llmcalc.render.rows import SPARE, comparison, hardware_notes, heading
 
     head, rows, align = comparison(reports, units)
-    lines = [*_heading(reports[0], placed=False), ""] if len({r.model["name"] for r in reports}) == 1 else []
+    lines = [*_heading(heading(reports)), ""] if len({r.model["name"] for r in reports}) == 1 else []
     spare = SPARE if reports[0].scheme and reports[0].scheme["fits"] else SPARE[1:]
 
     def painted(number: int, column: str, text: str) -> str:

@@ -13,7 +13,13 @@ NAMES = {
     "host_logits": "output buffer",
     "logits": "output buffer",
     "peak": "peak",
+    "devices": "all on GPUs",
 }
+LOG_NAMES = {**NAMES, "weights": "weights"}
+"""In a log the line says where they lie."""
+
+POOLED = ("2024-2026", "activations"), ("2024-2026", "devices")
+
 HEAD = ("builds", "quantity", "figures", "refused", "exact", "median", "p90", "worst", "in range", "width")
 
 
@@ -70,6 +76,7 @@ def as_text(validation: Any, rows: bool) -> str:
         "",
         "  exact: within 0.1 %; in range: measured within the predicted range, to the digits printed; width:",
         "  of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
+        *("  " + line for line in honest(validation)),
     ]
     if rows:
         lines += ["", *_table(*_rows(validation), 3)]
@@ -88,23 +95,45 @@ def _rows(validation: Any) -> tuple[list[str], list[list[str]]]:
     return head, cells
 
 
+def honest(validation: Any) -> list[str]:
+    """How far compute buffers can be trusted, which a table of medians would hide; nothing for few years."""
+    told = {(summary.era, summary.quantity): summary for summary in validation.summaries}
+    if not all(key in told for key in POOLED):
+        return []
+    alone, together = (told[key] for key in POOLED)
+    return [
+        f"Compute buffers of GPUs in {alone.era}: {alone.exact} of {alone.rows} are exact, yet the 90th "
+        f"percentile of their error is {percent(alone.p90)},",
+        f"and {100 * (1 - alone.covered):.0f} % lie outside the range, which was meant to hold 90 %. With "
+        f"weights, caches and states together it is {percent(together.p90)}.",
+    ]
+
+
 def as_markdown(validation: Any, rows: bool) -> str:
     """A page: the summary, the plot, every figure with its source."""
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
     lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
+    if told := honest(validation):
+        lines += ["", " ".join(told)]
     if rows:
         lines += ["", "| run | build | model | quantity | measured MiB | predicted MiB | error |"]
         lines.append("|---|---|---|---|--:|--:|--:|")
         for row in validation.rows:
             predicted = "refused" if row.refusal else f"{row.predicted:,.2f}"
-            name = (
-                f"[{row.run['name']}]({row.run['source']})" if "://" in row.run["source"] else row.run["name"]
-            )
+            name = _linked(row.run["name"], row.run["source"])
             lines.append(
                 f"| {name} | {row.run['build']} | {row.run['model']} | {NAMES[row.quantity]} "
                 f"| {row.measured:,.2f} | {predicted} | {signed(row.error)} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _linked(name: str, source: str) -> str:
+    """A name that leads to its source: an address, and what may follow it."""
+    address, _, more = source.partition(" ")
+    if "://" not in address:
+        return name
+    return f"[{name}]({address})" + (f" {more}" if more else "")
 
 
 def as_csv(validation: Any) -> str:
@@ -144,24 +173,34 @@ def as_plot(validation: Any, file: str) -> None:
     figure.savefig(file)
 
 
+def _wrapped(sentence: str) -> str:
+    """A sentence below a table."""
+    import textwrap
+
+    return textwrap.fill(sentence, 100, initial_indent="  ", subsequent_indent="    ", break_long_words=False,
+                         break_on_hyphens=False)  # fmt: skip
+
+
 def log_as_text(validation: Any, rows: bool) -> str:
     """What was printed, line by line, beside what was predicted."""
     log, report = validation.log, validation.report
     build = f" build {log.build}" if log.build is not None else ""
-    lines = ["   ".join([f"{log.program}{build}", *report.header]), ""]
+    title, size, priced, _, workload = report.header
+    lines = ["   ".join([f"{log.program}{build}", title, size, priced, workload]), ""]
     cells = []
     for row in validation.rows:
         numbers = ",".join(str(line.number) for line in row.lines[:4])
         predicted = "-" if row.predicted is None else f"{row.predicted:,.2f}"
         cells.append([
-            numbers, NAMES.get(row.kind, row.kind), row.device, f"{row.printed:,.2f}", predicted,
+            numbers, LOG_NAMES.get(row.kind, row.kind), row.device, f"{row.printed:,.2f}", predicted,
             signed(row.error),
         ])  # fmt: skip
     lines += _table(["line", "what", "where", "printed MiB", "predicted", "error"], cells, 3)
     if rows:
         lines += ["", *(f"  {line.number:>6}  {line.text}" for row in validation.rows for line in row.lines)]
-    if validation.doubt:
-        lines += ["", f"  {validation.doubt}"]
+    told = [*([validation.doubt] if validation.doubt else []), *validation.notes]
     if log.missing:
-        lines += ["", f"  The log lacks {', '.join(log.missing)}."]
+        told.append(f"The log lacks {', '.join(log.missing)}.")
+    if told:
+        lines += ["", *(_wrapped(sentence) for sentence in told)]
     return "\n".join(lines) + "\n"

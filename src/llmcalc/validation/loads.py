@@ -34,6 +34,10 @@ class Load:
         Keys of the GGUF file as printed, the tokenizer's left out.
     tensor_types : dict
         Number format to tensors. [-]
+    tensors : int or None
+        Tensors of the file. [-]
+    overridden : list of (str, str)
+        Tensors that were put elsewhere, with the buffer: what ``-ot`` and ``--n-cpu-moe`` did.
     gpu_layers : tuple of int or None
         Layers on GPUs, and all. [-]
     lines : list of Line
@@ -44,7 +48,7 @@ class Load:
 
     __slots__ = (
         "bits_per_weight", "contexts", "dry", "engine", "file_type", "gpu_layers", "keys", "latest", "lines",
-        "meta", "params", "path", "role", "size_bytes", "tensor_types",
+        "meta", "overridden", "params", "path", "role", "size_bytes", "tensor_types", "tensors",
     )  # fmt: skip
 
     def __init__(self, role: str = "model", engine: str = "llama.cpp", path: str | None = None) -> None:
@@ -56,6 +60,8 @@ class Load:
         self.meta: dict[str, str] = {}
         self.keys: dict[str, str] = {}
         self.tensor_types: dict[str, int] = {}
+        self.tensors: int | None = None
+        self.overridden: list[tuple[str, str]] = []
         self.gpu_layers: tuple[int, int] | None = None
         self.lines: list[Line] = []
         self.latest: dict[tuple[str, str | None], Line] = {}
@@ -91,12 +97,6 @@ class Load:
     def context(self) -> Context | None:
         """The first context, which is the one that answers."""
         return self.contexts[0] if self.contexts else None
-
-    @property
-    def all_lines(self) -> list[Line]:
-        """Every size printed for this model, in the order of the log."""
-        lines = self.lines + [line for context in self.contexts for line in context.lines]
-        return sorted(lines, key=lambda line: line.number)
 
     @property
     def counted(self) -> list[Line]:

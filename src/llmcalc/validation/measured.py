@@ -15,6 +15,15 @@ ERAS = ("2026", "2025", "2024", "2023", "ik", "mlx")
 """Builds of llama.cpp by year, newest first; ik is ik_llama.cpp, a fork; mlx-lm has no years."""
 
 
+POOLED = ("2024", "2025", "2026")
+"""Years whose device buffers are also told together: each alone has few."""
+
+ON_DEVICES = ("weights", "kv_cache", "state", "activations")
+
+FULL = "kv_cache_full"
+"""A measured cache of the layers without a window, where the log does not show the others'."""
+
+
 class Row:
     """One figure: predicted and measured.
 
@@ -80,25 +89,41 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> list[Row]:
     predict : callable
         `llmcalc.vram`.
     """
-    asked = {name: figures for name, figures in run["measured"].items() if name in QUANTITIES}
+    asked = {name: figures for name, figures in run["measured"].items() if name in (*QUANTITIES, FULL)}
+    if run.get("refusal"):
+        return [_refused(run, name, value, run["refusal"]) for name, value in asked.items()]
     options = dict(run["options"])
     if run["engine"] == "llama.cpp" and "weights" not in asked and options.get("quant") is None:
         options["quant"] = "q4_k_m"  # the log does not say; caches and graphs do not depend on it
+    fixed = {"engine": run["engine"], "allow_overlong": True}
+    if run["engine"] == "llama.cpp":
+        fixed["pp"] = run["gpus"] or None
     try:
-        report = predict(
-            run["model"],
-            engine=run["engine"],
-            allow_overlong=True,
-            pp=(run["gpus"] or None) if run["engine"] == "llama.cpp" else None,
-            **options,
-        )
+        report = predict(run["model"], **fixed, **options)
+        if FULL in asked:
+            twice = predict(run["model"], **fixed, **options | {"n_ctx": 2 * options["n_ctx"]})
     except LlmcalcError as error:
-        return [Row(run, name, _largest(name, value), refusal=error.problem) for name, value in asked.items()]
+        return [_refused(run, name, value, error.problem) for name, value in asked.items()]
     rows = []
     for name, value in asked.items():
-        expected, low, high = (_figure(report, name, part) for part in ("amounts", "low", "high"))
-        rows.append(Row(run, name, _largest(name, value), expected, low, high))
+        parts = ("amounts", "low", "high")
+        if name == FULL:  # what a context twice as long adds; windows are full before
+            figures = [_figure(twice, "kv_cache", p) - _figure(report, "kv_cache", p) for p in parts]
+        else:
+            figures = [_figure(report, name, part) for part in parts]
+        expected, low, high = figures
+        rows.append(Row(run, _quantity(name), _largest(name, value), expected, low, high))
     return rows
+
+
+def _refused(run: dict[str, Any], name: str, value: float | Sequence[float], why: str) -> Row:
+    """A figure that nothing is predicted for."""
+    return Row(run, _quantity(name), _largest(name, value), refusal=why)
+
+
+def _quantity(name: str) -> str:
+    """The quantity that a measured figure is counted as."""
+    return "kv_cache" if name == FULL else name
 
 
 def _largest(name: str, value: float | Sequence[float]) -> float:
@@ -184,13 +209,19 @@ class Summary:
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """Errors by year and quantity, in the order of both lists."""
+    """Errors by year and quantity, in the order of both lists; then the years with few figures together."""
     found = []
     for era in ERAS:
         for quantity in QUANTITIES:
             own = [row for row in rows if row.run["era"] == era and row.quantity == quantity]
             if own:
                 found.append(Summary(era, quantity, own))
+    pooled = [row for row in rows if row.run["era"] in POOLED and row.run["gpus"]]
+    if {row.run["era"] for row in pooled} == set(POOLED):
+        label = f"{POOLED[0]}-{POOLED[-1]}"
+        buffers = [row for row in pooled if row.quantity == "activations"]
+        held = [row for row in pooled if row.quantity in ON_DEVICES]
+        found += [Summary(label, "activations", buffers), Summary(label, "devices", held)]
     return found
 
 

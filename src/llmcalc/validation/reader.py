@@ -62,7 +62,7 @@ class Reader:
         if "source=" in line and ".go:" in line:
             self.log.program = "ollama"
             self.known |= read_ollama(self, line, number, text)
-        elif read_device(self, "", line):
+        elif (" buffer type overrid" in line and self.overridden(line)) or read_device(self, "", line):
             self.known = True
         elif "build" in text and (found := w.BUILD_INFO.search(text)):
             self.log.build, self.log.commit, self.known = int(found[1]), found[2], True
@@ -91,9 +91,13 @@ class Reader:
             return True
         if name in w.BUILD and self.build(name, rest):
             return True
+        if "n_slots" in rest and (found := w.SLOTS.search(rest)):
+            return self.slots(found[1], found[2], found[3])
         if "draft" in rest and ("loading draft model" in rest or "creating MTP draft context" in rest):
             if "creating MTP" in rest:
                 self.context_role, self.context = "draft", None
+                if self.load is not None and (found := w.TARGET.search(rest)):
+                    self.load.path = self.load.path or found[1]
             else:
                 self.role = "draft"
             return True
@@ -146,7 +150,7 @@ class Reader:
     def loader(self, rest: str) -> bool:
         """The file and its keys."""
         if found := w.LOADED.search(rest):
-            self.new_load(found[1])
+            self.new_load(found[2]).tensors = int(found[1])
         elif rest.startswith("loading model from "):
             self.new_load(rest[19:])
         elif (found := w.KEY.match(rest)) and self.load is not None:
@@ -197,7 +201,16 @@ class Reader:
             return True
         if "buffer size" in rest:
             return self.buffer(rest, number, text, "weights")
+        if " buffer type overrid" in rest:
+            return self.overridden(rest)
         return self.old_size(rest, number, text)
+
+    def overridden(self, rest: str) -> bool:
+        """A tensor that was put elsewhere."""
+        found = w.OVERRIDDEN.search(rest)
+        if found:
+            self.loading().overridden.append((found[1], found[2]))
+        return found is not None
 
     def old_size(self, rest: str, number: int, text: str) -> bool:
         """A size in the wording of 2023."""
@@ -227,6 +240,16 @@ class Reader:
         return True
 
     # Its contexts
+
+    def slots(self, many: str, each: str | None, unified: str | None) -> bool:
+        """What the server says of its slots, after all contexts: they are the first context's."""
+        load = self.log.main
+        if load is not None and load.context is not None:
+            told = {"n_slots": many, "n_ctx_slot": each, "kv_unified": unified}
+            for name, value in told.items():
+                if value is not None:
+                    load.context.settings.setdefault(name, value)
+        return True
 
     def setting(self, rest: str, number: int, text: str) -> bool:
         """A setting or a buffer of a context."""
@@ -267,10 +290,9 @@ class Reader:
             self.in_cache(Line(number, text, kind, found[1], w.amount(found[3], found[4])))
         elif (found := w.CACHE_SIZE.match(rest)) or (found := w.STATE_SIZE.match(rest)):
             self.cache_size(rest, number, text, "recurrent" in name or " ratio = " in rest)
-        elif rest.startswith("kv_size"):
-            self.running().settings.update(
-                {f"type_{key}": value for key, value in w.CACHE_TYPES.findall(rest)}
-            )
+        elif found := w.CELLS.match(rest):
+            told = {f"type_{key}": value for key, value in w.CACHE_TYPES.findall(rest)}
+            self.running().settings.update(told | {"kv_size": found[1]})
         elif self.old_size(rest, number, text):
             return True
         else:
@@ -312,6 +334,7 @@ class Reader:
         if not state and found[3]:
             cache.cells, cache.layers, cache.sequences = int(found[3]), int(found[4]), int(found[5])
             cache.streams = int(found[6]) if found[6] else None
+            cache.snapshots = int(found[7]) if found[7] else None
         for part, form, mib in w.CACHE_PART.findall(rest):
             cache.parts[part] = (form, float(mib.replace(",", ".")))
 

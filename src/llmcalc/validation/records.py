@@ -85,6 +85,8 @@ class Cache:
         How the log calls it (`non-SWA`, `SWA`, `indexer`...); empty where it does not say.
     cells, layers, sequences, streams : int or None
         As printed; `streams` is 1 where all sequences share one pool of cells.
+    snapshots : int or None
+        States of each sequence that a rejected draft can go back to, as printed. [-]
     parts : dict
         Name (`K`, `V`, `R`, `S`, `c^KV`...) to number format and size. [MiB]
     lines : list of Line
@@ -94,7 +96,8 @@ class Cache:
     """
 
     __slots__ = (
-        "cells", "devices", "kind", "label", "layers", "lines", "parts", "sequences", "streams", "total",
+        "cells", "devices", "kind", "label", "layers", "lines", "parts", "sequences", "snapshots", "streams",
+        "total",
     )  # fmt: skip
 
     def __init__(self, kind: str, label: str = "", cells: int | None = None) -> None:
@@ -102,6 +105,7 @@ class Cache:
         self.layers: int | None = None
         self.sequences: int | None = None
         self.streams: int | None = None
+        self.snapshots: int | None = None
         self.parts: dict[str, tuple[str, float]] = {}
         self.lines: list[Line] = []
         self.devices: set[str | None] = set()

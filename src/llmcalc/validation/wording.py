@@ -36,7 +36,6 @@ LOADER = {"llama_model_loader", "llama.cpp"}
 TABLE = {"llama_memory_breakdown_print", "common_memory_breakdown_print"}
 FIT = {"llama_params_fit_impl", "common_params_fit_impl"}
 BUILD = {"build", "version", "main", "common_params_print_info", "common_init"}
-ANNOUNCE = {"load_model", "common_speculative_init_result", "main"}
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FUNCTION = re.compile(r"([A-Za-z_][A-Za-z0-9_]*|llama\.cpp)\Z")
@@ -47,17 +46,23 @@ BUFFER = re.compile(
 )
 CACHE_SIZE = re.compile(
     rf"(?:KV self )?size = ({NUMBER}) (M[i]?B)"
-    r"(?: \( ?(\d{1,12}) cells, (\d{1,6}) layers?, (\d{1,6})(?:/(\d{1,6}))? seqs(?: \d{1,6} rs_seq)?\))?",
+    r"(?: \( ?(\d{1,12}) cells, (\d{1,6}) layers?, (\d{1,6})(?:/(\d{1,6}))? seqs(?: (\d{1,6}) rs_seq)?\))?",
     re.IGNORECASE,
 )
 CACHE_PART = re.compile(rf"(K-only|c\^KV|kv\^T|[KVRSP]) \((\w{{1,12}})\): ({NUMBER})")
 STATE_SIZE = re.compile(rf"(\S[^=]*) ratio = .* size = ({NUMBER}) (MiB)")
 CREATING = re.compile(r"creating (.+?) ?KV cache(?:, size = (\d{1,12}) cells)?")
+CELLS = re.compile(r"kv_size = (\d{1,12})")
 CACHE_TYPES = re.compile(r"type_([kv]) = '(\w+)'")
 OFFLOADED = re.compile(r"offloaded (\d{1,6})/(\d{1,6}) layers to GPU")
-SETTING = re.compile(r"([A-Za-z_][\w ]{0,40}?) = (.+)")
+SETTING = re.compile(r"([A-Za-z_][\w. ]{0,40}?) = (.+)")
 FLASH = re.compile(r"Flash Attention (?:was auto, set to |not supported, set to )?(enabled|disabled)")
-LOADED = re.compile(r"loaded meta data with \d+ key-value pairs and \d+ tensors from (.+) \(version ")
+OVERRIDDEN = re.compile(
+    r"[Tt]ensor (\S{1,200}) (?:\(\d{1,12} MiB \S{1,20}\) )?buffer type overridd?en to (\S{1,64})"
+)
+SLOTS = re.compile(r"n_slots = (\d{1,6})(?:, n_ctx_slot = (\d{1,12}), kv_unified = '(\w{1,8})')?")
+TARGET = re.compile(r"against the target model '([^']{1,1000})'")
+LOADED = re.compile(r"loaded meta data with \d+ key-value pairs and (\d{1,7}) tensors from (.+) \(version ")
 KEY = re.compile(r"- kv +\d+: (\S+) (\S+) = (.*)")
 TENSOR_TYPE = re.compile(r"- type (\S+): (\d+) tensors")
 BITS = re.compile(rf"\(({NUMBER}) BPW\)")

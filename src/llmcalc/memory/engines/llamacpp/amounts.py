@@ -23,6 +23,11 @@ class Amounts:
         """All that lies on a device. [B]"""
         return self.fixed(place) + self.cached(place)
 
+    def on_host(self) -> int:
+        """All that lies on the host. [B]"""
+        rows = (self.weights, self.kv, self.state, self.compute, *self.beside.values())
+        return self.output + sum(row[-1] for row in rows)
+
     def cached(self, place: int) -> int:
         """Caches and states on a device, those of a draft too. [B]"""
         own = self.kv[place] + self.state[place]

@@ -1,7 +1,8 @@
 """What older builds of llama.cpp did otherwise, as far as buffers go.
 
 Dates of the changes are those of the pull requests in its repository; builds between are taken as
-the nearest. Graphs of before 2024, which had one scratch buffer, are not written here.
+the nearest. Builds of 2023 had one scratch buffer, which is not modelled: the graphs of
+later ones stand for it, and the answer says so.
 """
 
 from __future__ import annotations
