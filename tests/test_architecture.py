@@ -12,8 +12,8 @@ import llmcalc
 PACKAGE = Path(llmcalc.__file__).parent
 ROOMS = [
     "_version", "errors", "units", "formula", "estimate", "catalog", "model", "precision", "hardware",
-    "placement", "machine", "engine_options", "scenario", "memory", "compute", "scaling", "text", "planning",
-    "validation", "render", "runs", "report", "answer", "api", "cli", "__main__",
+    "placement", "machine", "engine_options", "demand", "scenario", "memory", "compute", "scaling", "text",
+    "planning", "validation", "render", "runs", "report", "answer", "api", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up: a module imports only from rooms before its own."""
 
@@ -37,6 +37,7 @@ ESTIMATORS = {
     "precision",
     "hardware",
     "placement",
+    "demand",
     "scenario",
     "memory",
     "planning",

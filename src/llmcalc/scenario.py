@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import OWNERS, check_owners, engine_options
+from llmcalc.demand import ENGINES as DEMANDS
+from llmcalc.demand import KEYWORDS as REQUESTS
+from llmcalc.demand import TOGETHER, Demand
+from llmcalc.demand.context import array_of, settle_context
+from llmcalc.engine_options import OWNERS, beside_of, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
@@ -14,15 +18,17 @@ from llmcalc.placement import place
 from llmcalc.precision import Format, find_format
 from llmcalc.units import (
     GIB,
-    MAX_TOKENS,
     parse_bits,
     parse_bytes,
     parse_decimal,
     parse_integer,
     parse_length,
-    parse_max_model_len,
     shown,
 )
+
+if TYPE_CHECKING:
+    from llmcalc.demand.company import Company
+    from llmcalc.engine_options.beside import Beside
 
 ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm", "sglang", "tensorrt-llm")
 SERVERS = ("vllm", "sglang", "tensorrt-llm")
@@ -35,7 +41,7 @@ KEYWORDS = (
     "image_tokens", "images", "kv_dtype", "kv_dtype_k",
     "kv_dtype_v", "max_model_len", "output", "overhead", "pp", "prompt", "quant", "reserve",
     "sequences", "tp", "engine_version",
-    *OWNERS,
+    *REQUESTS, *TOGETHER, *OWNERS,
 )  # fmt: skip
 
 
@@ -68,6 +74,14 @@ class Scenario:
         Memory that others use on each GPU. [B]
     streams : dict
         Tokens of the encoder and of images. [tokens]
+    images : tuple of int or None
+        Images of a request and tokens of one, where they are part of the context. [-], [tokens]
+    beside : Beside or None
+        Drafts and adapters, where they are no files of the engine's own.
+    company : Company or None
+        Models that are resident with it.
+    demand : Demand or None
+        Requests, where a context and a number of sequences do not say it all.
     options : LlamaOptions or None
         The engine's own options, where it has any.
     quick : bool
@@ -77,10 +91,9 @@ class Scenario:
     """
 
     __slots__ = (
-        "allow_overlong", "bits", "context", "devices", "dp", "dtype", "dtype_assumed", "encoder_assumed",
-        "engine", "key", "options", "output", "overhead", "pp", "prompt", "quick",
-        "reserve", "scheme", "sequences",
-        "stated", "streams", "tp", "value",
+        "allow_overlong", "beside", "bits", "company", "context", "demand", "devices", "dp", "dtype",
+        "dtype_assumed", "encoder_assumed", "engine", "images", "key", "options", "output", "overhead", "pp",
+        "prompt", "quick", "reserve", "scheme", "sequences", "stated", "streams", "tp", "value",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -88,6 +101,10 @@ class Scenario:
         self.sequences: Quantity = 1
         self.prompt: int | None = None
         self.output: int | None = None
+        self.images: tuple[int, int] | None = None
+        self.demand: Demand | None = None
+        self.beside: Beside | None = None
+        self.company: Company | None = None
         self.bits: Any = None
         self.scheme: Any = None
         self.devices: list[Device] = []
@@ -127,40 +144,6 @@ class Scenario:
         return inventory
 
 
-def array_of(value: Any, what: str, most: int) -> Any:
-    """Check an array (or list) of whole numbers above 0.
-
-    Raises
-    ------
-    InputError
-        If it is empty, not numeric, not whole, or out of range.
-    """
-    import numpy as np
-
-    remedy = "Use whole numbers above 0."
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):
-        raise InputError(f"{what} is a ragged list.", remedy) from None
-    if array.size == 0 or array.dtype.kind not in "iuf":
-        raise InputError(
-            f"{what} is an array of {array.dtype}, not of numbers." if array.size else f"{what} is empty.",
-            remedy,
-        )
-    if array.dtype.kind == "f" and (not np.isfinite(array).all() or (array != np.floor(array)).any()):
-        raise InputError(f"{what} holds values that are not whole numbers.", remedy)
-    if array.ndim > 1:
-        raise InputError(f"{what} has {array.ndim} dimensions.", "Give a flat list; ravel a grid first.")
-    least, largest = array.min(), array.max()
-    if least < 1 or largest > most:
-        raise InputError(f"{what} holds {least if least < 1 else largest}; allowed is 1 to {most:,}.", remedy)
-    return array.astype(np.int64, copy=False)
-
-
-def _length(value: Any, what: str) -> Quantity:
-    return array_of(value, what, MAX_TOKENS) if is_array(value) else parse_length(value, what)
-
-
 def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], strict: bool = True) -> Scenario:
     """Turn keywords into a scenario, telling all mistakes together.
 
@@ -179,10 +162,11 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     if given["engine"] in SERVERS and str(given["kv_dtype"]).lower() == "auto":
         given["kv_dtype"] = None  # a server's word for its default
     scenario, problems = Scenario(), Problems()
+    scenario.context = min(inventory.context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     scenario.stated = {name for name, value in given.items() if value is not None and value is not False}
     scenario.allow_overlong = bool(given["allow_overlong"])
     with problems:
-        scenario.context = _context(inventory, scenario, given)
+        scenario.context = settle_context(inventory, scenario, given)
     with problems:
         many = given["sequences"]
         scenario.sequences = (
@@ -217,14 +201,29 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
                 f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
             )
         scenario.engine = engine or "none"
+        _check_demand(scenario)
         check_owners(scenario.engine, given)
+        scenario.beside = beside_of(scenario.engine, given)
+        if any(given[keyword] is not None for keyword in TOGETHER):
+            from llmcalc.demand.company import company_of
+
+            scenario.company = company_of(scenario.engine, given)
         scenario.options = engine_options(scenario, given)
     with problems:
-        scenario.streams = _streams(inventory, given)
+        scenario.streams = _streams(inventory, scenario, given)
     problems.check()
     _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
+
+
+def _check_demand(scenario: Scenario) -> None:
+    """Refuse requests of an engine that they are not modelled for."""
+    if scenario.demand is not None and scenario.engine not in DEMANDS:
+        raise InputError(
+            f"Lengths that vary, shared prefixes and several outputs are not modelled for {scenario.engine}.",
+            f"Give one --prompt and --output, or use --engine {one_of(DEMANDS)}.",
+        )
 
 
 def _this_machine(catalog: Catalog) -> list[Device]:
@@ -233,7 +232,7 @@ def _this_machine(catalog: Catalog) -> list[Device]:
     return find_gpus(catalog)
 
 
-def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
+def _streams(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) -> dict[str, int]:
     """Tokens of the encoder and of images: given, else what the model fixes; 0 is text alone."""
     streams = dict(inventory.streams)
     images = 1 if given["images"] is None else _count(given["images"], "--images")
@@ -241,6 +240,13 @@ def _streams(inventory: Inventory, given: dict[str, Any]) -> dict[str, int]:
         value = given[f"{stream}_tokens"]
         if value is not None:
             streams[stream] = _count(value, f"--{stream}-tokens")
+    if given["images"] is not None or given["image_tokens"] is not None:
+        from llmcalc.demand.images import remembers_images, settle_images
+
+        own = streams.get("image") if given["image_tokens"] is not None else None
+        settle_images(inventory, scenario, given, images, own)
+        if not remembers_images(inventory):
+            streams.pop("image", None)  # these are tokens of the context
     if "image" in streams:
         streams["image"] *= images
     return streams
@@ -279,33 +285,6 @@ def _check_together(scenario: Scenario) -> None:
                 f"--reserve {scenario.reserve / GIB:g} GiB leaves nothing of {device.name}.",
                 "Reserve less, or name a larger GPU.",
             )
-
-
-def _context(inventory: Inventory, scenario: Scenario, given: dict[str, Any]) -> Quantity:
-    stated = [name for name in ("context", "max_model_len") if given[name] is not None]
-    lengths = [name for name in ("prompt", "output") if given[name] is not None]
-    if len(stated) + bool(lengths) > 1:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in stated + lengths)
-        raise InputError(f"{options} are given together.", "Give the context, or prompt and output.")
-    if given["max_model_len"] is not None:
-        context: Quantity = parse_max_model_len(given["max_model_len"])
-    elif lengths:
-        for name in lengths:
-            setattr(scenario, name, parse_length(given[name], f"--{name}"))
-        context = (scenario.prompt or 0) + (scenario.output or 0)
-    elif given["context"] is not None:
-        context = _length(given["context"], "--context")
-    else:
-        return min(inventory.context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    limit = inventory.context
-    longest = context if limit is None or not is_array(context) else int(context.max())
-    if limit is not None and longest > limit and not scenario.allow_overlong:
-        raise InputError(
-            f"--context {longest:,} is above the {limit:,} tokens that {inventory.name} was made for"
-            f"{' (an unverified figure)' if 'context' in inventory.unproven else ''}.",
-            f"Use --context {limit} or less, or --allow-overlong.",
-        )
-    return context
 
 
 def _scheme(inventory: Inventory, catalog: Catalog, given: dict[str, Any], strict: bool) -> Any:

@@ -206,6 +206,10 @@ def size_of(inventory: Inventory) -> str:
 
 def workload_of(scenario: Scenario) -> str:
     """Sequences and tokens for the heading."""
+    if scenario.demand is not None and (scenario.demand.varies or not is_array(scenario.context)):
+        from llmcalc.answer.requests import requests_of
+
+        return requests_of(scenario.demand, scenario.sequences)
 
     def span(values: Any) -> str:
         return f"{int(values.min()):,} to {int(values.max()):,}"
@@ -275,6 +279,17 @@ def report_of(
         "dp": placement.dp,
         "allow_overlong": scenario.allow_overlong,
     }
+    if scenario.images is not None:
+        report.scenario |= {"images": scenario.images[0], "image_tokens": scenario.images[1]}
+        report.warnings.append(
+            f"The context holds {scenario.images[0]} x {scenario.images[1]:,} tokens of images."
+        )
+    if scenario.demand is not None:
+        report.scenario |= {
+            "shared_prefix": scenario.demand.prefix,
+            "samples": 1 if scenario.demand.beams else scenario.demand.outputs,
+            "beams": scenario.demand.outputs if scenario.demand.beams else 1,
+        }
     report.read_from = inventory.origin
     report.origins = _origins(inventory, scenario)
     report.device = device

@@ -72,15 +72,24 @@ def auto_dtype(scenario: Scenario, program: str) -> tuple[Scenario, list[str]]:
     return made, [f"{program} loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
 
 
-def floor_of(stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision) -> Any:
-    """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
+def floor_of(
+    stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision, beside: Any = None
+) -> Any:
+    """The architecture's minimum on the worst rank: weights, caches, states, and what lies beside. [B]"""
     streams = {**scenario.streams, "decoder": scenario.context}
     workload = Workload(streams, -(-scenario.sequences // placement.dp))
-    items = [
-        folds.weights_item(with_shares(stored, placement), placement, precision),
-        caches.kv_item(stored, placement, precision, workload),
-        caches.state_item(stored, placement, precision, workload),
-    ]
+    items = [folds.weights_item(with_shares(stored, placement), placement, precision)]
+    if scenario.demand is not None:
+        from llmcalc.memory.requests import request_items
+
+        held, _ = request_items(stored, placement, precision, workload, scenario.demand)
+        items += held
+    else:
+        items += [
+            make(stored, placement, precision, workload) for make in (caches.kv_item, caches.state_item)
+        ]
+    if beside is not None:
+        items += [*beside.items, *beside.caches(workload, scenario.demand, placement.pp)]
     return find_peak(items, placement.ranks, INFERENCE_PHASES).total
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
+from llmcalc.answer.beside_vllm import loaded_beside, tell_beside
 from llmcalc.answer.common import (
     placement_of,
     precision_of,
@@ -16,6 +18,7 @@ from llmcalc.answer.common import (
 )
 from llmcalc.answer.servers import auto_dtype, check_server, floor_of, keeps_index, settle_cache
 from llmcalc.catalog import Catalog
+from llmcalc.demand import Demand
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import Item
 from llmcalc.formula import is_array
@@ -49,17 +52,20 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     placement = placement_of(inventory, scenario, device)
     _check_ranks(scenario, placement)
     stored = scenario.stored(inventory)
-    if scenario.options.drafts and any(g.component == "mtp" for g in stored.groups):
+    predicts = scenario.beside is None or scenario.beside.draft is None or scenario.beside.word == "mtp"
+    if scenario.options.drafts and predicts and any(g.component == "mtp" for g in stored.groups):
         stored = copy(stored)
         stored.loaded = (*stored.loaded, "mtp")
     sparse = settle_cache(scenario, keeps_index(stored))
     precision = precision_of(stored, scenario, book)
+    beside = loaded_beside(stored, precision, scenario, placement, book)
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     server = Server(
-        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse
+        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside
     )  # fmt: skip
     held = -(-scenario.sequences // placement.dp)
-    items = server.items(scenario.context, held)
+    items = server.items(scenario.context, held, scenario.demand)
+    cases = _cases(server, items, scenario.demand, held)
     limited, requested = _limited(device, scenario, server, items)
     report = report_of("vram", stored, scenario, placement, items, limited)
     report.header = [
@@ -67,10 +73,14 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
         f"vLLM {scenario.options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
-    report.floor_bytes = floor_of(stored, scenario, placement, precision)
+    report.counted_bytes = _counted(server, items, requested)
+    report.floor_bytes = floor_of(stored, scenario, placement, precision, beside)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings + halved + lowered
     _echo(report, scenario, server)
+    tell_beside(report, scenario, beside)
+    if cases is not None:
+        cases(report)
     if device is not None:
         _check_budget(report, server, items, requested)
         arrays = is_array(scenario.context) or is_array(scenario.sequences)
@@ -78,6 +88,45 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
             _attach_capacity(report, server, scenario, requested, items)
         _tell_free(report, device, scenario, requested)
     return report
+
+
+def _counted(server: Server, items: list[Item], requested: int) -> int | None:
+    """What the fullest rank counts against its share, pages included, at the unfavourable end. [B]"""
+    pages = [item for item in items if item.name in ("kv_cache", "state")]
+    if any(is_array(item.bytes) for item in pages):
+        return None
+    stages = range(server.placement.pp)
+    spread = [0 for _ in stages]
+    if server.options.pool is None:
+        ends = (server.budgets(items, requested, end) for end in ("amounts", "low"))
+        spread = [expected - low for expected, low in zip(*ends, strict=True)]
+    return max(
+        server.counted(items, n) + spread[n] + sum(int(item.high[n]) for item in pages) for n in stages
+    )
+
+
+def _cases(
+    server: Server, items: list[Item], demand: Demand | None, held: Any
+) -> Callable[[Report], None] | None:
+    """What requests need in each case, and how a report is told."""
+    if demand is None:
+        return None
+    from llmcalc.answer.requests import attach_requests, cases_of
+    from llmcalc.memory.engines.vllm.requests import caches_prefixes
+
+    needs = server.needs(demand, held)
+    cases = cases_of(items, needs, server.placement.ranks)
+    caching = all(caches_prefixes(pool) for pool in server.pools if pool.groups)
+
+    def tell(report: Report) -> None:
+        attach_requests(report, demand, cases, needs, report.scenario["sequences"])
+        if (demand.prefix or demand.outputs > 1) and not caching and server.options.era.is_v1:
+            report.warnings.append(
+                "vLLM shares no prompt of a model with recurrent states, nor their states, without "
+                "--enable-prefix-caching."
+            )
+
+    return tell
 
 
 def check(inventory: Inventory, scenario: Scenario) -> None:
@@ -204,8 +253,11 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
             "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
             "does not."
         )
-    if options.drafts and not any(g.component == "mtp" for g in server.inventory.groups):
-        report.warnings.append("The draft model's own weights and caches are not counted.")
+    unknown = scenario.beside is None or scenario.beside.draft is None
+    if options.drafts and unknown and not any(g.component == "mtp" for g in server.inventory.groups):
+        report.warnings.append(
+            "The draft model's own weights and caches are not counted; name it: --draft MODEL."
+        )
 
 
 def _attach_capacity(
@@ -237,6 +289,7 @@ def _attach_capacity(
         return None if most == LONGEST else most  # states alone: any length
 
     blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
+    demand = scenario.demand
     worst = max(server.pools, key=lambda pool: int(pool.need(context)))
     each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
     if scenario.options.era.counts_pages:
@@ -260,3 +313,12 @@ def _attach_capacity(
         "longest_request": reach(budgets, 1, LONGEST),
     }
     report.capacity = PoolCapacity(plain, own)
+    if demand is not None and pairs:
+        from llmcalc.answer.requests import settle_capacity
+        from llmcalc.memory.engines.vllm.requests import Blocks
+
+        charges = [Blocks(pool) for pool, _ in pairs]
+        room = [p.blocks(b) * p.block_bytes for p, b in pairs]
+        careful = [p.blocks(b) * p.block_bytes for p, b in zip(server.pools, safe, strict=True) if p.groups]
+        settle_capacity(report.capacity, demand, held, charges, (room, careful), limit)
+        report.capacity.max_concurrency = (report.capacity.max_concurrency or 0) * placement.dp

@@ -20,7 +20,8 @@ from llmcalc.answer.common import (
 )
 from llmcalc.answer.kernels import runner, told
 from llmcalc.catalog import Catalog
-from llmcalc.estimate import INFERENCE_PHASES, find_peak
+from llmcalc.errors import InputError
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import ceil_div, is_array
 from llmcalc.hardware import Device, device_of, smallest_cards
 from llmcalc.memory import caches, folds, inference
@@ -49,6 +50,10 @@ def model_report(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog, given: dict[str, Any]
 ) -> Report:
     """The architecture's minimum of a known model plus an assumed runtime, or what its engine reserves."""
+    if scenario.company is not None:
+        from llmcalc.answer.together import together
+
+        return together(model_report, inventory, scenario, device, book, given)
     if scenario.engine in OWN:
         module, name = OWN[scenario.engine]
         made: Report = getattr(import_module(f"llmcalc.answer.{module}"), name)(
@@ -62,6 +67,7 @@ def model_report(
     precision = precision_of(inventory, scenario, book)
     workload = remembered(scenario, placement)
     items = folds.model_items(inventory, placement, precision, workload)
+    asked = _asked(items, inventory, placement, precision, workload, scenario, book)
     report = report_of("vram", inventory, scenario, placement, items, device)
     if scenario.dtype_assumed and scenario.bits is None:
         report.scenario["dtype_assumed"] = True
@@ -71,6 +77,23 @@ def model_report(
     report.header.append(workload_of(scenario))
     report.placement = ranks_of(placement)
     report.warnings += scenario.notes + inventory.warnings
+    if asked is not None:
+        asked.tell(report)
+    _tell(report, inventory, scenario)
+    runs = runner(scenario.scheme, book)
+    if device is not None and not runs(device.name):
+        report.warnings.append(told(scenario.scheme, device.name))
+    if device is not None and not scenario.quick:
+        _attach_capacity(report, inventory, placement, precision, scenario, device, asked)
+    elif device is None and not is_array(report.total_bytes):
+        report.told.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
+        if not report.told.cards:
+            report.hints.append(_several_cards(inventory, scenario, precision, book))
+    return report
+
+
+def _tell(report: Report, inventory: Inventory, scenario: Scenario) -> None:
+    """What the reader should know of what was assumed."""
     if scenario.encoder_assumed:
         report.warnings.append(
             f"The encoder is assumed to read {scenario.streams['encoder']:,} tokens, as many as the context; "
@@ -84,16 +107,16 @@ def model_report(
             f"The configuration's dtype {inventory.dtype[:40]!r} is not one of 16 bit or more; "
             "bf16 is assumed."
         )
-    runs = runner(scenario.scheme, book)
-    if device is not None and not runs(device.name):
-        report.warnings.append(told(scenario.scheme, device.name))
-    if device is not None and not scenario.quick:
-        _attach_capacity(report, inventory, placement, precision, scenario, device)
-    elif device is None and not is_array(report.total_bytes):
-        report.told.cards = smallest_cards(int(report.range_bytes[1]) + scenario.reserve, book, runs=runs)
-        if not report.told.cards:
-            report.hints.append(_several_cards(inventory, scenario, precision, book))
-    return report
+
+
+def _asked(items: list[Item], *estimate: Any) -> Any:
+    """What is asked beyond one model and one length, put into the items; None where nothing is."""
+    scenario = estimate[4]
+    if scenario.demand is None and scenario.beside is None:
+        return None
+    from llmcalc.answer.asked import asked_of
+
+    return asked_of(items, *estimate)
 
 
 def count_report(
@@ -102,6 +125,11 @@ def count_report(
     """The rule of thumb, with the span of real models of that size beside it."""
     if scenario.engine in OWN:
         needs_layers(inventory, scenario.engine)
+    if scenario.beside is not None or scenario.company is not None:
+        raise InputError(
+            "Drafts, adapters and models beside each other need models with layers, not a bare count.",
+            "Name a model.",
+        )
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
     bits = scenario.bits if scenario.bits is not None else scenario.dtype.bits
@@ -166,18 +194,29 @@ def _attach_capacity(
     precision: Precision,
     scenario: Scenario,
     device: Device,
+    asked: Any,
 ) -> None:
     """Solve for the longest context and the most sequences."""
-    from llmcalc.planning.solve import capacity
+    from llmcalc.planning.solve import LONGEST, capacity
 
-    fixed = [item for item in report.items if item.name not in ("kv_cache", "state")]
+    fixed = [item for item in report.items if item.name.removeprefix("draft_") not in ("kv_cache", "state")]
     stages = range(placement.pp)
     budgets = [device.usable_bytes - sum(item.amounts[stage] for item in fixed) for stage in stages]
     safe = [device.usable_low - sum(item.high[stage] for item in fixed) for stage in stages]
     limit = None if scenario.allow_overlong else inventory.context
     workload = remembered(scenario, placement)
     found = caches.profiles(inventory, placement, precision, workload)
+    if asked is not None:
+        found = asked.profiles(found)
     report.capacity = capacity(found, budgets, safe, scenario.context, workload.sequences, limit)
+    demand = scenario.demand
+    if demand is not None and not is_array(scenario.context) and not is_array(scenario.sequences):
+        from llmcalc.answer.requests import settle_capacity
+        from llmcalc.memory.requests import Shared
+
+        charges = [Shared(profile) for profile in found]
+        most = limit or LONGEST
+        settle_capacity(report.capacity, demand, int(workload.sequences), charges, (budgets, safe), most)
     if report.capacity.max_concurrency is not None:
         report.capacity.max_concurrency *= placement.dp
     report.context_limit = inventory.context

@@ -77,6 +77,9 @@ def vram(
     sequences: Any = None,
     prompt: Any = None,
     output: Any = None,
+    shared_prefix: Any = None,
+    samples: Any = None,
+    beams: Any = None,
     encoder_tokens: Any = None,
     image_tokens: Any = None,
     images: Any = None,
@@ -151,6 +154,10 @@ def vram(
     cache_bits: Any = None,
     cache_group: Any = None,
     cache_residual: Any = None,
+    max_loras: Any = None,
+    max_lora_rank: Any = None,
+    with_models: Any = None,
+    ensemble: Any = None,
     allow_overlong: bool = False,
     assume: str | None = None,
     catalog: Any = None,
@@ -174,10 +181,13 @@ def vram(
         Tokens of one sequence; the smaller of the model's limit and 8,192. [tokens]
     sequences : int or ndarray
         Sequences held at once; 1. [-]
-    prompt, output : int or str, optional
-        Instead of the context, which is their sum. [tokens]
+    prompt, output : int, str or sequence, optional
+        Instead of the context, which is their sum; a list, a distribution such as
+        ``lognormal(mean=1k, p95=3k)`` or a file gives expected, 95th percentile and worst. [tokens]
+    shared_prefix, samples, beams : int or str, optional
+        What all prompts share; outputs or beams of each that are held together. [tokens], [-]
     encoder_tokens, image_tokens, images : int or str, optional
-        Tokens that the encoder reads, tokens of one image, and images held. [tokens], [-]
+        Tokens that the encoder reads, tokens of one image, and images of a request. [tokens], [-]
     kv_dtype, kv_dtype_k, kv_dtype_v : str, optional
         Format of keys and values; 16 bit.
     engine : str
@@ -194,18 +204,20 @@ def vram(
         llama.cpp's own: True, False, False, and True where latent attention caches its latent.
     fit : bool, optional
         What llama-server chooses by itself: context, layers on GPUs, experts on the CPU; False.
-    mmproj, no_mmproj_offload, lora, draft, draft_quant, draft_max, repack : optional
-        llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, adapters (files, or
-        ``r=16``), a draft model (or ``mtp``), its file type and the tokens drafted at once, and the CPU
-        whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
+    mmproj, no_mmproj_offload, draft_max, repack : optional
+        llama.cpp's own: a projector (True or a file) and whether the CPU keeps it, tokens drafted at once,
+        and the CPU whose re-laid weights are told apart (True, ``avx2``, ``avx512``, ``neon``). [-]
+    lora, draft, draft_quant : optional
+        Adapters (``r=16``; files for llama.cpp), a draft model, ``mtp``, ``eagle``, ``eagle3`` or the
+        configuration of such a head, and its scheme. [-]
     gpu_memory_utilization, max_num_seqs, max_num_batched_tokens, block_size : optional
         vLLM's own: its share of a GPU, sequences and tokens of one batch, tokens of a block. [-], [tokens]
     enforce_eager, disable_hybrid_kv_cache_manager, enable_prefix_caching, async_scheduling : bool, optional
         vLLM's own: no CUDA graphs (False), whole caches for windows (False), states kept for prefix
         caching (False), two batches in flight (as the release does).
-    num_speculative_tokens, dcp, kv_cache_memory : optional
-        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, and the pool's size where it
-        is set by hand. [tokens], [-], [B]
+    num_speculative_tokens, dcp, kv_cache_memory, max_loras, max_lora_rank : optional
+        vLLM's own: tokens drafted ahead, ranks that share a cache's tokens, the pool's size where it is
+        set by hand, room for adapters. [tokens], [-], [B], [-]
     mem_fraction_static, swa_full_tokens_ratio, mamba_full_memory_ratio : float, optional
         SGLang's own: the share of free memory for weights and pools, tokens of the window pool for each of
         the full one, and state memory for each byte of the KV cache. [-]
@@ -237,6 +249,8 @@ def vram(
         Memory that others use on each GPU; 0. [B]
     tp, pp, dp : int, optional
         Tensor ranks, pipeline stages, replicas; with N GPUs and none given, ``tp = N``. [-]
+    with_models, ensemble : optional
+        Other models on the same GPUs (``name`` or ``name@scheme``); members of an ensemble. [-]
     allow_overlong : bool
         Whether the context may exceed the model's limit.
     assume : str, optional

@@ -34,13 +34,14 @@ llama_options = stack(
     click.option("--no-mmproj-offload", is_flag=True, help="llama.cpp: keep the projector on the CPU."),
     click.option(
         "--lora", metavar="FILE|r=N", multiple=True,
-        help="llama.cpp: an adapter, a GGUF file or the rank of one; may be given more than once.",
+        help="An adapter by its rank, for llama.cpp also a GGUF file; may be given more than once.",
     ),
     click.option(
-        "--draft", "--model-draft", "-md", "draft", metavar="MODEL|mtp",
-        help="llama.cpp: a draft model, or the model's own prediction layers.",
+        "--draft", "--model-draft", "-md", "draft", metavar="MODEL|mtp|eagle",
+        help="A draft model, the model's own prediction layers, or (not llama.cpp) an EAGLE head: eagle, "
+        "eagle3, or its config.json.",
     ),
-    click.option("--draft-quant", metavar="SCHEME", help="llama.cpp: file type of the draft.  [--quant]"),
+    click.option("--draft-quant", metavar="SCHEME", help="Scheme of the draft.  [llama.cpp: --quant]"),
     click.option(
         "--draft-max", "--spec-draft-n-max", "draft_max", metavar="N",
         help="llama.cpp: tokens drafted at once.  [3]",
@@ -73,6 +74,8 @@ vllm_options = stack(
         "--dcp", "--decode-context-parallel-size", "dcp", metavar="N",
         help="vLLM: tensor ranks that share a cache's tokens.  [1]",
     ),
+    click.option("--max-loras", metavar="N", help="vLLM: adapters of one batch, with --enable-lora."),
+    click.option("--max-lora-rank", metavar="N", help="vLLM: their largest rank.  [16]"),
     click.option(
         "--kv-cache-memory", "--kv-cache-memory-bytes", "kv_cache_memory", metavar="SIZE",
         help="vLLM: the pool's size, whatever is left.",

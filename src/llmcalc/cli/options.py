@@ -74,8 +74,17 @@ workload_options = stack(
         "--sequences", "--batch", "--concurrency", "sequences", metavar="N",
         help="Sequences held at once, each of that length.  [1]",
     ),
-    click.option("--prompt", metavar="TOKENS", help="With --output, instead of --context."),
-    click.option("--output", metavar="TOKENS", help="Tokens to generate; context = prompt + output."),
+    click.option(
+        "--prompt", metavar="TOKENS",
+        help="With --output, instead of --context: 512; a list '512, 1k'; 'lognormal(mean=1k, p95=3k)', "
+        "'uniform(128, 2k)', exponential, normal; or a CSV or JSON file of lengths.",
+    ),
+    click.option("--output", metavar="TOKENS", help="Tokens to generate, written alike."),
+    click.option(
+        "--shared-prefix", metavar="TOKENS", help="Start of all prompts, held once for all of them.  [0]"
+    ),
+    click.option("--samples", metavar="N", help="Outputs of each prompt, held together (best of N).  [1]"),
+    click.option("--beams", metavar="N", help="Beams of each prompt: a beam search, at worst.  [1]"),
     click.option(
         "--kv-dtype", "--kv-cache-dtype", "kv_dtype", metavar="DTYPE",
         help="Format of keys and values.  [16 bit]",
@@ -84,7 +93,12 @@ workload_options = stack(
     click.option("--kv-dtype-v", "-ctv", "kv_dtype_v", metavar="DTYPE", help="Format of values alone."),
     click.option("--encoder-tokens", metavar="TOKENS", help="Tokens that the encoder reads.  [the model's]"),
     click.option("--image-tokens", metavar="TOKENS", help="Tokens of one image.  [the model's]"),
-    click.option("--images", metavar="N", help="Images held at once.  [1]"),
+    click.option("--images", metavar="N", help="Images of one request.  [0; cross-attention: 1]"),
+    click.option(
+        "--with", "with_models", metavar="MODEL", multiple=True,
+        help="Another model on the same GPUs at the same time, MODEL@SCHEME if quantized otherwise; several.",
+    ),
+    click.option("--ensemble", metavar="N", help="Members of an ensemble of such models, all resident.  [1]"),
     click.option("--allow-overlong", is_flag=True, help="Allow a context above the model's limit."),
 )  # fmt: skip
 
@@ -162,7 +176,7 @@ def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The keywords of the API call: what the user set, output options apart."""
     found = {key: value for key, value in options.items() if key not in OUTPUT_KEYS}
-    for many in ("catalog", "lora"):
+    for many in ("catalog", "lora", "with_models"):
         if many in found:
             found[many] = list(found[many]) or None
     return found

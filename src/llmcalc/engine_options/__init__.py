@@ -26,7 +26,7 @@ OLLAMA = {
 VLLM = (
     "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens", "enforce_eager", "block_size",
     "disable_hybrid_kv_cache_manager", "enable_prefix_caching", "num_speculative_tokens",
-    "async_scheduling", "dcp", "kv_cache_memory",
+    "async_scheduling", "dcp", "kv_cache_memory", "max_loras", "max_lora_rank",
 )  # fmt: skip
 """Keywords that are vLLM's own."""
 
@@ -51,6 +51,11 @@ TRANSFORMERS = (
     "experts_implementation", "state_kernels", "cache_backend", "cache_bits", "cache_group", "cache_residual",
 )  # fmt: skip
 """Keywords that are transformers' own."""
+BESIDE_KEYS = ("draft", "draft_quant", "lora", "max_loras", "max_lora_rank")
+"""Keywords of drafts and adapters."""
+
+BESIDE = ("none", "vllm")
+"""Engines whose drafts and adapters are no files of their own."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
     keyword: ("llama.cpp", "ollama") if keyword in OLLAMA else ("llama.cpp",) for keyword in LLAMA_CPP
@@ -61,6 +66,7 @@ OWNERS |= dict.fromkeys(TENSORRT_LLM, ("tensorrt-llm",))
 OWNERS |= dict.fromkeys(SHARED, ("vllm", "sglang", "tensorrt-llm"))
 OWNERS["num_speculative_tokens"] = ("vllm", "sglang")
 OWNERS |= dict.fromkeys(TRANSFORMERS, ("transformers",))
+OWNERS |= dict.fromkeys(("lora", "draft", "draft_quant"), ("llama.cpp", *BESIDE))
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")
@@ -93,8 +99,17 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
                 if keyword == "n_ctx":
                     remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
             raise InputError(
-                f"{option} is an option of {' and '.join(owners)}, not of --engine {engine}.", remedy
+                f"{option} is an option of {one_of(owners, 'and')}, not of --engine {engine}.", remedy
             )
+
+
+def beside_of(engine: str, given: dict[str, Any]) -> Any:
+    """Drafts and adapters, where there are some and the engine reads no files of its own."""
+    if engine not in BESIDE or all(given.get(key) is None for key in BESIDE_KEYS):
+        return None
+    from llmcalc.engine_options.beside import beside_options
+
+    return beside_options(engine, given)
 
 
 def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
@@ -157,6 +172,6 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
 
 
 __all__ = [
-    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "check_owners", "engine_options", "has_extras",
-    "is_prediction", "llama_options",
+    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "beside_of", "check_owners",
+    "engine_options", "has_extras", "is_prediction", "llama_options",
 ]  # fmt: skip

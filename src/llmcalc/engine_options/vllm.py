@@ -14,6 +14,9 @@ MAX_BLOCK = 1 << 16
 MAX_DRAFTS = 1024
 MAX_RANKS = 1024
 
+DRAFTED = 3
+"""Tokens drafted ahead where a draft is named and their number is not: assumed. [tokens]"""
+
 
 class VllmOptions:
     """What vLLM is told; None stands for the release's default.
@@ -91,6 +94,8 @@ def vllm_options(given: dict[str, Any]) -> VllmOptions:
         with problems:
             if given.get(keyword) is not None:
                 setattr(options, name, flag(given[keyword], f"--{keyword.replace('_', '-')}"))
+    if given.get("draft") is not None and given.get("num_speculative_tokens") is None:
+        options.drafts = 1 if str(given["draft"]).strip().lower() == "mtp" else DRAFTED
     with problems:
         if given.get("kv_cache_memory") is not None:
             options.pool = parse_bytes(given["kv_cache_memory"], "--kv-cache-memory")

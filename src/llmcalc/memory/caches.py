@@ -252,6 +252,13 @@ class Profile:
         self.limited: list[tuple[int, int]] = []
         self.stepped: list[tuple[int, int, int | None]] = []
 
+    def __add__(self, other: Profile) -> Profile:
+        """The caches of two models of the same tokens."""
+        made = Profile()
+        made.row, made.state = self.row + other.row, self.state + other.state
+        made.limited, made.stepped = self.limited + other.limited, self.stepped + other.stepped
+        return made
+
     def bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of one sequence of `tokens`. [B]"""
         total = self.row * tokens + self.state
@@ -267,12 +274,32 @@ class Profile:
             total = total + row * (held if most is None else smaller(held, most))
         return total
 
+    def held(self, before: Quantity, length: Quantity, after: Quantity) -> Quantity:
+        """Bytes of a stretch of one sequence, by the tokens before and after it; states not counted. [B]
+
+        A window reaches back from the end, so it holds of a stretch what the tokens after it leave.
+        """
+        total: Quantity = self.row * length
+        for limit, row in self.limited:
+            total = total + row * _reached(length, limit - after)
+        for rate, row, most in self.stepped:
+            start, end = before // rate, (before + length) // rate
+            rest = None if most is None else most - ((before + length + after) // rate - end)
+            total = total + row * (end - start if rest is None else _reached(end - start, rest))
+        return total
+
     def bytes_per_token(self, tokens: Quantity) -> Quantity:
         """Bytes that one more token costs at this length. [B]"""
         total: Quantity = self.row
         for limit, row in self.limited:
             total = total + row * where(tokens < limit, 1, 0)
         return total + self._entries(tokens + 1) - self._entries(tokens)
+
+
+def _reached(length: Quantity, rest: Quantity) -> Quantity:
+    """What of a stretch lies within the rest of a window. [tokens]"""
+    inside = smaller(length, rest)
+    return where(inside > 0, inside, 0)
 
 
 def profiles(

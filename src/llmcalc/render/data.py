@@ -75,9 +75,15 @@ def _one(report: Any) -> dict[str, Any]:
         "nearest": report.nearest,
         "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shown()},
     }
+    return result | _where_there(report, result["model"])
+
+
+def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
+    """What only some reports have; more of the model is added to its own object."""
+    result: dict[str, Any] = {}
     if report.inventory is not None:
         inventory = report.inventory
-        result["model"] |= {
+        model |= {
             "routed_params": inventory.routed_params,
             "layers": inventory.layers,
             "context": inventory.context,
@@ -93,6 +99,10 @@ def _one(report: Any) -> dict[str, Any]:
         result["alternatives"] = plain(report.alternatives)
     if report.fewest is not None:
         result["fewest_gpus"] = plain(report.fewest)
+    if report.together:
+        result["together"] = plain(report.together)
+    if report.workload:
+        result["workload"] = plain(report.workload)
     if report.scheme:
         result["scheme"] = report.scheme
     if report.left_out:

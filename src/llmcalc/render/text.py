@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.formula import is_array
 from llmcalc.render.words import (
+    VERDICTS,
     amount,
     bare,
     device_name,
@@ -29,6 +30,7 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
     report = reports[0]
     lines = [*_heading([*report.header, *report.placement]), "", *_items(report, units), RULE]
     lines += [*_total(report, units), ""]
+    lines += _requests(report, units, color)
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
     lines += _nearest(report)
@@ -179,6 +181,8 @@ def _capacity(report: Any, units: str) -> list[str]:
         lines.append(f"  {'longest context':<16} {_longest(report)}")
         if capacity.max_concurrency is not None and not is_array(capacity.max_concurrency):
             most = f"{capacity.max_concurrency:,} of {report.scenario['context']:,} tokens"
+            if len(report.workload.get("cases", [])) > 1:
+                most = f"{capacity.max_concurrency:,} requests like these, at the 95th percentile"
             lines.append(f"  {'most sequences':<16} {most}{' as placed' if report.as_placed else ''}")
     if getattr(capacity, "pool_tokens", None) is None:
         return lines
@@ -211,6 +215,24 @@ def _hardware(report: Any) -> list[str]:
         parts = wrap(names, WIDTH - 19)
         lines += [f"  {'' if place else 'smallest card':<16} {part}" for place, part in enumerate(parts)]
     return lines
+
+
+def _requests(report: Any, units: str, color: bool) -> list[str]:
+    """What requests that vary need in each case, with a verdict of its own."""
+    cases = report.workload.get("cases", [])
+    if len({str(row["total_bytes"]) for row in cases if row["case"] != "over_time"}) < 2:
+        return []
+    names = {"p95": "95th percentile", "over_time": "over time, mean"}
+    unit = DISPLAY[units][0]
+    head = f"  {'requests':<16} {f'KV, state {unit}':>20} {f'total {unit}':>20}"
+    lines = [head + ("   verdict" if report.device is not None else "")]
+    for row in cases:
+        verdict = VERDICTS.get(row["verdict"], "")
+        lines.append(
+            f"  {names.get(row['case'], row['case']):<16} {bare(row['cache_bytes'], units):>20} "
+            f"{bare(row['total_bytes'], units):>20}   {paint(verdict, row['verdict'], color)}"
+        )
+    return [*lines, ""]
 
 
 def _longest(report: Any) -> str:

@@ -138,6 +138,12 @@ class Report(_Shown):
     beside : tuple of int
         How far down and up the total may lie through items that the device's limit follows: an engine
         that sets the rest of a GPU aside for them decides without them. [B]
+    workload : dict
+        Requests that vary or share: how many, and what they need in each case. [B]
+    together : list of dict
+        Models that are resident at once: name, bytes and, for vLLM, the share of the GPU. [B], [-]
+    counted_bytes : int or None
+        What an engine counts against its share, at the unfavourable end. [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -181,6 +187,9 @@ class Report(_Shown):
         self.plan: tuple[Any, Any] | None = None
         self.settled: Any = None
         self.inventory: Any = None
+        self.workload: dict[str, Any] = {}
+        self.together: list[dict[str, Any]] = []
+        self.counted_bytes: int | None = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.book: Any = None

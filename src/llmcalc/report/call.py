@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcalc.formula import is_array
 
-LISTED = ("catalog", "gpu", "lora", "quant", "engine")
+LISTED = ("catalog", "gpu", "lora", "quant", "engine", "with_models")
 """Keywords that may be lists, which a shell writes with commas or several times."""
 
 
@@ -42,7 +42,7 @@ class Call:
 
         words = ["llmcalc", self.function]
         for key, value in self.asked.items():
-            option = f"--{key.replace('_', '-')}"
+            option = "--with" if key == "with_models" else f"--{key.replace('_', '-')}"
             if value is True:
                 words += [option, "on"] if key in ("mmproj", "repack") else [option]
                 continue

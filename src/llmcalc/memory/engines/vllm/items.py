@@ -5,19 +5,46 @@ from __future__ import annotations
 from math import isqrt
 from typing import Any
 
+from llmcalc.demand import Demand
+from llmcalc.demand.needs import Needs, Priced
 from llmcalc.engine_options.vllm import VllmOptions
 from llmcalc.estimate import Item
 from llmcalc.formula import Quantity
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import SOURCE, profile
 from llmcalc.memory.engines.vllm.pages import Pool, Settings, pools
+from llmcalc.memory.engines.vllm.requests import Blocks
 from llmcalc.memory.engines.vllm.spreads import PARTS, SPREADS, ends, graph_kind
 from llmcalc.memory.engines.vllm.weights import loaded_item
+from llmcalc.memory.requests import kv_of
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
 
 SERVING = ("prefill", "decode")
+
+
+class Loaded:
+    """What is loaded beside the model.
+
+    Attributes
+    ----------
+    items : list of Item
+        Weights of a draft, adapters.
+    draft : Inventory or None
+        A draft whose caches are pages of the same pool.
+    predicts : bool
+        Whether the model's own prediction layers draft.
+    image_tokens : int
+        Tokens of the largest image; 0 where none is asked for. [tokens]
+    """
+
+    __slots__ = ("draft", "image_tokens", "items", "predicts")
+
+    def __init__(self, draft: Inventory | None = None, predicts: bool = True) -> None:
+        self.draft, self.predicts = draft, predicts
+        self.items: list[Item] = []
+        self.image_tokens = 0
 
 
 class Server:
@@ -36,7 +63,9 @@ class Server:
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: VllmOptions,
         device: Device | None, length: int, streams: dict[str, Any], sparse: bool,
+        beside: Loaded | None = None,
     ) -> None:  # fmt: skip
+        self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
@@ -50,20 +79,37 @@ class Server:
         )  # fmt: skip
         kinds = {cache.kind for group in inventory.groups for cache in group.caches}
         made.hybrid = (era.is_hybrid or (era.is_v1 and kinds == {"window"})) and not options.whole_windows
-        made.streams, made.sparse = streams, sparse
+        made.streams, made.sparse, made.predicts = streams, sparse, self.beside.predicts
         self.settings = made
-        self.pools: list[Pool] = pools(inventory, placement, precision, made)
+        self.pools: list[Pool] = pools(inventory, placement, precision, made, self.beside.draft)
 
-    def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
-        """Weights, pages, peak, graphs and runtime of each rank class."""
+    def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
+        """Weights, pages, peak, graphs and runtime of each rank class.
+
+        Parameters
+        ----------
+        tokens, sequences : int or ndarray
+            Of the longest request, and requests held at once. [tokens], [-]
+        demand : Demand, optional
+            Requests that are not all alike: pages are those of the 95th percentile.
+        """
+        kv, state = self._kv(tokens, sequences), self._state(sequences)
+        if demand is not None:
+            state = self._state(sequences * demand.outputs)
+            kv = kv_of(self.needs(demand, sequences), state.amounts, demand, sequences, kv)
         return [
             loaded_item(self.inventory, self.placement, self.precision, self.options.era),
-            self._kv(tokens, sequences),
-            self._state(sequences),
+            kv,
+            state,
             self._activations(),
             self._graphs(),
             self._runtime(),
+            *self.beside.items,
         ]
+
+    def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
+        """Pages and states that requests need of each rank class. [B]"""
+        return [Priced(demand, Blocks(pool)).needs(sequences) for pool in self.pools]
 
     def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
         amounts = [
@@ -96,7 +142,14 @@ class Server:
     def _activations(self) -> Item:
         last = self.placement.pp - 1
         found = [
-            profile.peak_of(self.inventory, self.batch, self.options.era, self.placement.tp, stage == last)
+            profile.peak_of(
+                self.inventory,
+                self.batch,
+                self.options.era,
+                self.placement.tp,
+                stage == last,
+                image_tokens=self.beside.image_tokens,
+            )
             for stage in range(last + 1)
         ]
         own, (_, kind) = [amount for amount, _ in found], max(found)
@@ -117,6 +170,8 @@ class Server:
             else profile.graph_bytes(self.inventory, end - start, self.options.era, self.batch.seqs)
             for start, end in stages
         ]
+        if self.beside.draft is not None and not self.options.eager:
+            own[-1] += profile.GRAPH_LAYER * sum(len(group.layers) for group in self.beside.draft.groups)
         kind = graph_kind(self.options.era)
         low, high = ends("cuda_graphs", kind, own)
         outside = "" if self.options.era.counts_graphs else ", beside the budget"

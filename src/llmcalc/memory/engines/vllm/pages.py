@@ -81,11 +81,24 @@ class Settings:
         Ranks that share the tokens of a cache (decode-context parallel). [-]
     streams : dict
         Tokens of streams other than the decoder's. [tokens]
+    predicts : bool
+        Whether the model's own prediction layers draft.
     sparse : bool
         Whether latents are kept in the rows of sparse attention.
     """
 
-    __slots__ = ("block", "dcp", "drafts", "era", "hybrid", "in_flight", "prefix", "sparse", "streams")
+    __slots__ = (
+        "block",
+        "dcp",
+        "drafts",
+        "era",
+        "hybrid",
+        "in_flight",
+        "predicts",
+        "prefix",
+        "sparse",
+        "streams",
+    )
 
     def __init__(self, era: Era, in_flight: int) -> None:
         self.era, self.in_flight = era, in_flight
@@ -95,6 +108,7 @@ class Settings:
         self.prefix = False
         self.dcp = 1
         self.streams: dict[str, Any] = {}
+        self.predicts = True
         self.sparse = False
 
 
@@ -159,11 +173,12 @@ class Pool:
         self.padding = sum(many * self.width - spec.layers for spec, many in self.groups)
         self.block_bytes = self.width * page
 
-    def blocks_of(self, tokens: Quantity) -> Quantity:
-        """Blocks that one request of a length takes at most. [-]"""
+    def blocks_of(self, tokens: Quantity, found: Quantity = 0) -> Quantity:
+        """Blocks that one request of a length takes at most, beside full ones that it finds. [-]"""
         total: Quantity = 0
         for spec, many in self.groups:
-            total = total + many * self._pages(spec, tokens)
+            grows = spec.kind not in ("state", "cross")
+            total = total + many * self._pages(spec, tokens - found if grows else tokens)
         return total
 
     def _pages(self, spec: Spec, tokens: Quantity) -> Quantity:
@@ -216,7 +231,10 @@ class Pool:
         return self.block_bytes * many // (self.block * self.settings.dcp)
 
 
-def pools(inventory: Inventory, placement: Placement, precision: Precision, settings: Settings) -> list[Pool]:
+def pools(
+    inventory: Inventory, placement: Placement, precision: Precision, settings: Settings,
+    draft: Inventory | None = None,
+) -> list[Pool]:  # fmt: skip
     """The pool of each pipeline stage.
 
     Parameters
@@ -229,6 +247,8 @@ def pools(inventory: Inventory, placement: Placement, precision: Precision, sett
         Formats of keys, values and of states in the model's dtype.
     settings : Settings
         The release and what the user set.
+    draft : Inventory, optional
+        A draft, whose layers draw from the same pool on the last stage.
 
     Returns
     -------
@@ -256,16 +276,18 @@ def pools(inventory: Inventory, placement: Placement, precision: Precision, sett
     made = []
     for stage in range(placement.pp):
         found: dict[tuple[str, int, int], Spec] = {}
-        for group in inventory.groups:
-            count = placement.count(group, stage)
-            for kind, row, limit in (
-                _kept(group, placement.tp, precision, settings, inventory) if count else ()
-            ):
+        last = stage == placement.pp - 1
+        held = [(inventory, group, placement.count(group, stage)) for group in inventory.groups]
+        if draft is not None and last:
+            held += [(draft, group, len(group.layers)) for group in draft.groups]
+        for model, group, count in held:
+            rows = _kept(group, placement.tp, precision, settings, model) if count else ()
+            for kind, row, limit in rows:
                 key = (kind, row, limit)
                 if key not in found:
                     found[key] = Spec(kind, row, limit, 0)
                 found[key].layers += count
-        if settings.drafts and stage == placement.pp - 1:
+        if settings.drafts and settings.predicts and last:
             _draft(found, inventory)
         made.append(Pool(list(found.values()), settings))
     return made

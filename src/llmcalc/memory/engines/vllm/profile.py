@@ -108,14 +108,26 @@ def default_batch(device: Device | None, era: Era, length: int) -> Batch:
 
 
 def activation_bytes(
-    inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2
+    inventory: Inventory,
+    batch: Batch,
+    era: Era,
+    tp: int,
+    samples: bool = True,
+    dtype_bytes: int = 2,
+    image_tokens: int = 0,
 ) -> int:
     """The peak of `peak_of` alone. [B]"""
-    return peak_of(inventory, batch, era, tp, samples, dtype_bytes)[0]
+    return peak_of(inventory, batch, era, tp, samples, dtype_bytes, image_tokens)[0]
 
 
 def peak_of(
-    inventory: Inventory, batch: Batch, era: Era, tp: int, samples: bool = True, dtype_bytes: int = 2
+    inventory: Inventory,
+    batch: Batch,
+    era: Era,
+    tp: int,
+    samples: bool = True,
+    dtype_bytes: int = 2,
+    image_tokens: int = 0,
 ) -> tuple[int, str]:
     """The peak of a dummy batch above the weights, and what decides it. [B]
 
@@ -137,6 +149,8 @@ def peak_of(
         Whether the rank has the head.
     dtype_bytes : int
         Bytes of an activation. [B]
+    image_tokens : int
+        Tokens of the largest image: the cache of embeddings holds one at least. [tokens]
 
     Examples
     --------
@@ -157,11 +171,14 @@ def peak_of(
     buffers = row * experts
     forward = int(row * (dense + ROWS * hidden)) + buffers
     towers = any(g.component in ("vision", "audio") for g in inventory.groups)
+    images = max(image_tokens - batch.tokens, 0) * dtype_bytes * hidden if towers else 0
     kind = "old" if not era.is_v1 else "towers" if towers else "experts" if experts else ""
+    forward += images
     if not samples:
         return forward, kind or "forward"
     rate = SAMPLER if era.version >= (0, 17) else SAMPLER_OLD
     sampler = int(rate * _vocab(inventory) * batch.seqs) + SAMPLER_REST + row * hidden * (3 if towers else 1)
+    sampler += images
     sampler += 0 if _is_packed(inventory) else buffers
     return max(forward, sampler), kind or ("forward" if forward > NEAR * sampler else "sampler")
 
