@@ -216,10 +216,12 @@ def runs() -> str:
         line = [
             run["name"], run["model"], inventory.params, run["build"], int(options.get("tp", 1)),
             options.get("quant"), label, (QUANTITIES[row.quantity] if server else "MiB"),
-            round(row.measured, 4), round(row.predicted, 4), run["source"],
+            round(row.measured, 4), round(row.predicted, 4), run["source"], run.get("memory"),
         ]  # fmt: skip
         for key in (f"{run['engine']} {inventory.name}", f"{run['engine']} of {inventory.family}"):
-            alike = [old for old in entries[key] if (old[1], old[4], old[5]) == (line[1], line[4], line[5])]
+            alike = [
+                old for old in entries[key] if (old[1], *old[4:7], old[11]) == (line[1], *line[4:7], line[11])
+            ]
             if not alike and (" of " in key or len(entries[key]) < MANY):
                 entries[key].append(line)
     lines = ["# Written by docs/generate.py from the measurements and the program itself; do not edit."]

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "run", "model", "params", "build", "tp", "quant", "quantity", "unit", "measured", "predicted", "source",
+    "memory",
 )  # fmt: skip
 """What a row of the table holds."""
+
+TELLING = ("peak", "KV budget", "weights", "KV cache")
+"""What says most of a run, the best first."""
 
 AS_LARGE = 2
 """A run of another model of the family counts if one has at most so many times the other's parameters. [-]"""
@@ -22,7 +26,7 @@ ENGINES = {"ollama": "llama.cpp"}
 def nearest_run(
     book: Catalog, engine: str, name: str, family: str, params: int, scenario: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The run that is nearest: of this model, else of one of its family of about this size.
+    """The run that is nearest: of a model with these layers, else of one of its family of about this size.
 
     Parameters
     ----------
@@ -33,7 +37,7 @@ def nearest_run(
     params : int
         Its parameters. [-]
     scenario : dict
-        What was asked, as resolved.
+        What was asked, as resolved; ``memory`` is that of one GPU. [GiB]
 
     Examples
     --------
@@ -49,15 +53,21 @@ def nearest_run(
         entry = book.lookup("runs", key)
         return [dict(zip(FIELDS, row, strict=True)) for row in entry["rows"]] if entry else []
 
-    def apart(row: dict[str, Any]) -> tuple[float, bool, int, str]:
+    memory = scenario.get("memory")
+
+    def apart(row: dict[str, Any]) -> tuple[float, bool, int, int, float, str]:
         size = max(row["params"], params) / max(min(row["params"], params), 1)
-        return (
-            size, (row["quant"] or "none") != (scenario.get("quant") or "none"),
-            abs(row["tp"] - int(scenario.get("tp") or 1)), row["run"],
-        )  # fmt: skip
+        other = (row["quant"] or "none") != (scenario.get("quant") or "none")
+        ranks = abs(row["tp"] - int(scenario.get("tp") or 1))
+        tells = TELLING.index(row["quantity"]) if row["quantity"] in TELLING else len(TELLING)
+        cards = (
+            max(row["memory"], memory) / min(row["memory"], memory) if row["memory"] and memory else AS_LARGE
+        )
+        return size, other, ranks, tells, cards, row["run"]
 
     own = rows(f"{engine} {name}")
-    near = own or [row for row in rows(f"{engine} of {family}") if params and apart(row)[0] <= AS_LARGE]
+    near = own + [row for row in rows(f"{engine} of {family}") if params and apart(row)[0] <= AS_LARGE]
     if not near:
         return None
-    return min(near, key=apart) | {"is_same_model": bool(own)}
+    found = min(near, key=apart)
+    return found | {"is_same_model": any(row["run"] == found["run"] for row in own)}

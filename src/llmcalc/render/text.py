@@ -269,11 +269,13 @@ def _nearest(report: Any) -> list[str]:
     build = "" if run["build"] == "not printed" else f" in {run['build']}"
     ranks = f", tp {run['tp']}" if run["tp"] > 1 else ""
     quant = f", {run['quant']}" if run["quant"] else ""
+    digits = 0 if run["unit"] in ("tokens", "B") else 2
     place = run["source"].removeprefix("https://")
     if "://" in run["source"]:
-        place = "/".join(place.split("/")[:3])  # the whole address is in --json
+        place = "/".join(place.split("/")[:5])  # the whole address is in --json
+    measured, predicted = (f"{run[name]:,.{digits}f}" for name in ("measured", "predicted"))
     text = (
-        f"{run['quantity']} {run['measured']:,.2f}{unit} measured, {run['predicted']:,.2f} predicted: "
+        f"{run['quantity']} {measured}{unit} measured, {predicted} predicted: "
         f"{run['model']}{quant}{ranks}{build} ({run['run']}: {place})"
     )
     lines = wrap(text, WIDTH - 19)

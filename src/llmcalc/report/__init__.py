@@ -14,6 +14,7 @@ from llmcalc._version import __version__
 from llmcalc.estimate import Item, Peak, worst_grade
 from llmcalc.formula import Quantity, is_array, smaller
 from llmcalc.report.call import Call
+from llmcalc.units import GIB
 
 __all__ = ["Call", "Report", "Reports", "Told"]
 
@@ -324,7 +325,8 @@ class Report(_Shown):
         if self.command != "vram" or self.book is None or not self.family or engine in (None, "none"):
             return None
         size = int(self.model["params"])
-        return nearest_run(self.book, str(engine), str(self.model["name"]), self.family, size, self.scenario)
+        asked = {**self.scenario, "memory": self.device.memory_bytes / GIB if self.device else None}
+        return nearest_run(self.book, str(engine), str(self.model["name"]), self.family, size, asked)
 
     def _reports(self) -> Sequence[Report]:
         return [self]
