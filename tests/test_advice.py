@@ -95,10 +95,10 @@ def test_what_the_engine_refuses_is_no_advice():
 
 
 def test_settings_together_come_before_a_dearer_one_alone():
-    """A share of 0.95 and no graphs cost no accuracy; fp8 keys and values alone would do too."""
-    found = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="l4", context=32_768)
+    """A share of 0.95 and fewer requests cost no accuracy; fp8 keys and values alone would do too."""
+    found = llmcalc.vram("llama-3.1-8b", engine="vllm", gpu="l4", context=36_864)
     first, second = found.alternatives[:2]
-    assert first["keywords"].keys() == {"gpu_memory_utilization", "enforce_eager"}
+    assert first["keywords"].keys() == {"gpu_memory_utilization", "max_num_seqs"}
     assert second["keywords"] == {"kv_dtype": "fp8"}
     assert first["verdict"] == second["verdict"] == "fits"
 
@@ -110,7 +110,14 @@ def test_nothing_is_searched_for_where_it_fits():
 
 @pytest.mark.parametrize(
     ("gpu", "code"),
-    [("h100", 0), ("rtx-3060", 1), ("l4", 3), ("rtx-3060,h100", 0), ("rtx-3060,l4", 3), ("nosuch", 2)],
+    [
+        ("h100", 0),
+        ("rtx-3060", 1),
+        ("22.5GiB", 3),
+        ("rtx-3060,h100", 0),
+        ("rtx-3060,22.5GiB", 3),
+        ("nosuch", 2),
+    ],
 )
 def test_exit_codes_of_fit(gpu, code):
     done = llmcalc_run("fit", "llama-3.1-8b", "--engine", "vllm", "--ctx", "32k", "--gpu", gpu)

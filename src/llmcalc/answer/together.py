@@ -156,7 +156,7 @@ def _joined(
         first.floor_bytes = first.floor_bytes + floor
     else:
         first.floor_bytes = alone - sum(i.bytes_at_peak for i in first.items if i.name == "runtime") + floor
-    first.device = device
+    first.device, first.margins = device, None
     first.told.cards = []
     if first.workload:
         first.workload = {}

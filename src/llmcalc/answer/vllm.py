@@ -21,7 +21,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.demand import Demand
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import Item
-from llmcalc.formula import is_array
+from llmcalc.formula import Quantity, is_array, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import KV_FORMATS
 from llmcalc.memory.engines.vllm.items import Server
@@ -82,12 +82,35 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     if cases is not None:
         cases(report)
     if device is not None:
+        if limited is not None and scenario.options.pool is None:
+            report.margins = _margins(limited, server, items, requested)
         _check_budget(report, server, items, requested)
         arrays = is_array(scenario.context) or is_array(scenario.sequences)
         if not arrays and not scenario.quick:
             _attach_capacity(report, server, scenario, requested, items)
         _tell_free(report, device, scenario, requested)
     return report
+
+
+def _margins(device: Device, server: Server, items: list[Item], requested: int) -> tuple[Quantity, Quantity]:
+    """What pages leave of the budget, at the unfavourable and the favourable end of GPU and budget. [B]"""
+    stages = range(server.placement.pp)
+    pages = [
+        sum(item.amounts[stage] for item in items if item.name in ("kv_cache", "state")) for stage in stages
+    ]
+    found = []
+    for end, off in (
+        ("low", device.usable_low - device.usable_bytes), ("high", device.usable_high - device.usable_bytes)
+    ):  # fmt: skip
+        left = [
+            budget + off - held
+            for budget, held in zip(server.budgets(items, requested, end), pages, strict=True)
+        ]
+        least = left[0]
+        for other in left[1:]:
+            least = smaller(least, other)
+        found.append(least)
+    return found[0], found[1]
 
 
 def _counted(server: Server, items: list[Item], requested: int) -> int | None:

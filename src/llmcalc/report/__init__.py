@@ -139,6 +139,9 @@ class Report(_Shown):
     beside : tuple of int
         How far down and up the total may lie through items that the device's limit follows: an engine
         that sets the rest of a GPU aside for them decides without them. [B]
+    margins : tuple of int or ndarray, or None
+        What an engine that sets a budget aside has left of it, at the unfavourable and at the favourable
+        end of its range: these decide there. [B]
     workload : dict
         Requests that vary or share: how many, and what they need in each case. [B]
     together : list of dict
@@ -179,6 +182,7 @@ class Report(_Shown):
         self.context_limit: int | None = None
         self.floor_bytes: Quantity | None = None
         self.beside: tuple[int, int] = (0, 0)
+        self.margins: tuple[Quantity, Quantity] | None = None
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
@@ -277,6 +281,8 @@ class Report(_Shown):
         low, high = self.range_bytes
         low, high = low + self.beside[0], high - self.beside[1]
         surely, never = high <= self.device.usable_low, low > self.device.usable_high
+        if self.margins is not None:
+            surely, never = self.margins[0] >= 0, self.margins[1] < 0
         if self.is_shared:
             low, high = (
                 own + sum(item.range_bytes[end] for item in self.items if item.where == "host")

@@ -70,6 +70,11 @@ class Compared:
         return self.figure.kind
 
     @property
+    def open(self) -> tuple[str, ...]:
+        """Options that the log leaves open; a server prints all that it depends on."""
+        return ()
+
+    @property
     def printed(self) -> float:
         """As printed, in the unit of its kind."""
         return self.figure.printed
