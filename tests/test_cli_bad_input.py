@@ -1093,3 +1093,15 @@ def test_debug_shows_the_traceback():
     assert b"Traceback" in done.stderr
     assert b"lama-3.1-8b" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["vLLM", "VLLM", "SGLang", "TensorRT-LLM", "trtllm", "hf", "LlamaCpp", "mlx_lm"]
+)
+def test_engines_by_the_names_people_write(name):
+    assert llmcalc.vram("qwen3-0.6b", engine=name, quant="q8_0" if "ama" in name else None).total_bytes > 0
+
+
+def test_an_engine_that_is_none_of_them_is_told_with_the_nearest():
+    with pytest.raises(llmcalc.LlmcalcError, match="Did you mean vllm"):
+        llmcalc.vram("qwen3-0.6b", engine="vlm")

@@ -230,3 +230,33 @@ def test_the_command():
 def test_the_model_may_be_named():
     found, _ = rows("2026-03-refused", "qwen3-4b")
     assert found["longest"].error == 0
+
+
+def test_half_a_number_is_not_believed(tmp_path):
+    whole = (LOGS / "vllm-2026-03-refused.log").read_text()
+    cut = whole[
+        : whole.index("estimated maximum model length is") + len("estimated maximum model length is 35")
+    ]
+    file = tmp_path / "cut.log"
+    file.write_text(cut)
+    done = cli("qwen3-4b", "--log", str(file), "--json")
+    if done.returncode == 0:
+        told = json.loads(done.stdout)
+        assert "longest" not in {row["kind"] for row in told["rows"]}
+        assert told["notes"] == ["The last line is cut off, and left out."]
+    else:
+        assert "no size" in done.stderr
+
+
+def test_a_damaged_setting_is_left_out(tmp_path):
+    whole = (LOGS / "vllm-2026-04-one-gpu.log").read_text()
+    file = tmp_path / "damaged.log"
+    file.write_text(whole.replace("tensor_parallel_size=1", "tensor_parallel_size=1-"))
+    assert cli("--log", str(file)).returncode == 0
+
+
+def test_options_of_the_published_runs_are_not_for_logs():
+    file = str(LOGS / "vllm-2026-04-one-gpu.log")
+    done = cli("--log", file, "--engine", "sglang")
+    assert (done.returncode, "chooses among the published runs" in done.stderr) == (2, True)
+    assert "names no file" in cli("--log", "").stderr

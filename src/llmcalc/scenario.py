@@ -10,7 +10,7 @@ from llmcalc.demand import KEYWORDS as REQUESTS
 from llmcalc.demand import TOGETHER, Demand
 from llmcalc.demand.context import array_of, settle_context
 from llmcalc.engine_options import OWNERS, beside_of, check_owners, engine_options
-from llmcalc.errors import ConfigError, InputError, Problems, one_of
+from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
 from llmcalc.model.inventory import Inventory
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 ENGINES = ("none", "transformers", "llama.cpp", "ollama", "mlx", "vllm", "sglang", "tensorrt-llm")
 SERVERS = ("vllm", "sglang", "tensorrt-llm")
+SPELLINGS = {
+    **{engine.replace("-", "").replace(".", ""): engine for engine in ENGINES},
+    "trtllm": "tensorrt-llm", "tensorrt": "tensorrt-llm", "hf": "transformers", "huggingface": "transformers",
+    "llamaserver": "llama.cpp", "mlxlm": "mlx", "vllmmetal": "vllm",
+}  # fmt: skip
+"""What else they are called, without case, dots and dashes."""
+
 DEFAULT_CONTEXT = 8192
 DEFAULT_OVERHEAD = (6, 5)
 """1.2: EleutherAI, "Transformer Math 101", 2023."""
@@ -159,9 +166,11 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
         Whether a checkpoint's unknown quantization is an error: what is counted in bytes must know it.
     """
     given = {**dict.fromkeys(KEYWORDS), **given}
+    scenario, problems = Scenario(), Problems()
+    with problems:
+        given["engine"] = _engine(given["engine"]) if given["engine"] is not None else None
     if given["engine"] in SERVERS and str(given["kv_dtype"]).lower() == "auto":
         given["kv_dtype"] = None  # a server's word for its default
-    scenario, problems = Scenario(), Problems()
     scenario.context = min(inventory.context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     scenario.stated = {name for name, value in given.items() if value is not None and value is not False}
     scenario.allow_overlong = bool(given["allow_overlong"])
@@ -194,13 +203,7 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
             most = max((device.count or 1 for device in scenario.devices), default=1)
             place(inventory, scenario.tp or 1, scenario.pp or 1, most=most)
     with problems:
-        engine = given["engine"]
-        if engine not in (None, *ENGINES):
-            raise InputError(
-                f"--engine {str(engine)[:40]!r} is not modelled.",
-                f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
-            )
-        scenario.engine = engine or "none"
+        scenario.engine = given["engine"] if given["engine"] in ENGINES else "none"
         _check_demand(scenario)
         check_owners(scenario.engine, given)
         scenario.beside = beside_of(scenario.engine, given)
@@ -215,6 +218,20 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
     _encoder(inventory, scenario)
     _check_together(scenario)
     return scenario
+
+
+def _engine(value: Any) -> str:
+    """An engine by its name, however people write it."""
+    word = str(value).strip().lower().replace("_", "-")
+    name = SPELLINGS.get(word.replace("-", "").replace(".", "").replace(" ", ""), word)
+    if name in ENGINES:
+        return name
+    meant = did_you_mean(name, ENGINES)
+    hint = f" Did you mean {one_of(meant)}?" if meant else ""
+    raise InputError(
+        f"--engine {str(value)[:40]!r} is not modelled.{hint}",
+        f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
+    )
 
 
 def _check_demand(scenario: Scenario) -> None:

@@ -212,20 +212,47 @@ def validate_server_log(
     from llmcalc.validation.sglang_log import compare_sglang, is_sglang, read_sglang_log
     from llmcalc.validation.vllm_log import is_vllm
 
-    if is_vllm(text):
+    of_vllm, of_sglang = is_vllm(text), is_sglang(text)
+    text, cut = whole_lines(text)
+    if of_vllm:
         from llmcalc.validation.against_vllm import compare_vllm
         from llmcalc.validation.vllm_log import read_vllm_log
 
         read: Any = read_vllm_log(text, str(log))
         compare_with: Any = compare_vllm
-    elif is_sglang(text):
+    elif of_sglang:
         read, compare_with = read_sglang_log(text, str(log)), compare_sglang
     else:
         return None
     chosen, is_own, doubt = _served_model(book, read, model)
     known = {name: more[name] for name in ("quant", "engine_version", "context") if name in more}
     rows, report = compare_with(read, chosen, predict, is_own, **known)
-    return ServerLogValidation(read, rows, report, doubt=doubt)
+    return ServerLogValidation(read, rows, report, cut, doubt)
+
+
+UNITS = ("gib", "gb", "mib", "mb", "tokens", "seconds", "secs", "sec", "s", "x")
+CLOSED = (")", "]", "}", ".", "%")
+"""How lines with figures end; any other end without a line break may be one that was cut."""
+
+
+def whole_lines(text: str) -> tuple[str, list[str]]:
+    """A log without a last line that was cut, of which half a number could be believed; and a note.
+
+    Examples
+    --------
+    >>> whole_lines("GPU KV cache size: 208,320 tokens\\nestimated maximum model length is 35")
+    ('GPU KV cache size: 208,320 tokens\\n', ['The last line is cut off, and left out.'])
+    """
+    head, line_break, last = text.rpartition("\n")
+    words = last.split()
+    if (
+        not line_break
+        or not words
+        or words[-1].endswith(CLOSED)
+        or words[-1].lower().lstrip("0123456789.,") in UNITS
+    ):
+        return text, []
+    return head + line_break, ["The last line is cut off, and left out."]
 
 
 def _served_model(book: Catalog, read: Any, model: Any) -> tuple[Any, bool, str | None]:
@@ -264,6 +291,8 @@ def validate_log(
     from llmcalc.validation.against_log import compare_log
     from llmcalc.validation.log import read_log, read_text
 
+    if not str(log).strip():
+        raise InputError("--log names no file.", "Give the log's path: --log server.log.")
     text = read_text(str(log))
     served = validate_server_log(book, predict, text, log, model, **more)
     if served is not None:

@@ -91,8 +91,9 @@ def validate(
     if log is None and told:
         option = f"--{next(iter(told)).replace('_', '-')}"
         raise InputError(f"{option} is for a log; the published runs have theirs.", "Add --log FILE.")
-    if log is not None and era is not None:
-        raise InputError("--era chooses among the published runs.", "Leave --era or --log out.")
+    for option, value in (("--era", era), ("--engine", engine)):
+        if log is not None and value is not None:
+            raise InputError(f"{option} chooses among the published runs.", f"Leave {option} or --log out.")
     book = _catalog(catalog)
     if log is None:
         return validate_runs(book, vram, era, engine, by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.render.validation import _table, linked, percent, signed
+from llmcalc.render.validation import _grouped, _table, linked, percent, signed
 from llmcalc.validation.servers import QUANTITIES
 
 NAMES = {
@@ -21,9 +21,10 @@ NAMES = {
 }
 HEAD = ("quantity", "figures", "refused", "close", "median", "p90", "worst", "in range", "width")
 LEGEND = (
-    "close: within 0.5 % (weights 1 %, peak 5 %, budget 1.5 %, graphs and beside PyTorch 20 %); of what",
-    "a pool holds also where the last digit of its printed size explains the rest. Errors of the KV budget",
-    "are a share of the GPU's memory. width: median of the predicted range. A refusal counts as a miss.",
+    "Errors in %. close: % within 0.5 % (weights 1 %, peak 5 %, budget 1.5 %, graphs and",
+    "beside PyTorch 20 %); of what a pool holds also where the last digit of its printed",
+    "size explains the rest. Errors of the KV budget are a share of the GPU's memory.",
+    "range: % within the predicted one; width: its median. A refusal is a miss.",
 )
 
 
@@ -52,7 +53,7 @@ def number(value: float, quantity: str) -> str:
 
 def text_lines(validation: Any, rows: bool) -> list[str]:
     """For a terminal."""
-    lines = _table(_head(validation), [_cells(one) for one in validation.server_summaries], 2)
+    lines = _grouped(_head(validation), [_cells(one) for one in validation.server_summaries])
     lines += ["", *(f"  {line}" for line in LEGEND)]
     if rows:
         cells = []
@@ -125,6 +126,8 @@ def log_as_text(validation: Any, rows: bool) -> str:
             "",
             *(f"  {number:>6}  {text}" for row in validation.rows for number, text in row.figure.lines),
         ]
+    if validation.notes:
+        lines += ["", *(f"  {note}" for note in validation.notes)]
     if validation.doubt:
         lines += ["", f"  {validation.doubt}"]
     if log.missing:

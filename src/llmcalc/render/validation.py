@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 NAMES = {
@@ -67,6 +68,23 @@ def _table(head: Any, rows: list[list[str]], left: int) -> list[str]:
     return [line(head), "  " + "-" * (sum(widths) + 2 * len(widths) - 2), *map(line, rows)]
 
 
+SHORT = {"figures": "n", "refused": "miss", "in range": "range"}
+
+
+def _grouped(head: Any, rows: list[list[str]]) -> list[str]:
+    """A table of 80 columns: rows under the name of their group, percentages without their sign."""
+    short = [SHORT.get(word, word) for word in head[1:]]
+    plain = [[cell.removesuffix(" %") for cell in row] for row in rows]
+    table = _table(short, [row[1:] for row in plain], 1)
+    lines, group = table[:2], None
+    for row, line in zip(rows, table[2:], strict=True):
+        if row[0] != group:
+            group = row[0]
+            lines.append(f"  {group}")
+        lines.append(f"  {line}")
+    return ["  " + line for line in lines[:2]] + lines[2:]
+
+
 def as_text(validation: Any, rows: bool) -> str:
     """The summary, and every figure if asked."""
     from llmcalc.render.servers import text_lines
@@ -75,12 +93,12 @@ def as_text(validation: Any, rows: bool) -> str:
     if validation.rows:
         lines += [
             "",
-            *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
+            *_grouped(HEAD, [_cells(summary) for summary in validation.summaries]),
             "",
-            "  exact: within 0.1 %; in range: measured within the predicted range, to the digits",
-            "  printed; width: of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A",
-            "  refusal counts as a miss.",
-            *("  " + line for line in honest(validation)),
+            "  Errors in %; exact: within 0.1 %; range: % measured within the predicted one, to",
+            "  the digits printed; width: of it, in %. Years: builds of llama.cpp; ik:",
+            "  ik_llama.cpp, a fork. A refusal is a miss.",
+            *("  " + line for line in textwrap.wrap(" ".join(honest(validation)), 78)),
         ]
     if validation.starts:
         lines += ["", *text_lines(validation, rows)]
