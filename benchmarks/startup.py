@@ -38,7 +38,8 @@ BOUNDED = {name: QUANT_BOUND if "--quant" in name else BOUND for name in list(CO
 def cpu_ms(command: list[str]) -> float:
     """User plus system CPU of one process. [ms]"""
     null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-    process = os.posix_spawn(command[0], command, os.environ, file_actions=[null])
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    process = os.posix_spawn(command[0], command, clean, file_actions=[null])
     _, status, usage = os.wait4(process, 0)
     if status:
         raise SystemExit(f"{command} failed with status {status}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmcalc.answer.common import precision_of
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import is_prediction
+from llmcalc.engine_options.llama import is_prediction
 from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import worst_grade
 from llmcalc.formula import is_array

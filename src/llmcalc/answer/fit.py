@@ -11,7 +11,6 @@ from llmcalc.errors import LlmcalcError
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.model.inventory import Inventory
-from llmcalc.precision.named import find_scheme
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
@@ -59,6 +58,8 @@ def advise(report: Report, inventory: Inventory, scenario: Scenario, device: Dev
 
 def finest(inventory: Inventory, scenario: Scenario, device: Device, book: Catalog) -> tuple[str, int] | None:
     """The finest usual format that surely fits, and the bytes of its weights on a GPU."""
+    from llmcalc.precision.named import find_scheme
+
     for name in BY_QUALITY.get(scenario.engine, BY_QUALITY[""]):
         own = copy.copy(scenario)
         own.bits, own.quick = None, True

@@ -8,7 +8,7 @@ from typing import Any
 from llmcalc.answer.common import needs_layers, precision_of, priced, report_of, size_of, workload_of
 from llmcalc.answer.room import Room, attach_capacity
 from llmcalc.catalog import Catalog
-from llmcalc.engine_options import has_extras
+from llmcalc.engine_options.llama import has_extras
 from llmcalc.errors import InputError
 from llmcalc.estimate import INFERENCE_PHASES, find_peak, worst_grade
 from llmcalc.formula import is_array

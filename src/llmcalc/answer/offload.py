@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.engine_options import is_prediction
+from llmcalc.engine_options.llama import is_prediction
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device

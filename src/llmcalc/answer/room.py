@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.engine_options import MAX_PARALLEL
+from llmcalc.engine_options.llama import MAX_PARALLEL
 from llmcalc.estimate import Item
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.llamacpp.amounts import Amounts

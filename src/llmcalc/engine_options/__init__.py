@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.llama import MAX_PARALLEL, LlamaOptions, has_extras, is_prediction, llama_options
 from llmcalc.errors import InputError, one_of
 from llmcalc.formula import is_array
 
@@ -152,6 +151,8 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
             "--engine ollama is Ollama as of August 2026; other versions are not modelled.",
             "Leave --engine-version out.",
         )
+    from llmcalc.engine_options.llama import llama_options
+
     options = llama_options(given)
     if scenario.engine == "ollama":
         options.fit, options.build = options.gpu_layers is None, OLLAMA_BUILD
@@ -169,9 +170,3 @@ def engine_options(scenario: Any, given: dict[str, Any]) -> Any:
         slots = options.parallel or scenario.sequences
         scenario.context = options.n_ctx if options.kv_unified else options.n_ctx // slots
     return options
-
-
-__all__ = [
-    "LLAMA_CPP", "MAX_PARALLEL", "OWNERS", "LlamaOptions", "beside_of", "check_owners",
-    "engine_options", "has_extras", "is_prediction", "llama_options",
-]  # fmt: skip
