@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.engine_options import engine_options
 from llmcalc.cli.options import (
+    EngineCommand,
     hardware_options,
     output_options,
     respond,
@@ -16,12 +16,11 @@ from llmcalc.cli.options import (
 )
 
 
-@click.command("compare", short_help="Models, formats, engines or GPUs side by side.")
+@click.command("compare", cls=EngineCommand, short_help="Models, formats, engines or GPUs side by side.")
 @click.argument("models", nargs=-1)
 @weight_options
 @workload_options
 @hardware_options
-@engine_options
 @click.option("--assume", metavar="FAMILY", help="Read unknown model_types as this family.")
 @click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file of your own.")
 @output_options

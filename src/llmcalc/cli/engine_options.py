@@ -155,3 +155,12 @@ engine_options = stack(
     llama_options, vllm_options, sglang_options, tensorrt_options, transformers_options
 )  # fmt: skip
 """All of them: an option of another engine than the one asked for is refused by name."""
+
+
+def made_options() -> list[click.Parameter]:
+    """All of them, made, in the order in which they read."""
+
+    @engine_options
+    def bearer() -> None: ...
+
+    return list(reversed(bearer.__click_params__))  # type: ignore[attr-defined]

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from llmcalc.cli.engine_options import engine_options
 from llmcalc.cli.options import (
+    EngineCommand,
     hardware_options,
     model_options,
     output_options,
@@ -18,13 +18,12 @@ from llmcalc.cli.options import (
 )
 
 
-@click.command("fit", short_help="Does it fit, and what would make it.")
+@click.command("fit", cls=EngineCommand, short_help="Does it fit, and what would make it.")
 @model_options
 @weight_options
 @click.option("--overhead", metavar="X", help="Factor of the rule of thumb, for bare counts.  [1.2]")
 @workload_options
 @hardware_options
-@engine_options
 @serve_option
 @output_options
 def command(**options: Any) -> int:

@@ -161,6 +161,46 @@ serve_option = click.option(
 )
 
 
+class EngineCommand(click.Command):
+    """A command that also takes the options of single engines.
+
+    There are more of them than of all others together, so they are made only where a word asks for one of
+    them, or for help.
+    """
+
+    is_whole = False
+
+    def whole(self) -> EngineCommand:
+        """The same with all its options."""
+        if not self.is_whole:
+            from llmcalc.cli.engine_options import made_options
+
+            place = next(n for n, one in enumerate(self.params) if one.name in AFTER_ENGINES)
+            self.params[place:place] = made_options()
+            self.is_whole = True
+        return self
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with all options where the usual ones are not enough."""
+        usual = {name for one in self.params for name in (*one.opts, *one.secondary_opts)}
+        if any(word.startswith("-") and word.partition("=")[0] not in usual for word in args):
+            self.whole()
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Help on all options."""
+        return super(EngineCommand, self.whole()).get_help(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete all options."""
+        self.whole()
+        return super().shell_complete(ctx, incomplete)
+
+
+AFTER_ENGINES = ("serve_command", "format_")
+"""The options of single engines stand before the first of these."""
+
+
 def choose(value: str, allowed: tuple[str, ...], what: str) -> str:
     """Check a word against a list, with the nearest one in the error."""
     folded = value.strip().lower()
