@@ -174,7 +174,7 @@ def test_ranges_hold_the_expected_figures():
 def test_a_pool_set_by_hand_is_what_fits():
     found = report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="2GiB", context=32_768)
     assert (found.verdict, found.capacity.longest_request) == ("does_not_fit", 16_384)
-    assert report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="6GiB", context=32_768).verdict == "fits"
+    assert report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="5GiB", context=32_768).verdict == "fits"
     auto = report("llama-3.1-8b", kv_dtype="auto")
     assert auto["kv_cache"].bytes == report("llama-3.1-8b")["kv_cache"].bytes
 
@@ -236,8 +236,10 @@ def test_refused(keywords, problem):
 
 
 def test_what_is_not_known_is_refused():
-    with pytest.raises(LlmcalcError, match="compressed caches"):
-        llmcalc.vram("deepseek-v4-pro", engine="vllm")
+    with pytest.raises(LlmcalcError, match="compressed cache in fp8"):
+        llmcalc.vram("deepseek-v4-pro", engine="vllm", kv_dtype="nvfp4")
+    with pytest.raises(LlmcalcError, match="Drafts of another model"):
+        llmcalc.vram("deepseek-v4-pro", engine="vllm", draft="deepseek-v4-flash")
     with pytest.raises(LlmcalcError, match="not a bare count"):
         llmcalc.vram("13b", engine="vllm")
     with pytest.raises(LlmcalcError, match="option of vllm"):

@@ -201,8 +201,10 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
                 f"Use {one_of(ENGINES)}; none is the architecture's minimum.",
             )
         scenario.engine = engine or "none"
-        _check_demand(scenario)
-        check_owners(scenario.engine, given)
+        with problems:
+            _check_demand(scenario)
+        with problems:
+            check_owners(scenario.engine, given)
         scenario.beside = beside_of(scenario.engine, given)
         if any(given[keyword] is not None for keyword in TOGETHER):
             from llmcalc.demand.company import company_of

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.engine_options.vllm_era import Era
-from llmcalc.errors import InputError
 from llmcalc.formula import Quantity, ceil_div, smaller
 from llmcalc.memory.caches import STATE_BYTES
 from llmcalc.memory.workload import Precision
@@ -308,11 +307,6 @@ def _kept(
     rows: list[tuple[str, int, int]] = []
     state = 0
     for cache in group.caches:
-        if cache.kind in ("compressed", "tail"):
-            raise InputError(
-                f"The pages of {inventory.name}'s compressed caches in vLLM are not modelled.",
-                "Leave --engine vllm out for the architecture's minimum.",
-            )
         if cache.is_state:
             state += _state(cache, tp, precision, settings.drafts, inventory)
             continue
