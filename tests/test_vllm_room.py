@@ -56,6 +56,7 @@ SOLVED = [
     ("gemma-3-27b", {"engine_version": "0.19", "gpu": "2xl40s", "gpu_memory_utilization": 0.97}),
     ("llama-3.1-8b", {"gpu": "rtx-4090", "kv_cache_memory": "3GiB", "sequences": 2}),
     ("llama-3.1-8b", {"gpu": "rtx-4090", "gpu_memory_utilization": 0.99}),
+    ("flan-ul2", {"gpu": "a100-80gb", "engine_version": "0.19", "allow_overlong": True}),
 ]  # fmt: skip
 
 

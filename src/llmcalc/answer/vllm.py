@@ -61,7 +61,8 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     beside = loaded_beside(stored, precision, scenario, placement, book)
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     server = Server(
-        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside
+        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside,
+        scenario.encoder_assumed,
     )  # fmt: skip
     held = -(-scenario.sequences // placement.dp)
     items = server.items(scenario.context, held, scenario.demand)

@@ -225,6 +225,8 @@ def _reach(
             if pool.groups
         )
 
+    if min(room(past + 1)) < 0:  # no page, or it does not start
+        return 0
     pools = [pool for pool in server.pools if pool.groups]
     if any(pool.grows for pool in pools) or (pools and left(1) < 0):
         found = most_that_fits(left, most - past)

@@ -65,7 +65,7 @@ class Server:
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: VllmOptions,
         device: Device | None, length: int, streams: dict[str, Any], sparse: bool,
-        beside: Loaded | None = None,
+        beside: Loaded | None = None, follows: bool = False,
     ) -> None:  # fmt: skip
         self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
@@ -82,6 +82,7 @@ class Server:
         kinds = {cache.kind for group in inventory.groups for cache in group.caches}
         made.hybrid = (era.is_hybrid or (era.is_v1 and kinds == {"window"})) and not options.whole_windows
         made.streams, made.sparse, made.predicts = streams, sparse, self.beside.predicts
+        made.follows = follows
         self.settings = made
         self.pools: list[Pool] = (
             packed_pools(inventory, placement, precision, made, self.beside.draft)

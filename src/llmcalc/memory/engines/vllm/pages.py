@@ -80,6 +80,8 @@ class Settings:
         Ranks that share the tokens of a cache (decode-context parallel). [-]
     streams : dict
         Tokens of streams other than the decoder's. [tokens]
+    follows : bool
+        Whether an encoder reads as much as the decoder: where nobody says how much.
     predicts : bool
         Whether the model's own prediction layers draft.
     sparse : bool
@@ -91,6 +93,7 @@ class Settings:
         "dcp",
         "drafts",
         "era",
+        "follows",
         "hybrid",
         "in_flight",
         "predicts",
@@ -107,6 +110,7 @@ class Settings:
         self.prefix = False
         self.dcp = 1
         self.streams: dict[str, Any] = {}
+        self.follows = False
         self.predicts = True
         self.sparse = False
 
@@ -186,7 +190,7 @@ class Pool:
         if spec.kind == "state":
             return 1 + made.drafts + (1 if made.prefix else 0)
         if spec.kind == "cross":
-            return ceil_div(spec.limit, spec.block)
+            return ceil_div(tokens if made.follows else spec.limit, spec.block)
         if spec.kind == "window":
             return ceil_div(smaller(tokens, spec.limit - 1 + made.in_flight), reach) + 1
         if spec.kind == "chunk":
