@@ -297,7 +297,6 @@ def test_refused(keywords, problem):
 
 def test_what_is_not_known_is_refused():
     for model, problem in (
-        ("deepseek-v4-pro", "compressed caches"),
         ("whisper-large-v3", "encoder"),
         ("13b", "not a bare count"),
     ):
@@ -369,3 +368,21 @@ def test_fit_and_explain():
     found = llmcalc.fit("llama-3.1-70b", gpu="h100", engine="sglang", context=8192)
     assert found.advice
     assert "sglang pools" in report("llama-3.1-8b").explain()
+
+
+def test_compressed_caches_by_sglangs_own_sum():
+    """`_get_bytes_per_full_token` of pool_configurator.py, with a tenth of the tokens in windows."""
+    found = report("deepseek-v4-flash", tp=4, gpu="4xh200")
+    four, many, layers = 21, 20, 43  # layers that compress 4 and 128 tokens, and all, which have windows
+    kept = four * (584 + 132) / 4 + many * 584 / 128
+    rings = four * 8 * (2 * 2 * 512 + 2 * 2 * 128) * 4 / 128 + many * 2 * 512 * 4
+    exact = kept + 0.1 * (layers * 584 + rings)
+    assert found.capacity.kv_bytes_per_token == pytest.approx(exact, rel=1e-3)
+    assert (found.scenario["page_size"], found.scenario["swa_full_tokens_ratio"]) == (256, 0.1)
+    assert found["kv_cache"].grade == "assumed"
+    low, high = found["kv_cache"].range_bytes
+    assert (2 * low, 2 * high) == pytest.approx((found["kv_cache"].bytes, 3 * found["kv_cache"].bytes), abs=4)
+    assert any("no log" in line for line in found.warnings)
+    assert found["weights"].bytes > 30 * GIB
+    safe = found.capacity.safe_context
+    assert report("deepseek-v4-flash", tp=4, gpu="4xh200", context=safe).verdict == "fits"

@@ -174,7 +174,7 @@ def test_ranges_hold_the_expected_figures():
 def test_a_pool_set_by_hand_is_what_fits():
     found = report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="2GiB", context=32_768)
     assert (found.verdict, found.capacity.longest_request) == ("does_not_fit", 16_384)
-    assert report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="6GiB", context=32_768).verdict == "fits"
+    assert report("llama-3.1-8b", gpu="rtx-4090", kv_cache_memory="5GiB", context=32_768).verdict == "fits"
     auto = report("llama-3.1-8b", kv_dtype="auto")
     assert auto["kv_cache"].bytes == report("llama-3.1-8b")["kv_cache"].bytes
 
@@ -236,8 +236,10 @@ def test_refused(keywords, problem):
 
 
 def test_what_is_not_known_is_refused():
-    with pytest.raises(LlmcalcError, match="compressed caches"):
-        llmcalc.vram("deepseek-v4-pro", engine="vllm")
+    with pytest.raises(LlmcalcError, match="compressed cache in fp8"):
+        llmcalc.vram("deepseek-v4-pro", engine="vllm", kv_dtype="nvfp4")
+    with pytest.raises(LlmcalcError, match="Drafts of another model"):
+        llmcalc.vram("deepseek-v4-pro", engine="vllm", draft="deepseek-v4-flash")
     with pytest.raises(LlmcalcError, match="not a bare count"):
         llmcalc.vram("13b", engine="vllm")
     with pytest.raises(LlmcalcError, match="option of vllm"):
@@ -335,21 +337,12 @@ def test_all_reduce_takes_more_of_more_ranks():
     assert parts[2].bytes < parts[4].bytes < parts[8].bytes
 
 
-NEMOTRON_4B = {
-    "model_type": "nemotron_h", "architectures": ["NemotronHForCausalLM"], "hidden_size": 3136,
-    "num_hidden_layers": 42, "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128,
-    "vocab_size": 131072, "intermediate_size": 12544, "mamba_num_heads": 96, "mamba_head_dim": 80,
-    "n_groups": 8, "ssm_state_size": 128, "conv_kernel": 4, "use_conv_bias": True, "attention_bias": False,
-    "mlp_bias": False, "tie_word_embeddings": False, "max_position_embeddings": 262144,
-    "torch_dtype": "bfloat16", "hybrid_override_pattern": "M" * 21 + "-" * 17 + "*" * 4,
-}  # fmt: skip
-"""NVIDIA-Nemotron-3-Nano-4B: kinds of layers are published as counts; pages do not depend on their order."""
-
 BLOCKS = [
     # model, keywords, blocks, block, tokens, concurrency: start-up logs in public repositories, and vLLM's
     # pull request 46329 and issue 49011
-    ("nemotron", {"context": 8192, "kv_dtype": "fp8", "engine_version": "0.19"}, 1473, 992, 208_320, 98.20),
-    ("nvidia-nemotron-3-nano-30b-a3b-bf16", {"context": 256_000, "kv_dtype": "fp8"},
+    ("nemotron-3-nano-4b", {"context": 8192, "kv_dtype": "fp8", "engine_version": "0.19"},
+     1473, 992, 208_320, 98.20),
+    ("nemotron-cascade-2-30b", {"context": 256_000, "kv_dtype": "fp8"},
      311, 4176, 1_206_303, 4.71),
     ("qwen3.8-27b", {"context": 262_144, "kv_dtype": "nvfp4", "num_speculative_tokens": 2,
                      "enable_prefix_caching": True}, 106, 2832, 264_640, 1.01),
@@ -360,11 +353,9 @@ BLOCKS = [
 
 @pytest.mark.parametrize(("model", "keywords", "blocks", "block", "tokens", "many"), BLOCKS)
 def test_pools_of_so_many_blocks(model, keywords, blocks, block, tokens, many):
-    asked = NEMOTRON_4B if model == "nemotron" else model
-
     def ask(pool):
         return llmcalc.vram(
-            asked, engine="vllm", gpu="80GiB", kv_cache_memory=pool, allow_overlong=True, **keywords
+            model, engine="vllm", gpu="80GiB", kv_cache_memory=pool, allow_overlong=True, **keywords
         )
 
     size = ask("8GiB")["kv_cache"].inputs["block_bytes"]
@@ -372,3 +363,40 @@ def test_pools_of_so_many_blocks(model, keywords, blocks, block, tokens, many):
     assert found.scenario["block_size"] == block
     assert (found.capacity.kv_blocks, found.capacity.pool_tokens) == (blocks, tokens)
     assert found.capacity.concurrency == many
+
+
+def test_kimi_vl_keeps_one_latent_on_every_tensor_rank():
+    """llm-d-planner, PR 205, runs 38 and 39: weights, and bytes of a token of both."""
+    for tp, weights in ((1, 30.74), (2, 15.53)):
+        found = report("kimi-vl-a3b", engine_version="0.19", gpu=f"{tp}x79.19GiB", tp=tp)
+        assert found.capacity.kv_bytes_per_token == 27 * 576 * 2 == 31_104
+        assert found["weights"].bytes / GIB == pytest.approx(weights, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kv_dtype", "drafts", "block", "padding"), [("bf16", 15, 480, 1.27), ("int8-token-head", 7, 864, 1.09)]
+)
+def test_states_in_16_bit_with_many_drafts(kv_dtype, drafts, block, padding):
+    """A 27B hybrid on an RTX 3090 (qwen38-27b-rtx3090, issue 102): blocks of 480 and 864 tokens."""
+    config = {**catalog_config("qwen3.6-27b")}
+    config["text_config"] = {**config["text_config"], "mamba_ssm_dtype": "bfloat16"}
+    asked = {"kv_dtype": kv_dtype, "num_speculative_tokens": drafts, "context": 32_768}
+    found = report_of_dict(config, **asked)
+    assert found.scenario["block_size"] == block
+    row = {"bf16": 4096, "int8-token-head": 2080}[kv_dtype]
+    state = STATE_HEADS + (3 + drafts) * CONV_ROW
+    assert round(100 * (block * row / state - 1), 2) == padding
+
+
+STATE_HEADS, CONV_ROW = 48 * 128 * 128 * 2, (2 * 16 * 128 + 48 * 128) * 2
+"""Of one layer: 48 heads of 128 x 128, and one row of the convolution, both in 16 bit. [B]"""
+
+
+def catalog_config(name):
+    from llmcalc.catalog import Catalog
+
+    return Catalog().lookup("models", name)["config"]
+
+
+def report_of_dict(config, **more):
+    return llmcalc.vram(config, engine="vllm", **more)

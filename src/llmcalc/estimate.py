@@ -7,6 +7,7 @@ class. The peak is the largest sum over ranks and phases of what is alive, never
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 from llmcalc.errors import SizeOverflowError
@@ -90,6 +91,12 @@ class Item:
         self.note = note
         self.items = tuple(items)
         self.at_peak: Quantity = 0
+
+    def anew(self) -> Item:
+        """The same for another estimate, whose peak sets shares of its own."""
+        made = copy(self)
+        made.items = tuple(part.anew() for part in self.items)
+        return made
 
     @property
     def bytes(self) -> Quantity:

@@ -204,8 +204,10 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
             place(inventory, scenario.tp or 1, scenario.pp or 1, most=most)
     with problems:
         scenario.engine = given["engine"] if given["engine"] in ENGINES else "none"
-        _check_demand(scenario)
-        check_owners(scenario.engine, given)
+        with problems:
+            _check_demand(scenario)
+        with problems:
+            check_owners(scenario.engine, given)
         scenario.beside = beside_of(scenario.engine, given)
         if any(given[keyword] is not None for keyword in TOGETHER):
             from llmcalc.demand.company import company_of

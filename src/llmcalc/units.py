@@ -279,6 +279,17 @@ def format_bytes(number: float, units: str = "gib", digits: int = 2) -> str:
     return f"{number / factor:,.{digits}f} {label}"
 
 
+def gib(number: int) -> str:
+    """A size to type after an option: GiB with two decimals, never more than it is.
+
+    Examples
+    --------
+    >>> gib(3 << 30), gib(2_000_000_000)
+    ('3GiB', '1.86GiB')
+    """
+    return f"{number * 100 // GIB / 100:g}GiB"
+
+
 def format_count(number: float) -> str:
     """Write a parameter count as people say it.
 

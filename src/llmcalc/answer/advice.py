@@ -17,7 +17,7 @@ from llmcalc.model.inventory import Inventory
 from llmcalc.planning.levers import LENGTHS, MONEY, QUALITY, REACH, WORKLOAD, Lever, context_lever, settings
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario, resolve
-from llmcalc.units import MIB, format_bytes
+from llmcalc.units import MIB, format_bytes, gib
 
 MOST = 5
 """Changes that are told."""
@@ -180,16 +180,21 @@ def _changes(trial: Trial, report: Report) -> list[Found]:
 
 
 def _lower_share(trial: Trial, report: Report) -> list[Found]:
-    """The share of a GPU that others' memory leaves, where the engine does not start for want of it."""
-    if not report.refusal or report.device is None or "gpu_memory_utilization" not in report.scenario:
+    """What the engine may set aside beside what others use, where it does not start for want of it."""
+    if not report.missing_bytes or report.device is None:
         return []
-    free = report.device.usable_bytes if trial.device is None else trial.device.usable_bytes
-    share = free * 100 // (free + trial.scenario.reserve) / 100
-    made = trial({"gpu_memory_utilization": share})
-    if made is None or made.refusal:
+    if report.scenario.get("kv_cache_memory"):
+        pool = report.most_pool
+        lever = Lever({"kv_cache_memory": gib(pool)}, REACH, "what the rest leaves") if pool else None
+    elif "gpu_memory_utilization" in report.scenario:
+        free = report.device.usable_bytes if trial.device is None else trial.device.usable_bytes
+        share = free * 100 // (free + trial.scenario.reserve) / 100
+        lever = Lever({"gpu_memory_utilization": share}, REACH, "what the others leave") if share else None
+    made = trial(lever.changes) if lever is not None else None
+    if lever is None or made is None or made.refusal:
         return []
     gain = int(made.headroom_bytes or 0) - int(report.headroom_bytes or 0)
-    return [Found(Lever({"gpu_memory_utilization": share}, REACH, "what the others leave"), made, gain)]
+    return [Found(lever, made, gain)]
 
 
 def _try(trial: Trial, report: Report, lever: Lever) -> Found | None:

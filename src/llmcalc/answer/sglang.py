@@ -20,7 +20,8 @@ from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.sglang import KV_FORMATS
 from llmcalc.memory.engines.sglang.items import Server
-from llmcalc.memory.engines.sglang.pools import Pool
+from llmcalc.memory.engines.sglang.pools import PACKED_ROW, SPARSE_ROW, Pool
+from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.pools import LONGEST, SlotCapacity
 from llmcalc.planning.solve import most_that_fits
@@ -173,9 +174,16 @@ def _echo(report: Report, server: Server, sparse: bool) -> None:
         scenario["attention_tp"] = server.placement.tp
     if options.era.note:
         report.warnings.append(options.era.note)
+    packed = is_packed(server.inventory)
     if sparse and scenario["kv_dtype_k"] == "fp8":
         report.warnings.append(
-            "Sparse latent attention is kept in fp8 rows of 656 bytes by default; --kv-dtype bf16 does not."
+            f"Sparse latent attention is kept in fp8 rows of {PACKED_ROW if packed else SPARSE_ROW} bytes by "
+            "default; --kv-dtype bf16 does not."
+        )
+    if packed:
+        report.warnings.append(
+            "The pools of compressed caches follow SGLang's sources and no log: half to one and a half times "
+            "what is expected. Releases size the tokens that wait for their entry in several ways."
         )
     windows = {c.kind for g in server.inventory.groups for c in g.caches} & {"window", "chunk"}
     if windows and not worst.window:
@@ -209,6 +217,7 @@ def _attach_capacity(
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, device.usable_bytes)
     safe = server.budgets(items, device.usable_low, "high")
+    surely = [budget * 100 // server.spread[1] if budget > 0 else budget for budget in safe]
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
     own = [(pool, budget) for pool, budget in zip(pools, budgets, strict=True) if pool.cell[0] or pool.state]
     keeping = [(pool, budget) for pool, budget in own if pool.cell[0]]
@@ -238,7 +247,7 @@ def _attach_capacity(
         "kv_bytes_per_token": -(-above // below),
         "max_concurrency": min(most, requests) * placement.dp,
         "max_context": reach(budgets, held, limit),
-        "safe_context": reach(safe, held, limit),
+        "safe_context": reach(surely, held, limit),
     }
     if plain["safe_context"] is not None and plain["max_context"] is not None:  # states take whole slots
         plain["safe_context"] = min(plain["safe_context"], plain["max_context"])

@@ -17,21 +17,22 @@ from llmcalc.answer.common import (
     workload_of,
 )
 from llmcalc.answer.servers import auto_dtype, check_server, floor_of, keeps_index, settle_cache
+from llmcalc.answer.vllm_room import Room, attach_capacity
 from llmcalc.catalog import Catalog
 from llmcalc.demand import Demand
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import Item
-from llmcalc.formula import Quantity, is_array, smaller
+from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import KV_FORMATS
 from llmcalc.memory.engines.vllm.items import Server
+from llmcalc.memory.engines.vllm.packed import ROW, is_packed
+from llmcalc.memory.engines.vllm.pages import SPARSE_ROW
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
-from llmcalc.planning.pools import LONGEST, PoolCapacity
-from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
-from llmcalc.units import format_bytes, parse_decimal
+from llmcalc.units import format_bytes, gib, parse_decimal
 
 
 def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
@@ -48,7 +49,6 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     """
     check(inventory, scenario)
     scenario, halved = auto_dtype(scenario, "vLLM")
-    scenario, lowered = _beside_reserve(scenario, device)
     placement = placement_of(inventory, scenario, device)
     _check_ranks(scenario, placement)
     stored = scenario.stored(inventory)
@@ -61,11 +61,13 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     beside = loaded_beside(stored, precision, scenario, placement, book)
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     server = Server(
-        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside
+        stored, placement, precision, scenario.options, device, longest, scenario.streams, sparse, beside,
+        scenario.encoder_assumed,
     )  # fmt: skip
     held = -(-scenario.sequences // placement.dp)
     items = server.items(scenario.context, held, scenario.demand)
     cases = _cases(server, items, scenario.demand, held)
+    scenario, lowered = _beside_reserve(scenario, device, server.most_outside(items))
     limited, requested = _limited(device, scenario, server, items)
     report = report_of("vram", stored, scenario, placement, items, limited)
     report.header = [
@@ -82,35 +84,15 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     if cases is not None:
         cases(report)
     if device is not None:
-        if limited is not None and scenario.options.pool is None:
-            report.margins = _margins(limited, server, items, requested)
+        room = Room(server, items, device, requested)
+        report.margins = room.margins()
+        report.missing_bytes, report.most_pool = room.missing, room.most_pool
         _check_budget(report, server, items, requested)
+        _check_start(report, room, scenario)
         arrays = is_array(scenario.context) or is_array(scenario.sequences)
         if not arrays and not scenario.quick:
-            _attach_capacity(report, server, scenario, requested, items)
-        _tell_free(report, device, scenario, requested)
+            attach_capacity(report, room, scenario)
     return report
-
-
-def _margins(device: Device, server: Server, items: list[Item], requested: int) -> tuple[Quantity, Quantity]:
-    """What pages leave of the budget, at the unfavourable and the favourable end of GPU and budget. [B]"""
-    stages = range(server.placement.pp)
-    pages = [
-        sum(item.amounts[stage] for item in items if item.name in ("kv_cache", "state")) for stage in stages
-    ]
-    found = []
-    for end, off in (
-        ("low", device.usable_low - device.usable_bytes), ("high", device.usable_high - device.usable_bytes)
-    ):  # fmt: skip
-        left = [
-            budget + off - held
-            for budget, held in zip(server.budgets(items, requested, end), pages, strict=True)
-        ]
-        least = left[0]
-        for other in left[1:]:
-            least = smaller(least, other)
-        found.append(least)
-    return found[0], found[1]
 
 
 def _counted(server: Server, items: list[Item], requested: int) -> int | None:
@@ -178,17 +160,19 @@ def _check_ranks(scenario: Scenario, placement: Placement) -> None:
         )
 
 
-def _beside_reserve(scenario: Scenario, device: Device | None) -> tuple[Scenario, list[str]]:
-    """A default share that others' memory leaves, for vLLM does not start below what it asks for."""
+def _beside_reserve(
+    scenario: Scenario, device: Device | None, outside: int
+) -> tuple[Scenario, list[str]]:  # fmt: skip
+    """A default share that others' memory leaves, beside what vLLM takes and does not count."""
     options = scenario.options
     if device is None or not scenario.reserve or options.utilisation or options.pool is not None:
         return scenario, []
     total = device.usable_bytes + scenario.reserve
-    if _share(total, options) <= device.usable_bytes:
+    if _share(total, options) + outside <= device.usable_bytes:
         return scenario, []
     made = copy(scenario)
     made.options = copy(options)
-    made.options.utilisation = (device.usable_bytes * 100 // total, 100)
+    made.options.utilisation = (max((device.usable_bytes - outside) * 100 // total, 1), 100)
     share = made.options.utilisation[0] / 100
     return made, [f"--gpu-memory-utilization is taken to be {share:g}: the reserve leaves no more."]
 
@@ -214,7 +198,7 @@ def _limited(
     if device is None:
         return None, 0
     made = copy(device)
-    extra = max(server.outside(items, stage) for stage in range(server.placement.pp))
+    extra = server.most_outside(items)
     for name in ("usable_low", "usable_bytes", "usable_high"):
         free = getattr(device, name)
         asked = _requested(scenario, server, items, free + scenario.reserve)
@@ -236,14 +220,34 @@ def _check_budget(report: Report, server: Server, items: list[Item], requested: 
         )
 
 
-def _tell_free(report: Report, device: Device, scenario: Scenario, requested: int) -> None:
-    """Refused at the start: less is free than vLLM asks for."""
-    if requested > device.usable_bytes:
-        report.refusal = f"{format_bytes(requested - device.usable_bytes, 'gib')} more asked for than is free"
+def _check_start(report: Report, room: Room, scenario: Scenario) -> None:
+    """Say where vLLM does not start: less is free than it asks for, or a pool set by hand has no room."""
+    pool = scenario.options.pool
+    if room.missing and pool is not None:
+        short = format_bytes(room.missing, "gib")
+        if room.never_starts:
+            report.refusal = f"{short} more set aside than is free"
+        found = f"Weights, peak and the pool of --kv-cache-memory take {short} more than is free"
+        words = "would not start" if room.never_starts else "may not start"
+        if room.most_pool:
+            remedy = f"lower --kv-cache-memory to {gib(room.most_pool)} or less"
+        else:
+            remedy = "no pool has room; use more GPUs or a smaller --quant"
+        report.warnings.append(f"vLLM {words}: {found[0].lower()}{found[1:]}; {remedy}.")
+    elif room.missing:
+        report.refusal = f"{format_bytes(room.missing, 'gib')} more asked for than is free"
         report.warnings.append(
-            f"vLLM would not start: it asks for {format_bytes(requested, 'gib')} and "
-            f"{format_bytes(device.usable_bytes, 'gib')} are free beside the reserve; lower "
+            f"vLLM would not start: it asks for {format_bytes(room.requested, 'gib')} and "
+            f"{format_bytes(room.device.usable_bytes, 'gib')} are free beside the reserve; lower "
             "--gpu-memory-utilization."
+        )
+    elif room.squeezed > 0 and min(room.budgets()) > 0:
+        share = scenario.options.utilisation or parse_decimal(str(scenario.options.era.utilisation)) or (1, 1)
+        total = room.device.usable_bytes + scenario.reserve
+        less = max((share[0] * 100 // share[1]) - -(-room.squeezed * 100 // total), 1) / 100
+        report.warnings.append(
+            f"vLLM takes its share at the start and {format_bytes(room.squeezed, 'gib')} more than is free "
+            f"with what it does not count; --gpu-memory-utilization {less:g} leaves room for that."
         )
 
 
@@ -272,8 +276,9 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
             "MLX weights run in vllm-metal, vLLM's plugin for Apple silicon; its budget is not that of CUDA."
         )
     if server.settings.sparse and not scenario.stated & {"kv_dtype", "kv_dtype_k", "kv_dtype_v"}:
+        row = ROW if is_packed(server.inventory) else SPARSE_ROW["fp8"]
         report.warnings.append(
-            "vLLM keeps sparse latent attention in fp8 rows of 656 bytes by default; --kv-dtype bf16 "
+            f"vLLM keeps sparse latent attention in fp8 rows of {row} bytes by default; --kv-dtype bf16 "
             "does not."
         )
     unknown = scenario.beside is None or scenario.beside.draft is None
@@ -281,67 +286,3 @@ def _echo(report: Report, scenario: Scenario, server: Server) -> None:
         report.warnings.append(
             "The draft model's own weights and caches are not counted; name it: --draft MODEL."
         )
-
-
-def _attach_capacity(
-    report: Report, server: Server, scenario: Scenario, requested: int, items: list[Item]
-) -> None:  # fmt: skip
-    """The three capacities of a pool, and the longest context of so many sequences."""
-    context, placement = int(scenario.context), server.placement
-    held = -(-int(scenario.sequences) // placement.dp)
-    budgets = server.budgets(items, requested)
-    safe = server.budgets(items, requested, "low")
-    device = report.device  # the verdict's unfavourable end has the device's own range too
-    short = device.usable_bytes - device.usable_low if device is not None else 0
-    surely = [budget - short for budget in safe]
-    pairs = [(p, b) for p, b in zip(server.pools, budgets, strict=True) if p.groups]
-    limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
-
-    grows = any(pool.grows for pool, _ in pairs)
-
-    def reach(room: list[int], many: int, most: int) -> int | None:
-        def left(tokens: int) -> int:
-            return min(
-                pool.blocks(budget) - many * int(pool.blocks_of(tokens))
-                for pool, budget in zip(server.pools, room, strict=True)
-                if pool.groups
-            )
-
-        if grows or (pairs and left(1) < 0):
-            return most_that_fits(left, most)
-        return None if most == LONGEST else most  # states alone: any length
-
-    blocks = min((pool.blocks(budget) for pool, budget in pairs), default=0)
-    demand = scenario.demand
-    worst = max(server.pools, key=lambda pool: int(pool.need(context)))
-    each = max((int(pool.blocks_of(context)) for pool, _ in pairs), default=0)
-    if scenario.options.era.counts_pages:
-        concurrency = min((p.blocks(b) / int(p.blocks_of(context)) for p, b in pairs), default=0.0)
-    else:
-        concurrency = min((p.tokens(p.blocks(b), context) / context for p, b in pairs), default=0.0)
-    tokens = min((p.tokens(p.blocks(b), context) for p, b in pairs), default=0)
-    plain = {
-        "kv_budget_bytes": min(budgets),
-        "kv_tokens": tokens,
-        "kv_bytes_per_token": int(worst.bytes_per_token(context)),
-        "max_concurrency": blocks // each * placement.dp if each else None,
-        "max_context": reach(budgets, held, limit),
-        "safe_context": reach(surely, held, limit),
-    }
-    own = {
-        "kv_budget_range_bytes": [min(safe), min(server.budgets(items, requested, "high"))],
-        "pool_tokens": tokens,
-        "kv_blocks": blocks,
-        "concurrency": round(concurrency * placement.dp, 2),
-        "longest_request": reach(budgets, 1, LONGEST),
-    }
-    report.capacity = PoolCapacity(plain, own)
-    if demand is not None and pairs:
-        from llmcalc.answer.requests import settle_capacity
-        from llmcalc.memory.engines.vllm.requests import Blocks
-
-        charges = [Blocks(pool) for pool, _ in pairs]
-        room = [p.blocks(b) * p.block_bytes for p, b in pairs]
-        careful = [p.blocks(b) * p.block_bytes for p, b in zip(server.pools, safe, strict=True) if p.groups]
-        settle_capacity(report.capacity, demand, held, charges, (room, careful), limit)
-        report.capacity.max_concurrency = (report.capacity.max_concurrency or 0) * placement.dp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.errors import InputError, one_of
+from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import is_array
 
 LLAMA_CPP = (
@@ -83,23 +83,27 @@ def check_owners(engine: str, given: dict[str, Any]) -> None:
     InputError
         With the engines that know the option.
     """
+    problems = Problems()
     for keyword, owners in OWNERS.items():
-        value, option = given.get(keyword), f"--{keyword.replace('_', '-')}"
-        if is_array(value) and not (keyword in LISTS and isinstance(value, (list, tuple))):
-            raise InputError(
-                f"{keyword} is one value, not an array.",
-                "Arrays are for context and sequences; loop over it.",
-            )
-        if engine not in owners and value is not None and value is not False:
-            option = "-ot" if keyword == "override_tensor" else option
-            remedy = f"Add --engine {one_of(owners)}, or leave {option} out."
-            if engine == "ollama":
-                remedy = f"Use --engine llama.cpp, or leave {option} out."
-                if keyword == "n_ctx":
-                    remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
-            raise InputError(
-                f"{option} is an option of {one_of(owners, 'and')}, not of --engine {engine}.", remedy
-            )
+        with problems:
+            _check_owner(engine, keyword, owners, given.get(keyword))
+    problems.check()
+
+
+def _check_owner(engine: str, keyword: str, owners: tuple[str, ...], value: Any) -> None:
+    option = "-ot" if keyword == "override_tensor" else f"--{keyword.replace('_', '-')}"
+    if is_array(value) and not (keyword in LISTS and isinstance(value, (list, tuple))):
+        raise InputError(
+            f"{keyword} is one value, not an array.", "Arrays are for context and sequences; loop over it."
+        )
+    if engine in owners or value is None or value is False:
+        return
+    remedy = f"Add --engine {one_of(owners)}, or leave {option} out."
+    if engine == "ollama":
+        remedy = f"Use --engine llama.cpp, or leave {option} out."
+        if keyword == "n_ctx":
+            remedy = "Use --context for num_ctx, the tokens of one sequence, and --parallel."
+    raise InputError(f"{option} is an option of {one_of(owners, 'and')}, not of --engine {engine}.", remedy)
 
 
 def beside_of(engine: str, given: dict[str, Any]) -> Any:

@@ -6,11 +6,14 @@ from typing import Any
 
 from llmcalc.engine_options.reading import flag, share
 from llmcalc.engine_options.vllm_era import era_of
-from llmcalc.errors import Problems
-from llmcalc.units import parse_bytes, parse_integer, parse_length
+from llmcalc.errors import InputError, Problems
+from llmcalc.units import parse_bytes, parse_integer, parse_length, shown
 
 MAX_SEQS = 1 << 20
 MAX_BLOCK = 1 << 16
+STEP = 16
+"""Blocks are multiples of this. [tokens]"""
+
 MAX_DRAFTS = 1024
 MAX_RANKS = 1024
 
@@ -98,6 +101,34 @@ def vllm_options(given: dict[str, Any]) -> VllmOptions:
         options.drafts = 1 if str(given["draft"]).strip().lower() == "mtp" else DRAFTED
     with problems:
         if given.get("kv_cache_memory") is not None:
-            options.pool = parse_bytes(given["kv_cache_memory"], "--kv-cache-memory")
+            options.pool = _pool(given["kv_cache_memory"])
+    with problems:
+        _check_block(options)
     problems.check()
     return options
+
+
+LEAST_POOL = 1 << 20
+"""A smaller pool has no room for a page: a number without its unit. [B]"""
+
+
+def _pool(value: Any) -> int:
+    """Size of a pool set by hand; a bare number is bytes, as vLLM reads it. [B]"""
+    size = parse_bytes(value, "--kv-cache-memory")
+    if size < LEAST_POOL:
+        raise InputError(
+            f"--kv-cache-memory {shown(value)} is {size:,} bytes, less than one page.",
+            "Add the unit: --kv-cache-memory 4GiB.",
+        )
+    return size
+
+
+def _check_block(options: VllmOptions) -> None:
+    """Blocks are multiples of 16 tokens; before V1 there were some of 8."""
+    block = options.block
+    if block is None or not block % STEP or (block == STEP // 2 and not options.era.is_v1):
+        return
+    near = max(STEP, (block + STEP // 2) // STEP * STEP)
+    raise InputError(
+        f"--block-size is {block}; vLLM's blocks are multiples of {STEP} tokens.", f"Use --block-size {near}."
+    )

@@ -9,6 +9,12 @@ NEWEST = (0, 33)
 OLDEST = (0, 2)
 UNRELEASED = ("dev", "main", "nightly", "latest")
 
+PATCHES = {
+    2: 7, 3: 3, 4: 3, 5: 5, 6: 6, 7: 3, 8: 5, 9: 2, 10: 2, 11: 2, 14: 1, 15: 1, 17: 1, 18: 1, 19: 1, 20: 2,
+    22: 1, 25: 1, 27: 1,
+}  # fmt: skip
+"""The last patch of each 0.x that had any, as published; the others have 0.x.0 alone."""
+
 UTILISATION = (((0, 33), 0.92), ((0, 0), 0.90))
 """The default of ``--gpu-memory-utilization`` from a release on. [-]"""
 
@@ -116,6 +122,8 @@ def era_of(value: object) -> Era:
     (0, 9)
     >>> era_of("0.40").note
     'vLLM 0.40 is not known here; the nearest release, 0.33, is modelled.'
+    >>> era_of("0.9.99").note
+    'vLLM 0.9.99 is not known here; the nearest release, 0.9.2, is modelled.'
     """
     if value is None:
         return Era(NEWEST)
@@ -124,14 +132,25 @@ def era_of(value: object) -> Era:
         return Era(NEWEST, "", f"vLLM {text} is taken for the newest release that is modelled, 0.33.")
     old = "v0" in text.lower()[1:]
     parts = text.lower().removeprefix("v").split(".")
-    digits = [part[: len(part) - len(part.lstrip("0123456789"))] for part in parts[:2]]
-    if len(digits) < 2 or not all(digits) or any(len(part) > 4 for part in digits):
+    digits = [part[: len(part) - len(part.lstrip("0123456789"))] for part in parts[:3]]
+    if len(digits) < 2 or not all(digits[:2]) or any(len(part) > 4 for part in digits[:2]):
         raise InputError(
             f"--engine-version {shown(value)} is no version of vLLM.", "Write it as 0.33.0 or 0.19."
         )
     version = (int(digits[0]), int(digits[1]))
     known = min(max(version, OLDEST), NEWEST)
     if known == version:
-        return Era(version, text[:60], old=old)
+        note = _unpublished(text, version, digits[2] if len(digits) > 2 else "")
+        return Era(version, text[:60], note, old=old)
     note = f"vLLM {text[:20]} is not known here; the nearest release, {known[0]}.{known[1]}, is modelled."
     return Era(known, "", note)
+
+
+def _unpublished(text: str, version: tuple[int, int], patch: str) -> str:
+    """What to say of a patch that was never published; builds on the way to the next one are none."""
+    last = PATCHES.get(version[1], 0)
+    built = any(word in text.lower() for word in ("dev", "rc", "+"))
+    if not patch or int(patch[:6]) <= last + built:
+        return ""
+    name = f"0.{version[1]}.{last}"
+    return f"vLLM {text[:20]} is not known here; the nearest release, {name}, is modelled."

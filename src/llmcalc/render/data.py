@@ -49,6 +49,7 @@ def _one(report: Any) -> dict[str, Any]:
         "scenario": plain(report.scenario),
         "total_bytes": plain(report.total_bytes),
         "range_bytes": plain(list(report.range_bytes)),
+        "minimum_bytes": plain(report.minimum_bytes),
         "host_bytes": plain(report.host_bytes),
         "peak": {"phase": report.peak.phase, "rank": report.peak.rank},
         "grade": report.grade,

@@ -161,13 +161,10 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
     if is_array(headroom):
         lines.append(f"  {'verdict':<16} {verdict}")
     else:
-        room = (
-            report.refusal or f"{amount(headroom, units)} free"
-            if headroom >= 0
-            else f"{amount(-headroom, units)} missing"
-        )
+        room = f"{amount(headroom, units)} free" if headroom >= 0 else f"{amount(-headroom, units)} missing"
+        room = report.refusal or room
         lines.append(f"  {'verdict':<16} {verdict}, {room}")
-    lines += _capacity(report, units)
+    lines += [] if report.missing_bytes else _capacity(report, units)  # none of a server that does not run
     lines += _hardware(report)
     wrapped = [part for line in report.advice for part in wrap(line, WIDTH - 19)]
     lines += [f"  {'' if place else 'advice':<16} {line}" for place, line in enumerate(wrapped)]

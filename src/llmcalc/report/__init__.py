@@ -142,6 +142,8 @@ class Report(_Shown):
     margins : tuple of int or ndarray, or None
         What an engine that sets a budget aside has left of it, at the unfavourable and at the favourable
         end of its range: these decide there. [B]
+    missing_bytes, most_pool : int
+        What is missing for the engine to start; the largest pool set by hand that surely has room. [B]
     workload : dict
         Requests that vary or share: how many, and what they need in each case. [B]
     together : list of dict
@@ -183,6 +185,7 @@ class Report(_Shown):
         self.floor_bytes: Quantity | None = None
         self.beside: tuple[int, int] = (0, 0)
         self.margins: tuple[Quantity, Quantity] | None = None
+        self.missing_bytes = self.most_pool = 0
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.hints: list[str] = []
@@ -310,11 +313,14 @@ class Report(_Shown):
     def headroom_bytes(self) -> Quantity | None:
         """Usable memory less the expected total; negative where it does not fit. [B]
 
-        Where device and host have one memory it is that of both together, if that is less.
+        Where the engine does not start it is what is missing for that, if that is more. Where device
+        and host have one memory it is that of both together, if that is less.
         """
         if self.device is None:
             return None
         left = self.device.usable_bytes - self.total_bytes
+        if self.missing_bytes:
+            left = smaller(left, -self.missing_bytes)
         if not self.is_shared:
             return left
         return smaller(left, self.device.shared_low - self.total_bytes - self.host_bytes)

@@ -51,11 +51,8 @@ def joined(v: Config) -> int:
     return product
 
 
-def describe(c: Config, catalog: Catalog) -> list[Group]:
-    text = families.part(c, "text_config", "deepseek_v3", catalog, main=True)
-    defaults = (catalog.lookup("class_defaults", "kimi_k25_vision") or {}).get("defaults") or {}
-    v = c.part("vision_config", {RENAMES.get(key, key): value for key, value in defaults.items()}, RENAMES)
-    v.read |= {"init_pos_emb_time", "pos_emb_time", "mm_hidden_size", "text_hidden_size"}
+def towers(v: Config, text: Config, projector: str, names: dict[str, str]) -> list[Group]:
+    """The tower and the merger, which reads a token of several patches."""
     width, size, many = v.hidden_size, v.patch_size, joined(v)
     before = (
         convolution("patch", width, COLORS, size, size)
@@ -69,9 +66,19 @@ def describe(c: Config, catalog: Catalog) -> list[Group]:
     )
     place = ROOT + "encoder.blocks.{layer}."
     return [
+        families.outside("vision", "embedding", before, ROOT, names),
+        *families.layers(tower_block, v, v.num_hidden_layers, "vision", place, names),
+        families.outside("projector", "embedding", merger, projector, names),
+    ]
+
+
+def describe(c: Config, catalog: Catalog) -> list[Group]:
+    text = families.part(c, "text_config", "deepseek_v3", catalog, main=True)
+    defaults = (catalog.lookup("class_defaults", "kimi_k25_vision") or {}).get("defaults") or {}
+    v = c.part("vision_config", {RENAMES.get(key, key): value for key, value in defaults.items()}, RENAMES)
+    v.read |= {"init_pos_emb_time", "pos_emb_time", "mm_hidden_size", "text_hidden_size"}
+    return [
         *families.decoder(deepseek_v3, text, c, "language_model."),
         *families.prediction(deepseek_v3, text),
-        families.outside("vision", "embedding", before, ROOT, NAMES),
-        *families.layers(tower_block, v, v.num_hidden_layers, "vision", place, NAMES),
-        families.outside("projector", "embedding", merger, PROJECTOR, NAMES),
+        *towers(v, text, PROJECTOR, NAMES),
     ]

@@ -11,6 +11,7 @@ from llmcalc.memory.engines import startup
 from llmcalc.memory.engines.sglang import SOURCE, reserve
 from llmcalc.memory.engines.sglang.pools import Pool, pools
 from llmcalc.memory.engines.sglang.weights import delta_item
+from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.memory.engines.vllm.profile import Batch, activation_bytes
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Inventory
@@ -24,6 +25,9 @@ GRAPH, GRAPH_OLD = 7 * MIB // 10, 24 * MIB // 10
 
 GRAPH_SPREAD, FORWARD_SPREAD = (40, 180), (60, 160)
 """Low and high of graphs and activations, in percent. [%]"""
+
+PACKED_SPREAD = (50, 150)
+"""The same of compressed caches, whose rings releases size in several ways and no log here shows. [%]"""
 
 UNEVEN = 4
 """By so much of a GPU's memory the rank with least may lie below the one that prints. [1/1000]"""
@@ -66,6 +70,11 @@ class Server:
             self._graphs(),
             self._runtime(),
         ]
+
+    @property
+    def spread(self) -> tuple[int, int]:
+        """Low and high of the caches, in percent. [%]"""
+        return PACKED_SPREAD if is_packed(self.inventory) else (100, 100)
 
     def slots_for(self, pool: Pool, sequences: Quantity) -> Quantity:
         """State slots that so many requests need. [-]"""
@@ -116,8 +125,11 @@ class Server:
         if worst.window and worst.full:
             share = worst.ratio[0] / worst.ratio[1]
             note = f"{worst.full:,} B a token, {share:g} x {worst.window:,} B for windows"
+        low, high = self.spread
         return Item(
-            "kv_cache", amounts, phases=SERVING, grade="derived", formula="sglang pools", source=SOURCE,
+            "kv_cache", amounts, phases=SERVING, grade="derived" if low == high else "assumed",
+            low=[n * low // 100 for n in amounts], high=[ceil_div(n * high, 100) for n in amounts],
+            formula="sglang pools", source=SOURCE,
             inputs={"tokens": tokens, "sequences": sequences, "bytes_per_token": ceil_div(above, below),
                     "page_size": worst.page},
             note=note,

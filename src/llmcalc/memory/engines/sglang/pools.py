@@ -12,8 +12,9 @@ from llmcalc.engine_options.sglang import SglangOptions
 from llmcalc.errors import InputError
 from llmcalc.formula import Quantity, ceil_div, larger, smaller
 from llmcalc.memory.caches import STATE_BYTES
+from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.memory.workload import Precision
-from llmcalc.model.inventory import Cache, Group, Inventory
+from llmcalc.model.inventory import Cache, Group, Inventory, size
 from llmcalc.placement import Placement, rank_width
 
 PAGE, SPARSE_PAGE = 1, 64
@@ -24,6 +25,10 @@ SPARSE_ROW = 656
 
 INDEX_SCALE = 4
 """An indexer's key is kept in fp8, with one fp32 scale for 128 elements. [B]"""
+
+PACKED_ROW, PACKED_PAGE, PACKED_RATIO, RING_PAGE = 584, 256, (1, 10), 128
+"""With compressed entries: an entry in fp8, tokens of a page, tokens of the window pool for each of the full
+one, and window tokens that share a ring of tokens that wait for their entry. [B], [tokens], [-], [tokens]"""
 
 WINDOW_RATIO, STATE_RATIO = (8, 10), (9, 10)
 """Tokens of the window pool for each of the full one; state memory for each byte of the KV cache."""
@@ -214,12 +219,14 @@ def pools(
     SGLang 0.5.23, srt/model_executor/pool_configurator.py; PR 11309: 43.67 GB of 975,424 tokens.
     """
     indexed = any(cache.kind == "indexer" for group in inventory.groups for cache in group.caches)
-    page = options.page or (SPARSE_PAGE if indexed else PAGE)
+    packed = is_packed(inventory)
+    page = options.page or (PACKED_PAGE if packed else SPARSE_PAGE if indexed else PAGE)
     splits = options.era.splits(inventory.family) and not options.whole_windows
     each = _slots_each(inventory, options)
     made = []
     for stage in range(placement.pp):
         pool = Pool(options, page, each)
+        pool.ratio = options.window_ratio or (PACKED_RATIO if packed else WINDOW_RATIO)
         for group in inventory.groups:
             count = placement.count(group, stage)
             if count:
@@ -243,12 +250,10 @@ def _add(
     inventory: Inventory,
 ) -> None:  # fmt: skip
     """Add the caches of `count` equal layers."""
+    if is_packed(inventory):
+        _add_packed(pool, group, count, precision, sparse)
+        return
     for cache in group.caches:
-        if cache.kind in ("compressed", "tail"):
-            raise InputError(
-                f"The pools of {inventory.name}'s compressed caches in SGLang are not modelled.",
-                "Leave --engine sglang out for the architecture's minimum.",
-            )
         if cache.stream == "encoder":
             raise InputError(
                 f"The pools of {inventory.name}'s encoder in SGLang are not modelled.",
@@ -263,8 +268,30 @@ def _add(
             pool.full += count * _row(cache, tp, precision, sparse)
 
 
+def _add_packed(pool: Pool, group: Group, count: int, precision: Precision, sparse: bool) -> None:
+    """Add layers with compressed entries; tokens that wait for theirs lie in rings beside the windows."""
+    rate = 1
+    for cache in group.caches:
+        width = sum(size(dimension) for _, dimension in cache.parts)
+        row = PACKED_ROW if sparse else width * int(precision.key.bytes_per_element)
+        if cache.kind == "window":
+            pool.window += count * row
+            pool.limit = max(pool.limit, cache.positions or 0)
+        elif cache.kind == "tail":
+            halves = 2 if (cache.positions or 0) >= rate else 1
+            ring = halves * rate * (2 if pool.options.drafts else 1)
+            pool.window += -(-count * ring * halves * width * STATE_BYTES["fp32"] // RING_PAGE)
+        else:
+            rate = cache.rate
+            row = width + INDEX_SCALE if cache.kind == "indexer" else row
+            pool.full += -(-count * row // rate)
+
+
 def _add_draft(pool: Pool, inventory: Inventory) -> None:
     """The prediction layers' caches: as wide as the model's own layers on average."""
+    if is_packed(inventory):  # they have a window alone
+        pool.window += PACKED_ROW * sum(len(g.layers) for g in inventory.groups if g.component == "mtp")
+        return
     own = {layer for group in inventory.groups if group.component == "mtp" for layer in group.layers}
     layers = sum(
         len(group.layers) for group in inventory.groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from math import isqrt
 from typing import Any
 
@@ -12,6 +13,7 @@ from llmcalc.estimate import Item
 from llmcalc.formula import Quantity
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.vllm import SOURCE, profile
+from llmcalc.memory.engines.vllm.packed import is_packed, packed_pools
 from llmcalc.memory.engines.vllm.pages import Pool, Settings, pools
 from llmcalc.memory.engines.vllm.requests import Blocks
 from llmcalc.memory.engines.vllm.spreads import PARTS, SPREADS, ends, graph_kind
@@ -63,13 +65,13 @@ class Server:
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: VllmOptions,
         device: Device | None, length: int, streams: dict[str, Any], sparse: bool,
-        beside: Loaded | None = None,
+        beside: Loaded | None = None, follows: bool = False,
     ) -> None:  # fmt: skip
         self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
-        era = options.era
+        era, self.device = options.era, device
         batch = profile.default_batch(device, era, length)
         self.batch = profile.Batch(options.batched or batch.tokens, options.seqs or batch.seqs)
         overlap = era.counts_async if options.overlap is None else options.overlap
@@ -80,8 +82,13 @@ class Server:
         kinds = {cache.kind for group in inventory.groups for cache in group.caches}
         made.hybrid = (era.is_hybrid or (era.is_v1 and kinds == {"window"})) and not options.whole_windows
         made.streams, made.sparse, made.predicts = streams, sparse, self.beside.predicts
+        made.follows = follows
         self.settings = made
-        self.pools: list[Pool] = pools(inventory, placement, precision, made, self.beside.draft)
+        self.pools: list[Pool] = (
+            packed_pools(inventory, placement, precision, made, self.beside.draft)
+            if is_packed(inventory)
+            else pools(inventory, placement, precision, made, self.beside.draft)
+        )
 
     def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
         """Weights, pages, peak, graphs and runtime of each rank class.
@@ -104,7 +111,8 @@ class Server:
             self._activations(),
             self._graphs(),
             self._runtime(),
-            *self.beside.items,
+            # Anew for each estimate: the shares at the peak are set on the items.
+            *[item.anew() for item in self.beside.items],
         ]
 
     def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
@@ -217,10 +225,30 @@ class Server:
         """The CUDA context, which the budget does not count. [B]"""
         return profile.CONTEXT if self.placement.tp == 1 else profile.CONTEXT_MANY
 
-    def outside(self, items: list[Item], stage: int) -> int:
-        """What a rank takes that the budget does not count. [B]"""
+    def outside(self, items: list[Item], stage: int, end: str = "amounts") -> int:
+        """What a rank takes that the budget does not count; `end` is ``low``, ``amounts`` or ``high``. [B]"""
         graphs = next(item for item in items if item.name == "cuda_graphs")
-        return self.context + (0 if self.options.era.counts_graphs else int(graphs.amounts[stage]))
+        return self.context + (0 if self.options.era.counts_graphs else int(getattr(graphs, end)[stage]))
+
+    def most_outside(self, items: list[Item]) -> int:
+        """The same on the rank class that takes most. [B]"""
+        return max(self.outside(items, stage) for stage in range(self.placement.pp))
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether the profiling run is as long as the longest request: before V1, by default."""
+        return not self.options.era.is_v1 and self.options.batched is None
+
+    def at(self, length: int) -> Server:
+        """The same server with requests up to another length. [tokens]"""
+        made = copy(self)
+        tokens = profile.default_batch(self.device, self.options.era, length).tokens
+        made.batch = profile.Batch(tokens, self.batch.seqs)
+        return made
+
+    def profiled(self) -> Item:
+        """The peak of the profiling run."""
+        return self._activations()
 
     def counted(self, items: list[Item], stage: int) -> int:
         """What the budget counts on a rank before any page. [B]"""

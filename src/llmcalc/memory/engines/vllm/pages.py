@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.engine_options.vllm_era import Era
-from llmcalc.errors import InputError
 from llmcalc.formula import Quantity, ceil_div, smaller
 from llmcalc.memory.caches import STATE_BYTES
 from llmcalc.memory.workload import Precision
@@ -81,6 +80,8 @@ class Settings:
         Ranks that share the tokens of a cache (decode-context parallel). [-]
     streams : dict
         Tokens of streams other than the decoder's. [tokens]
+    follows : bool
+        Whether an encoder reads as much as the decoder: where nobody says how much.
     predicts : bool
         Whether the model's own prediction layers draft.
     sparse : bool
@@ -92,6 +93,7 @@ class Settings:
         "dcp",
         "drafts",
         "era",
+        "follows",
         "hybrid",
         "in_flight",
         "predicts",
@@ -108,6 +110,7 @@ class Settings:
         self.prefix = False
         self.dcp = 1
         self.streams: dict[str, Any] = {}
+        self.follows = False
         self.predicts = True
         self.sparse = False
 
@@ -187,7 +190,7 @@ class Pool:
         if spec.kind == "state":
             return 1 + made.drafts + (1 if made.prefix else 0)
         if spec.kind == "cross":
-            return ceil_div(spec.limit, spec.block)
+            return ceil_div(tokens if made.follows else spec.limit, spec.block)
         if spec.kind == "window":
             return ceil_div(smaller(tokens, spec.limit - 1 + made.in_flight), reach) + 1
         if spec.kind == "chunk":
@@ -308,11 +311,6 @@ def _kept(
     rows: list[tuple[str, int, int]] = []
     state = 0
     for cache in group.caches:
-        if cache.kind in ("compressed", "tail"):
-            raise InputError(
-                f"The pages of {inventory.name}'s compressed caches in vLLM are not modelled.",
-                "Leave --engine vllm out for the architecture's minimum.",
-            )
         if cache.is_state:
             state += _state(cache, tp, precision, settings.drafts, inventory)
             continue
