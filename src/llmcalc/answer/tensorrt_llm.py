@@ -16,7 +16,7 @@ from llmcalc.answer.common import (
 from llmcalc.answer.servers import auto_dtype, check_server, floor_of
 from llmcalc.catalog import Catalog
 from llmcalc.estimate import Item
-from llmcalc.formula import is_array
+from llmcalc.formula import Quantity, is_array, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.tensorrt_llm import KV_FORMATS
 from llmcalc.memory.engines.tensorrt_llm.items import Server
@@ -64,8 +64,11 @@ def tensorrt_llm_report(
     report.warnings += scenario.notes + stored.warnings + halved
     _echo(report, server)
     if device is not None:
+        report.margins = _margins(server, items, device)
         _check_budget(report, server, items, device)
         if not is_array(scenario.context) and not is_array(scenario.sequences):
+            if placement.pp > 1:  # the stage with least room decides, which need not be the fullest
+                _bind(report, server, items, device)
             _attach_capacity(report, server, scenario, items, device)
     return report
 
@@ -86,6 +89,41 @@ def _limited(device: Device | None, server: Server, items: list[Item]) -> Device
     above, below = server.options.fraction
     made.basis = f"{device.basis}; {above / below:.4g} of what weights and a dummy batch leave is the pool"
     return made
+
+
+def _rooms(server: Server, items: list[Item], free: int, end: str = "amounts") -> list[int]:
+    """What caches may take on each rank class: the pool, as far as graphs leave it. [B]"""
+    others = [item for item in items if item.name not in ("kv_cache", "state")]
+    return [
+        min(budget, free - sum(int(getattr(item, end)[stage]) for item in others))
+        for stage, budget in enumerate(server.budgets(items, free, end))
+    ]
+
+
+def _margins(server: Server, items: list[Item], device: Device) -> tuple[Quantity, Quantity]:
+    """What caches leave of their room, at the unfavourable and the favourable end. [B]"""
+    found = []
+    for free, end in ((device.usable_low, "high"), (device.usable_high, "low")):
+        left = [
+            room - sum(item.amounts[stage] for item in items if item.name in ("kv_cache", "state"))
+            for stage, room in enumerate(_rooms(server, items, free, end))
+        ]
+        least = left[0]
+        for other in left[1:]:
+            least = smaller(least, other)
+        found.append(least)
+    return found[0], found[1]
+
+
+def _bind(report: Report, server: Server, items: list[Item], device: Device) -> None:
+    """Tell the memory so that what is left is what the stage with least room has left."""
+    kept = [item for item in items if item.name in ("kv_cache", "state")]
+    left = min(
+        room - sum(int(item.amounts[stage]) for item in kept)
+        for stage, room in enumerate(_rooms(server, items, device.usable_bytes))
+    )
+    if report.device is not None:
+        report.device.usable_bytes = max(int(report.total_bytes) + left, 0)
 
 
 def _check_budget(report: Report, server: Server, items: list[Item], device: Device) -> None:
@@ -126,6 +164,8 @@ def _attach_capacity(
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, device.usable_bytes)
     safe = server.budgets(items, device.usable_low, "high")
+    rooms = _rooms(server, items, device.usable_bytes)
+    surely = _rooms(server, items, device.usable_low, "high")
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
 
     def left(room: list[int], tokens: int, many: int) -> int:
@@ -139,23 +179,24 @@ def _attach_capacity(
 
     pairs = [(pool, max(budget, 0)) for pool, budget in zip(pools, budgets, strict=True) if pool.rows]
     blocks = min((budget // (pool.row * pool.block) for pool, budget in pairs), default=0)
-    many = most_that_fits(lambda count: left(budgets, context, count), server.options.batch)
+    holding = [(pool, max(b, 0)) for pool, b in zip(pools, budgets, strict=True) if pool.rows or pool.state]
+    many = most_that_fits(lambda count: left(rooms, context, count), server.options.batch)
     worst = max(pools, key=lambda pool: pool.row)
     plain = {
         "kv_budget_bytes": min(budgets),
         "kv_tokens": blocks * server.options.block,
         "kv_bytes_per_token": worst.row,
         "max_concurrency": many * placement.dp,
-        "max_context": reach(budgets, held, limit),
-        "safe_context": reach(safe, held, limit),
+        "max_context": reach(rooms, held, limit),
+        "safe_context": reach(surely, held, limit),
     }
     own = {
         "kv_budget_range_bytes": [min(safe), min(server.budgets(items, device.usable_high, "low"))],
         "pool_tokens": blocks * server.options.block,
         "kv_blocks": blocks,
         "concurrency": round(
-            min((b / max(int(p.need(context)) + p.state, 1) for p, b in pairs), default=0.0) * placement.dp, 2
+            min((b / (int(p.need(context)) + p.state) for p, b in holding), default=0.0) * placement.dp, 2
         ),
-        "longest_request": reach(budgets, 1, LONGEST),
+        "longest_request": reach(rooms, 1, LONGEST),
     }
     report.capacity = PoolCapacity(plain, own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import flag, share
+from llmcalc.engine_options.reading import batch_tokens, flag, share
 from llmcalc.engine_options.sglang_era import sglang_era
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import is_array
@@ -124,10 +124,12 @@ def sglang_options(given: dict[str, Any]) -> SglangOptions:
             if keyword in asked:
                 is_none = name == "drafts" and str(asked[keyword]).strip() == "0"
                 setattr(options, name, 0 if is_none else parse_integer(asked[keyword], called[keyword], most))
-    for keyword, name in (("chunked_prefill_size", "chunk"), ("max_total_tokens", "tokens")):
+    for keyword, name, read in (
+        ("chunked_prefill_size", "chunk", batch_tokens), ("max_total_tokens", "tokens", parse_length)
+    ):  # fmt: skip
         with problems:
             if keyword in asked:
-                setattr(options, name, parse_length(asked[keyword], called[keyword]))
+                setattr(options, name, read(asked[keyword], called[keyword]))
     for keyword, name, most in (
         ("swa_full_tokens_ratio", "window_ratio", 1), ("mamba_full_memory_ratio", "state_ratio", 1000),
     ):  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import PRE_RELEASES, flag, release, share
+from llmcalc.engine_options.reading import PRE_RELEASES, batch_tokens, flag, release, share
 from llmcalc.errors import InputError, Problems
-from llmcalc.units import parse_integer, parse_length
+from llmcalc.units import parse_integer
 
 NEWEST, OLDEST = (1, 2, 1), (0, 5, 0)
 MAX_BATCH = 1 << 20
@@ -116,7 +116,7 @@ def tensorrt_llm_options(given: dict[str, Any]) -> TensorrtLlmOptions:
             options.batch = parse_integer(asked["max_batch_size"], called["max_batch_size"], MAX_BATCH)
     with problems:
         if "max_num_tokens" in asked:
-            options.tokens = parse_length(asked["max_num_tokens"], called["max_num_tokens"])
+            options.tokens = batch_tokens(asked["max_num_tokens"], called["max_num_tokens"])
     with problems:
         options.eager = "enforce_eager" in asked and flag(asked["enforce_eager"], "--enforce-eager")
     problems.check()

@@ -82,15 +82,9 @@ class Server:
         slots = self.slots_for(pool, sequences)
         if pool.is_fixed:
             return caches, pool.state_bytes(pool.slots(0))
-        drafted = (sequences + pool.padding) * self.options.drafts
-        states = (slots + pool.padding + drafted) * pool.state
-        above, below = pool.state_ratio
         if not pool.cell[0]:  # the other share lies idle
-            return 0, ceil_div(states * (above + below), above)
-        # The fewest slots that a budget makes whose rest still holds these caches.
-        forced = (caches - pool.state) * above // (below * pool.state) * pool.state
-        states = larger(states, forced)
-        return larger(caches, ceil_div(states * below, above)), states
+            return 0, pool.least(slots)
+        return pool.shared(caches, slots)
 
     def short(self, tokens: int, sequences: int) -> int:
         """By how much pools whose sizes are set by hand are too small for sequences. [B]"""

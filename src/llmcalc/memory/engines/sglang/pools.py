@@ -10,7 +10,7 @@ from typing import Any
 
 from llmcalc.engine_options.sglang import SglangOptions
 from llmcalc.errors import InputError
-from llmcalc.formula import Quantity, ceil_div, larger, smaller
+from llmcalc.formula import Quantity, ceil_div, is_array, larger, smaller, where
 from llmcalc.memory.caches import STATE_BYTES
 from llmcalc.memory.workload import Precision
 from llmcalc.model.inventory import Cache, Group, Inventory
@@ -147,14 +147,49 @@ class Pool:
         """Slots that only pad. [-]"""
         return int(self.options.era.pads_states)
 
-    def drafted(self, slots: int) -> int:
+    def drafted(self, slots: Quantity) -> Quantity:
         """States of draft tokens that lie beside the slots. [-]"""
         if not self.options.drafts or not self.state:
             return 0
         requests = max((self.options.requests or REQUESTS_DRAFTED) // self.replicas, 1)
-        return (min(requests, slots // self.slots_each) + self.padding) * self.options.drafts
+        return (smaller(requests, slots // self.slots_each) + self.padding) * self.options.drafts
 
-    def state_bytes(self, slots: int) -> int:
+    def least(self, slots: Quantity) -> Quantity:
+        """The smallest budget that makes so many slots, where states have a share of it. [B]"""
+        drafts, each = self.options.drafts, self.slots_each
+        above, below = self.state_ratio
+        share = ceil_div(slots * self.state * (each + drafts), each)
+        share = share + self.padding * self.state * (1 + drafts)
+        return ceil_div(share * (above + below), above)
+
+    def shared(self, caches: Quantity, slots: Quantity) -> tuple[Quantity, Quantity]:
+        """What a budget gives to keys and values and to states so that both have what they must. [B]
+
+        Parameters
+        ----------
+        caches : int or ndarray
+            Bytes of keys and values. [B]
+        slots : int or ndarray
+            State slots, at least. [-]
+        """
+
+        def holds(many: Quantity) -> Any:
+            # The largest budget that makes no more slots leaves room enough.
+            return self.least(many + 1) - self.state_bytes(many) > caches
+
+        above, below = self.state_ratio
+        low, high = slots + caches * 0, slots + caches * above // (below * self.state) + 2 * self.slots_each
+        for _ in range(int(high.max() if is_array(high) else high).bit_length() + 1):
+            middle = (low + high) // 2
+            good = holds(middle)
+            low, high = where(good, low, smaller(middle + 1, high)), where(good, middle, high)
+        for back in range(1, self.slots_each + 1):  # a slot of one more request costs drafts as well
+            before = larger(high - back, slots)
+            low = where(holds(before), before, low)
+        states = self.state_bytes(low)
+        return larger(caches, self.least(low) - states), states
+
+    def state_bytes(self, slots: Quantity) -> Quantity:
         """Bytes of the state pools for so many slots. [B]"""
         return (slots + self.padding + self.drafted(slots)) * self.state if self.state else 0
 
