@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from copy import copy
 
-from llmcalc.answer.common import (
-    placement_of,
-    precision_of,
-    priced,
-    ranks_of,
-    report_of,
-    size_of,
-    workload_of,
-)
-from llmcalc.answer.servers import auto_dtype, check_server, floor_of
+from llmcalc.answer.beside_pool import loaded_beside, tell_beside
+from llmcalc.answer.common import placement_of, precision_of
+from llmcalc.answer.servers import auto_dtype, check_server, server_report, tell_requests
 from llmcalc.catalog import Catalog
 from llmcalc.estimate import Item
 from llmcalc.formula import Quantity, is_array, smaller
@@ -51,26 +44,45 @@ def tensorrt_llm_report(
     placement = placement_of(inventory, scenario, device)
     stored = scenario.stored(inventory)
     precision = precision_of(stored, scenario, book)
-    server = Server(stored, placement, precision, scenario.options, device)
-    items = server.items(scenario.context, -(-scenario.sequences // placement.dp))
-    report = report_of("vram", stored, scenario, placement, items, _limited(device, server, items))
-    report.header = [
-        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
-        f"TensorRT-LLM {scenario.options.version}", workload_of(scenario),
-    ]  # fmt: skip
-    report.placement = ranks_of(placement)
-    report.floor_bytes = floor_of(stored, scenario, placement, precision)
-    report.context_limit = stored.context
-    report.warnings += scenario.notes + stored.warnings + halved
+    beside = loaded_beside(stored, precision, scenario, placement, book, predicts=False)
+    server = Server(stored, placement, precision, scenario.options, device, beside)
+    held, demand = -(-scenario.sequences // placement.dp), scenario.demand
+    items = server.items(scenario.context, held, demand)
+    report = server_report(
+        f"TensorRT-LLM {scenario.options.version}", stored, scenario, placement, precision, items,
+        _limited(device, server, items), beside,
+    )  # fmt: skip
+    report.warnings += halved
     _echo(report, server)
+    tell_beside(report, scenario, beside, 0)
     if device is not None:
+        report.share = _share(server, items)
         report.margins = _margins(server, items, device)
         _check_budget(report, server, items, device)
         if not is_array(scenario.context) and not is_array(scenario.sequences):
             if placement.pp > 1:  # the stage with least room decides, which need not be the fullest
                 _bind(report, server, items, device)
-            _attach_capacity(report, server, scenario, items, device)
+            if not scenario.quick:
+                _attach_capacity(report, server, scenario, items, device)
+    if demand is not None:
+        tell_requests(report, scenario, items, server.needs(demand, held), placement.ranks)
+        if (demand.prefix or demand.outputs > 1) and not scenario.options.reuses:
+            report.warnings.append("Until 0.17 TensorRT-LLM reuses no blocks unless it is told to.")
     return report
+
+
+def _share(server: Server, items: list[Item]) -> tuple[str, int, int]:
+    """The option of its share, what the pool must hold, and what is taken of the free memory before. [B]"""
+    stages = range(server.placement.pp)
+    ends: dict[bool, list[int]] = {True: [], False: []}
+    for is_pool in (True, False):
+        for stage in stages:
+            own = [
+                item.high[stage] for item in items
+                if (item.name in ("kv_cache", "state")) == is_pool and item.name != "cuda_graphs"
+            ]  # fmt: skip
+            ends[is_pool].append(sum(int(n) for n in own if not is_array(n)))
+    return "free_gpu_memory_fraction", max(ends[True]), max(ends[False])
 
 
 def _limited(device: Device | None, server: Server, items: list[Item]) -> Device | None:
@@ -200,3 +212,10 @@ def _attach_capacity(
         "longest_request": reach(rooms, 1, LONGEST),
     }
     report.capacity = PoolCapacity(plain, own)
+    if scenario.demand is not None:
+        from llmcalc.answer.requests import settle_capacity
+
+        charges = [server.charges[stage] for stage in range(placement.pp)]
+        settle_capacity(report.capacity, scenario.demand, held, charges, (rooms, surely), limit)
+        most = min(report.capacity.max_concurrency or 0, server.options.batch // scenario.demand.outputs)
+        report.capacity.max_concurrency = most * placement.dp

@@ -13,6 +13,9 @@ from llmcalc.units import parse_decimal, parse_integer, parse_length, shown
 MAX_REQUESTS = 1 << 20
 MAX_PAGE = 1 << 16
 MAX_DRAFTS = 1024
+DRAFTED = 4
+"""Draft tokens of one step where a draft is named and their number is not: assumed, three steps and the
+root, as it takes for DeepSeek's layers. [tokens]"""
 STATE_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """SGLang's names of what states are kept in, and llmcalc's."""
 
@@ -143,6 +146,14 @@ def sglang_options(given: dict[str, Any]) -> SglangOptions:
         with problems:
             if keyword in asked:
                 setattr(options, name, flag(asked[keyword], called[keyword]))
+    if given.get("draft") is not None and "speculative_num_draft_tokens" not in asked:
+        options.drafts = DRAFTED
+    with problems:
+        if given.get("beams") is not None and str(given["beams"]).strip() not in ("0", "1"):
+            raise InputError(
+                "--beams: beam search in SGLang is not modelled.",
+                "Use --samples for outputs of one prompt, or --engine vllm.",
+            )
     with problems:
         if "disable_radix_cache" in asked:
             options.prefix = not flag(asked["disable_radix_cache"], called["disable_radix_cache"])
@@ -172,6 +183,7 @@ def share_ranks(scenario: Any, options: SglangOptions) -> None:
     """
     options.ranks, options.replicas = scenario.tp or 1, scenario.dp or 1
     many = scenario.sequences.max() if is_array(scenario.sequences) else scenario.sequences
+    many = many * (scenario.demand.outputs if scenario.demand is not None else 1)
     many = many if options.shares_batch else -(-int(many) // options.replicas)
     if options.requests is not None and many > options.requests:
         raise InputError(

@@ -95,7 +95,9 @@ def checkpoint(plan: Plan, program: str, online: dict[str, str]) -> list[Any]:
     """
     scheme, scenario = plan.scenario.scheme, plan.scenario
     names = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-    found = ["--dtype", names.get(scenario.dtype.name, scenario.dtype.name)] if plan.is_stated("dtype") else []
+    found = (
+        ["--dtype", names.get(scenario.dtype.name, scenario.dtype.name)] if plan.is_stated("dtype") else []
+    )
     if plan.is_stated("bits"):
         plan.notes.append("--bits names no format: choose one with --quant.")
     if not plan.is_stated("quant") or scheme is None or scheme.name == "none":

@@ -80,31 +80,35 @@ class Pool:
         """Tokens rounded up to pages. [tokens]"""
         return ceil_div(tokens, self.page) * self.page
 
-    def window_tokens(self, tokens: Quantity, sequences: Quantity, chunk: int) -> Quantity:
-        """Slots of the window pool that sequences may hold: window, what is not yet given back, chunks.
+    @property
+    def window_each(self) -> int:
+        """Slots of the window pool that a sequence may hold beside chunks in flight. [tokens]"""
+        return self.limit + EVICTION * max(self.options.drafts, 1) + 2 * self.page
+
+    def both(self, full: Quantity, held: Quantity, chunk: int) -> Quantity:
+        """The ``max_total_num_tokens`` for so many slots of one pool and of windows. [tokens]
+
+        Windows hold what is in them, what is not yet given back, and two chunks in flight.
 
         Examples
         --------
         >>> from llmcalc.engine_options.sglang import SglangOptions
         >>> pool = Pool(SglangOptions(), 1, 1)
         >>> pool.limit = 128
-        >>> pool.window_tokens(131_072, 2, 2048)
+        >>> pool.both(2 * 131_072, 2 * pool.window_each, 2048)
         4613
         """
-        drafts = max(self.options.drafts, 1)
-        each = self.limit + EVICTION * drafts + 2 * self.page
-        held = sequences * smaller(self.aligned(tokens), each)
-        return smaller(sequences * self.aligned(tokens), held + 2 * chunk + self.page)
+        held = smaller(full, held + 2 * chunk + self.page)
+        if not self.full:
+            return held
+        return larger(full, self.aligned(ceil_div(held * self.ratio[1], self.ratio[0])))
 
     def tokens_for(self, tokens: Quantity, sequences: Quantity, chunk: int) -> Quantity:
         """The ``max_total_num_tokens`` that holds sequences of a length: both pools must. [tokens]"""
         need = sequences * self.aligned(tokens)
         if not self.window:
             return need
-        held = self.window_tokens(tokens, sequences, chunk)
-        if not self.full:
-            return held
-        return larger(need, self.aligned(ceil_div(held * self.ratio[1], self.ratio[0])))
+        return self.both(need, sequences * smaller(self.aligned(tokens), self.window_each), chunk)
 
     def cache_bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of a pool of so many tokens. [B]"""
@@ -189,13 +193,27 @@ class Pool:
         states = self.state_bytes(low)
         return larger(caches, self.least(low) - states), states
 
+    def cost(self, tokens: Quantity, slots: Quantity) -> tuple[Quantity, Quantity]:
+        """Bytes of the smallest pools that hold so many tokens and state slots: caches, states. [B]
+
+        Where states have a fixed share of the memory, both pools grow until both hold what they must.
+        """
+        caches = self.cache_bytes(tokens)
+        if not self.state:
+            return caches, 0
+        if self.is_fixed:
+            return caches, self.state_bytes(self.slots(0))
+        if not self.cell[0]:  # the other share lies idle
+            return 0, self.least(slots)
+        return self.shared(caches, slots)
+
     def state_bytes(self, slots: Quantity) -> Quantity:
         """Bytes of the state pools for so many slots. [B]"""
         return (slots + self.padding + self.drafted(slots)) * self.state if self.state else 0
 
     def room(self, budget: int) -> int:
         """What a budget leaves for keys and values. [B]"""
-        return budget - self.state_bytes(self.slots(budget))
+        return budget - int(self.state_bytes(self.slots(budget)))
 
     def tokens(self, budget: int) -> int:
         """``max_total_num_tokens`` of a budget. [tokens]"""
@@ -209,8 +227,9 @@ class Pool:
 
 
 def pools(
-    inventory: Inventory, placement: Placement, precision: Precision, options: SglangOptions, sparse: bool
-) -> list[Pool]:
+    inventory: Inventory, placement: Placement, precision: Precision, options: SglangOptions, sparse: bool,
+    draft: tuple[Inventory, Placement] | None = None,
+) -> list[Pool]:  # fmt: skip
     """The pools of each pipeline stage.
 
     Parameters
@@ -225,6 +244,8 @@ def pools(
         The release and what the user set.
     sparse : bool
         Whether latents are kept in the fp8 rows of sparse attention.
+    draft : tuple of Inventory and Placement, optional
+        A draft whose caches lie in the pool of the last stage.
 
     Returns
     -------
@@ -259,10 +280,32 @@ def pools(
             count = placement.count(group, stage)
             if count:
                 _add(pool, group, count, placement.tp, precision, sparse, splits, inventory)
-        if options.drafts and options.era.counts_draft:
+        if draft is not None and stage == placement.pp - 1:
+            pool.full += draft_row(*draft, precision, sparse)
+        elif options.drafts and options.era.counts_draft and draft is None:
             _add_draft(pool, inventory)
         made.append(pool)
     return made
+
+
+def draft_row(draft: Inventory, placement: Placement, precision: Precision, sparse: bool) -> int:
+    """Bytes of one token of a draft, which has a slot for each of the model's. [B]
+
+    Raises
+    ------
+    InputError
+        If it keeps states.
+    """
+    total = 0
+    for group in draft.groups:
+        for cache in group.caches:
+            if cache.is_state or cache.stream == "encoder" or cache.kind in ("compressed", "tail"):
+                raise InputError(
+                    f"{draft.name} as a draft keeps more than keys and values; that is not modelled.",
+                    "Name a draft with attention alone, or a head: --draft eagle3.",
+                )
+            total += max(len(group.layers), 1) * _row(cache, placement.tp, precision, sparse)
+    return total
 
 
 def _slots_each(inventory: Inventory, options: SglangOptions) -> int:
