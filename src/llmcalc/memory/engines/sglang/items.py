@@ -81,7 +81,7 @@ class Server:
         asked = [self.asked(pool, tokens, sequences, demand) for pool in self.pools]
         held = [pool.cost(*one) for pool, one in zip(self.pools, asked, strict=True)]
         made = [
-            delta_item(self.inventory, self.placement, self.precision),
+            delta_item(self.inventory, self.placement, self.precision, self.options.era),
             self._kv([own for own, _ in held], tokens, sequences, demand),
             self._state([own for _, own in held], sequences),
             self._activations(),
