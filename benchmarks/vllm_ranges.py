@@ -23,7 +23,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.memory.engines.vllm.spreads import PARTS, SMALL, SPREADS
 from llmcalc.units import GIB
 from llmcalc.validation.measured import quantile
-from llmcalc.validation.servers import ServerRow, _ask, _part, compare_start
+from llmcalc.validation.servers import ServerRow, ask, compare_start, part_of
 
 HALF = 0.005
 ENOUGH = 8
@@ -32,13 +32,13 @@ ONE_SOURCE = "llm-d-planner"
 
 def kind_of(run: dict[str, Any], quantity: str) -> tuple[str, float]:
     """Which range the program takes for an item of a run, and what the range is a share of. [GiB]"""
-    report = _ask(run, llmcalc.vram, run.get("memory"))
+    report = ask(run, llmcalc.vram, run.get("memory"))
     if quantity == "kv_budget":
         kind = str(report["activations"].inputs["range"])
         many = "one" if report.scenario["tp"] == 1 else "many"
         share = run["memory"] * report.scenario["gpu_memory_utilization"]
         return kind if kind in SPREADS[quantity] else many, share
-    item = _part(report["runtime"], "non_torch") if quantity == "non_torch" else report[quantity]
+    item = part_of(report["runtime"], "non_torch") if quantity == "non_torch" else report[quantity]
     return str(item.inputs["range"]), 0.0
 
 

@@ -155,3 +155,108 @@ def test_bad_input(words, told):
 def test_arrays_are_no_plan():
     with pytest.raises(LlmcalcError, match="one context"):
         llmcalc.serve_command(llmcalc.vram("llama-3.1-8b", engine="vllm", context=[1024, 2048]))
+
+
+SGLANG = [
+    ("qwen3-8b", "rtx-4090", {"quant": "fp8", "kv_dtype": "fp8", "page_size": 16, "sequences": 4}),
+    ("llama-3.1-70b", "4xh100", {"context": 32_768, "tp": 2, "pp": 2, "chunked_prefill_size": 4096}),
+    ("deepseek-v3", "16xh200", {"tp": 16, "dp": 4, "enable_dp_attention": True, "cuda_graph_max_bs": 64}),
+    ("deepseek-v3", "8xh200", {"speculative_num_draft_tokens": 4, "max_running_requests": 32}),
+    ("qwen3.5-27b", "h200", {"mamba_full_memory_ratio": 0.5, "mamba_ssm_dtype": "bf16"}),
+    ("qwen3.5-27b", "h200", {"max_mamba_cache_size": 100, "disable_radix_cache": True}),
+    ("gpt-oss-20b", "h100", {"swa_full_tokens_ratio": 0.5, "disable_cuda_graph": True, "context": 65_536}),
+    ("gpt-oss-20b", "h100", {"disable_hybrid_swa_memory": True, "max_total_tokens": 200_000}),
+    ("gemma-3-27b", "2xh100", {"engine_version": "0.5.9", "mem_fraction_static": 0.85}),
+    ("llama-2-7b", "h100", {"context": 8192, "allow_overlong": True, "dtype": "fp16"}),
+]
+"""Plans of SGLang."""
+
+UNTOLD = ("sequences", "allow_overlong", "engine_version")
+"""What no option of a server says."""
+
+
+def told_again(asked):
+    """Options of llmcalc that a server has none for."""
+    rest = {name: value for name, value in asked.items() if name in UNTOLD}
+    return [
+        word
+        for name, value in rest.items()
+        for word in [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    ]
+
+
+def from_sglang(words):
+    """The command line of llmcalc that SGLang's words ask for."""
+    words = words[2:] if words[0] == "env" else words
+    assert words[:4] == ["python", "-m", "sglang.launch_server", "--model-path"]
+    found, rest = [words[4]], iter(words[5:])
+    names = {"--tp-size": "--tp", "--pp-size": "--pp", "--dp-size": "--dp", "--context-length": "--context",
+             "--quantization": "--quant", "--kv-cache-dtype": "--kv-dtype"}  # fmt: skip
+    for word in rest:
+        if word in ("--speculative-algorithm", "--speculative-num-steps", "--speculative-eagle-topk"):
+            next(rest)
+            continue
+        found.append(names.get(word, word))
+    return found
+
+
+@pytest.mark.parametrize(("model", "gpu", "asked"), SGLANG, ids=lambda v: v if isinstance(v, str) else "")
+def test_sglang_read_back_is_the_same_plan(model, gpu, asked):
+    plan = llmcalc.vram(model, engine="sglang", gpu=gpu, **asked)
+    command = llmcalc.serve_command(plan)
+    assert shlex.split(command) == command.words
+    back = [*from_sglang(command.words), *told_again(asked)]
+    data = json.loads(run("vram", *back, "--engine", "sglang", "--gpu", gpu, "--json").stdout)
+    assert data["total_bytes"] == plan.total_bytes
+    assert data["capacity"] == {**plain(plan.capacity.to_dict()), "as_placed": False}
+    assert data["scenario"] == plain(plan.scenario)
+
+
+TRT = [
+    ("qwen3-8b", "rtx-4090", {"context": 4096, "max_batch_size": 64, "enforce_eager": True}),
+    ("llama-3.1-70b", "4xh100", {"tp": 2, "pp": 2, "kv_dtype": "fp8", "free_gpu_memory_fraction": 0.8}),
+    ("gemma-3-27b", "2xh100", {"tokens_per_block": 64, "max_num_tokens": 4096, "kv_dtype": "fp8"}),
+]
+"""Plans of TensorRT-LLM."""
+
+
+def from_trtllm(command):
+    """The command line of llmcalc that trtllm-serve's words and its file ask for."""
+    words = command.words
+    assert words[0] == "trtllm-serve"
+    found, rest = [words[1]], iter(words[2:])
+    for word in rest:
+        if word == "--extra_llm_api_options":
+            assert next(rest) == "options.yaml"
+            continue
+        name = {"--tp_size": "--tp", "--pp_size": "--pp", "--max_seq_len": "--context"}.get(word, word)
+        found.append(name.replace("_", "-") if name.startswith("--") else name)
+    for note in command.notes:
+        for line in note.partition(" holds: ")[2].split("; "):
+            if line == "cuda_graph_config: null":
+                found.append("--enforce-eager")
+            elif line.startswith("kv_cache_config"):
+                for pair in line.partition("{")[2].rstrip("}").split(", "):
+                    name, value = pair.split(": ")
+                    option = {"dtype": "--kv-dtype", "tokens_per_block": "--tokens-per-block"}[name]
+                    found += [option, value]
+    return found
+
+
+@pytest.mark.parametrize(("model", "gpu", "asked"), TRT, ids=lambda v: v if isinstance(v, str) else "")
+def test_trtllm_read_back_is_the_same_plan(model, gpu, asked):
+    plan = llmcalc.vram(model, engine="tensorrt-llm", gpu=gpu, **asked)
+    back = from_trtllm(llmcalc.serve_command(plan))
+    data = json.loads(run("vram", *back, "--engine", "tensorrt-llm", "--gpu", gpu, "--json").stdout)
+    assert data["total_bytes"] == plan.total_bytes
+    assert data["scenario"] == plain(plan.scenario)
+
+
+def test_what_a_server_does_not_do_by_itself_is_told():
+    plan = llmcalc.vram("llama-3.1-8b", engine="sglang", gpu="h100", draft="eagle3", quant="awq")
+    command = llmcalc.serve_command(plan)
+    assert "--speculative-algorithm EAGLE3 --speculative-draft-model-path DRAFT" in command
+    assert any("checkpoint stored so" in note for note in command.notes)
+    assert any("DRAFT stands for" in note for note in command.notes)
+    served = llmcalc.vram("llama-3.1-8b", engine="tensorrt-llm", gpu="2xh100", dp=2)
+    assert any("Start 2 of them" in note for note in llmcalc.serve_command(served).notes)

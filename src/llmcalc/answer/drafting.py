@@ -20,6 +20,9 @@ from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement, place
 from llmcalc.scenario import Scenario, resolve
 
+SERVERS = {"vllm": "vLLM", "sglang": "SGLang", "tensorrt-llm": "TensorRT-LLM"}
+"""Engines whose drafts must have the model's own tokens."""
+
 STRIPPED = (
     "architectures", "draft_vocab_size", "target_hidden_size", "eagle_config", "fc_bias", "norm_before_fc",
     "norm_before_residual", "eagle_aux_hidden_state_layer_ids", "target_layer_count", "embed_requires_grad",
@@ -209,9 +212,10 @@ def _model(
         raise InputError(f"--draft {model.name} tells no layers.", "Name a model or a config.json.")
     own = resolve(model, book, {"quant": asked.draft_quant})
     theirs, ours = vocabulary(model), vocabulary(stored)
-    if scenario.engine == "vllm" and theirs != ours:
+    if scenario.engine in SERVERS and theirs != ours:
         raise InputError(
-            f"--draft {model.name} has {theirs:,} tokens, {stored.name} {ours:,}: vLLM takes a draft of the "
+            f"--draft {model.name} has {theirs:,} tokens, {stored.name} {ours:,}: "
+            f"{SERVERS[scenario.engine]} takes a draft of the "
             "same vocabulary alone.",
             "Name a smaller model of the same family and tokenizer, or a head: eagle, eagle3.",
         )

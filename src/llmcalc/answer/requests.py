@@ -10,7 +10,6 @@ from llmcalc.demand import Demand
 from llmcalc.demand.needs import Charge, Needs, Priced
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import Quantity, is_array
-from llmcalc.hardware import Device
 from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
 from llmcalc.units import format_bytes
@@ -77,8 +76,9 @@ def attach_requests(
     report: Report, demand: Demand, cases: list[dict[str, Any]], needs: Sequence[Needs], many: Quantity
 ) -> None:  # fmt: skip
     """Tell a report what its requests are, each case with its verdict."""
+    usual = next((row["cache_bytes"] for row in cases if row["case"] == "p95"), 0)
     for row in cases:
-        row["verdict"] = _verdict(report.device, *row["range_bytes"])
+        row["verdict"] = _verdict(report, row, usual)
     report.workload = {
         "requests": many, **demand.to_dict(), "percentile": needs[0].method, "at": "full length",
         "cases": cases,
@@ -88,12 +88,17 @@ def attach_requests(
         report.warnings.append(_told(report, cases))
 
 
-def _verdict(device: Device | None, low: Quantity, high: Quantity) -> Any:
+def _verdict(report: Report, row: dict[str, Any], usual: Quantity) -> Any:
+    """The verdict on one case, by what the report goes by itself."""
+    (low, high), device = row["range_bytes"], report.device
     if device is None or is_array(low) or is_array(high):
         return None
-    if high <= device.usable_low:
-        return "fits"
-    return "does_not_fit" if low > device.usable_high else "too_close"
+    low, high = low + report.beside[0], high - report.beside[1]
+    surely, never = high <= device.usable_low, low > device.usable_high
+    if report.margins is not None:
+        least, most = (margin - (row["cache_bytes"] - usual) for margin in report.margins)
+        surely, never = least >= 0, most < 0
+    return "fits" if surely else "does_not_fit" if never else "too_close"
 
 
 def _told(report: Report, cases: list[dict[str, Any]]) -> str:

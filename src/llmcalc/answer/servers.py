@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
+from llmcalc.answer.common import priced, ranks_of, report_of, size_of, workload_of
+from llmcalc.demand.needs import Needs
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
-from llmcalc.estimate import INFERENCE_PHASES, find_peak
+from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
+from llmcalc.hardware import Device
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.vllm.weights import with_shares
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
 from llmcalc.precision import Format
+from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
 
@@ -70,6 +74,35 @@ def auto_dtype(scenario: Scenario, program: str) -> tuple[Scenario, list[str]]:
     made = copy(scenario)
     made.dtype = Format("bf16", 1, 2)
     return made, [f"{program} loads fp32 checkpoints in 16 bit unless --dtype fp32 is given."]
+
+
+def server_report(
+    program: str, stored: Inventory, scenario: Scenario, placement: Placement, precision: Precision,
+    items: list[Item], device: Device | None, beside: Any = None,
+) -> Report:  # fmt: skip
+    """A server's report with its heading, its minimum and what the model has to say."""
+    report = report_of("vram", stored, scenario, placement, items, device)
+    report.header = [
+        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision), program,
+        workload_of(scenario),
+    ]  # fmt: skip
+    report.placement = ranks_of(placement)
+    report.floor_bytes = floor_of(stored, scenario, placement, precision, beside)
+    report.context_limit = stored.context
+    report.warnings += scenario.notes + stored.warnings
+    return report
+
+
+def tell_requests(
+    report: Report, scenario: Scenario, items: list[Item], needs: Sequence[Needs], ranks: Sequence[str]
+) -> None:
+    """Each case of what requests need, in a report that knows its verdict."""
+    from llmcalc.answer.requests import attach_requests, cases_of
+
+    assert scenario.demand is not None
+    drafts = [item for item in items if item.name == "draft_kv_cache"]
+    cases = cases_of(items, needs, ranks, drafts)
+    attach_requests(report, scenario.demand, cases, needs, scenario.sequences)
 
 
 def floor_of(

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 from copy import copy
 
-from llmcalc.answer.common import (
-    placement_of,
-    precision_of,
-    priced,
-    ranks_of,
-    report_of,
-    size_of,
-    workload_of,
+from llmcalc.answer.beside_pool import loaded_beside, tell_beside
+from llmcalc.answer.common import placement_of, precision_of
+from llmcalc.answer.servers import (
+    auto_dtype,
+    check_server,
+    keeps_index,
+    server_report,
+    settle_cache,
+    tell_requests,
 )
-from llmcalc.answer.servers import auto_dtype, check_server, floor_of, keeps_index, settle_cache
+from llmcalc.answer.sglang_capacity import attach_capacity
 from llmcalc.catalog import Catalog
 from llmcalc.estimate import Item
 from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.sglang import KV_FORMATS
 from llmcalc.memory.engines.sglang.items import Server
-from llmcalc.memory.engines.sglang.pools import PACKED_ROW, SPARSE_ROW, Pool
+from llmcalc.memory.engines.sglang.pools import PACKED_ROW, SPARSE_ROW
 from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.model.inventory import Inventory
-from llmcalc.planning.pools import LONGEST, SlotCapacity
-from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 from llmcalc.units import format_bytes
 
 FOREIGN = ("exl2", "exl3", "eetq", "quip", "mlx")
 """Methods of other engines."""
-
-LEAST, MOST = 2048, 4096
-"""Running requests where nobody limits them: 512 for each context that the pool holds, within these. [-]"""
 
 
 def sglang_report(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
@@ -57,33 +53,51 @@ def sglang_report(inventory: Inventory, scenario: Scenario, device: Device | Non
     if not options.shares_batch:
         options.ranks = placement.tp
     stored = scenario.stored(inventory)
-    drafts = any(group.component == "mtp" for group in stored.groups)
-    if options.drafts and options.era.counts_draft and drafts:
+    asked = scenario.beside
+    predicts = asked is None or asked.draft is None or asked.word == "mtp"
+    own = any(group.component == "mtp" for group in stored.groups)
+    if options.drafts and options.era.counts_draft and own and predicts:
         stored = copy(stored)
         stored.loaded = (*stored.loaded, "mtp")
     sparse = settle_cache(scenario, keeps_index(stored))
     precision = precision_of(stored, scenario, book)
-    server = Server(stored, placement, precision, options, device, sparse)
-    items = server.items(scenario.context, -(-scenario.sequences // placement.dp))
+    beside = loaded_beside(stored, precision, scenario, placement, book, options.era.counts_draft)
+    server = Server(stored, placement, precision, options, device, sparse, beside)
+    held = -(-scenario.sequences // placement.dp)
+    items = server.items(scenario.context, held, scenario.demand)
     limited = _limited(device, server, items)
-    report = report_of("vram", stored, scenario, placement, items, limited)
-    report.header = [
-        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
-        f"SGLang {options.era.name}", workload_of(scenario),
-    ]  # fmt: skip
-    report.placement = ranks_of(placement)
-    report.floor_bytes = floor_of(stored, scenario, placement, precision)
-    report.context_limit = stored.context
-    report.warnings += scenario.notes + stored.warnings + halved
+    report = server_report(
+        f"SGLang {options.era.name}", stored, scenario, placement, precision, items, limited, beside
+    )
+    report.warnings += halved
     _echo(report, server, sparse)
+    tell_beside(report, scenario, beside, options.drafts)
+    is_many = is_array(scenario.context) or is_array(scenario.sequences)
     if device is not None:
+        report.share = _share(server, items)
         _check_budget(report, server, items, device)
-        if is_array(scenario.context) or is_array(scenario.sequences):
+        if is_many:
             _tell_of_arrays(report, server)
         else:
-            _check_pools(report, server, scenario)
-            _attach_capacity(report, server, scenario, items, device)
+            _check_pools(report, server, scenario, items, device)
+            if not scenario.quick:
+                attach_capacity(report, server, scenario, items, device)
+    if scenario.demand is not None:
+        needs = server.needs(scenario.demand, held)
+        tell_requests(report, scenario, items, needs, placement.ranks)
+        if (scenario.demand.prefix or scenario.demand.outputs > 1) and not options.prefix:
+            report.warnings.append("Without its radix cache SGLang shares no prompt.")
     return report
+
+
+def _share(server: Server, items: list[Item]) -> tuple[str, int, int]:
+    """The option of its share, what it must hold at worst, and what is no part of the memory it is of. [B]"""
+    names = ("weights", "kv_cache", "state", "lora", *server.beside_names(True))
+    counted = max(
+        sum(int(item.high[n]) for item in items if item.name in names and not is_array(item.high[n]))
+        for n in range(server.placement.pp)
+    )
+    return "mem_fraction_static", counted + server.images, server.before
 
 
 def _limited(device: Device | None, server: Server, items: list[Item]) -> Device | None:
@@ -108,14 +122,29 @@ def _tell_of_arrays(report: Report, server: Server) -> None:
         )
 
 
-def _check_pools(report: Report, server: Server, scenario: Scenario) -> None:
-    """A pool set by hand may be too small whatever the GPU has."""
-    held = -(-int(scenario.sequences) // server.placement.dp)
-    short = server.short(int(scenario.context), held)
-    if short and report.device is not None:
-        for name in ("usable_low", "usable_bytes", "usable_high"):
-            least = min(getattr(report.device, name), int(report.range_bytes[0]) - short)
-            setattr(report.device, name, max(least, 0))
+def _check_pools(
+    report: Report, server: Server, scenario: Scenario, items: list[Item], device: Device
+) -> None:  # fmt: skip
+    """A pool set by hand may be too small whatever the GPU has; and what is left is that of one stage."""
+    limit, asked = report.device, (int(scenario.context), -(-int(scenario.sequences) // server.placement.dp))
+    if limit is None:
+        return
+    budgets = server.budgets(items, device.usable_bytes)
+    short = server.short(*asked, scenario.demand, budgets)
+    # A budget of nothing is below every need: what is short then is a pool set by hand.
+    by_hand = server.short(*asked, scenario.demand, [0 for _ in budgets]) if short else 0
+    for name in ("usable_low", "usable_bytes", "usable_high") if short else ():
+        # Of pools that the budget makes the other end of its range may hold it, of those set by hand none.
+        least = int(report.range_bytes[0]) if by_hand else int(report.total_bytes)
+        if by_hand or name != "usable_high":
+            setattr(limit, name, max(min(getattr(limit, name), least - short), 0))
+    if server.placement.pp > 1:  # the stage with least room decides, which need not be the fullest
+        kept = [item for item in items if item.name in ("kv_cache", "state")]
+        left = min(
+            budget - sum(int(item.amounts[stage]) for item in kept) for stage, budget in enumerate(budgets)
+        )
+        limit.usable_bytes = max(min(limit.usable_bytes, int(report.total_bytes) + left), 0)
+    if short and by_hand:
         report.warnings.append(
             f"The pools as set by hand lack {format_bytes(short, 'gib')} for this; raise --max-total-tokens, "
             "--max-mamba-cache-size or --max-running-requests."
@@ -188,89 +217,13 @@ def _echo(report: Report, server: Server, sparse: bool) -> None:
     windows = {c.kind for g in server.inventory.groups for c in g.caches} & {"window", "chunk"}
     if windows and not worst.window:
         report.warnings.append("This release keeps the windows of this model whole, like full attention.")
-    if options.drafts and not any(g.component == "mtp" for g in server.inventory.groups):
-        report.warnings.append("The draft model's own weights and caches are not counted.")
+    named = server.beside.draft is not None
+    if options.drafts and not named and not any(g.component == "mtp" for g in server.inventory.groups):
+        report.warnings.append(
+            "The draft model's own weights and caches are not counted; name it: --draft MODEL."
+        )
     if server.is_bare:
         report.warnings.append(
             "A bare size counts as what is free when SGLang begins to load; name the card to have context "
             "and NCCL taken off."
         )
-
-
-def _requests(server: Server, tokens: int, slots: int, limit: int | None) -> int:
-    """Requests that may run at once on one replica. [-]"""
-    asked = server.options.requests
-    found = max(min(tokens * 512 // (limit or tokens or 1), MOST), LEAST)
-    if asked is not None:
-        found = max(asked // (server.options.replicas if server.options.shares_batch else 1), 1)
-    worst = server.pools[0]
-    if worst.cell[0]:
-        found = min(found, tokens // 2)
-    return min(found, slots // worst.slots_each) if any(p.state for p in server.pools) else found
-
-
-def _attach_capacity(
-    report: Report, server: Server, scenario: Scenario, items: list[Item], device: Device
-) -> None:
-    """Tokens, windows and states that the pools hold, and the longest context of so many sequences."""
-    context, placement, pools = int(scenario.context), server.placement, server.pools
-    held = -(-int(scenario.sequences) // placement.dp)
-    budgets = server.budgets(items, device.usable_bytes)
-    safe = server.budgets(items, device.usable_low, "high")
-    surely = [budget * 100 // server.spread[1] if budget > 0 else budget for budget in safe]
-    limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
-    own = [(pool, budget) for pool, budget in zip(pools, budgets, strict=True) if pool.cell[0] or pool.state]
-    keeping = [(pool, budget) for pool, budget in own if pool.cell[0]]
-    tokens = min((pool.tokens(budget) for pool, budget in keeping), default=0)
-    slots = min((pool.slots(budget) for pool, budget in own if pool.state), default=0)
-    requests = _requests(server, tokens, slots, report.context_limit)
-
-    def reach(room: list[int], many: int, most: int) -> int | None:
-        """The longest context of so many sequences; None where any length fits."""
-        pairs = [(p, b) for p, b in zip(pools, room, strict=True) if p.cell[0] or p.state]
-        if any(p.state and many * p.slots_each > p.slots(b) for p, b in pairs):
-            return 0
-        counted = [(pool, pool.tokens(b)) for pool, b in pairs if pool.cell[0]]
-        if not counted:
-            return None if most == LONGEST else most
-        return most_that_fits(lambda length: _left(counted, length, many, server.plan.chunk), most)
-
-    counted = [(pool, pool.tokens(budget)) for pool, budget in keeping]
-    most = requests
-    if counted:
-        most = most_that_fits(lambda many: _left(counted, context, many, server.plan.chunk), max(requests, 1))
-    first = next((pool for pool, _ in keeping if pool.window and pool.full), None)
-    above, below = max((pool.cell for pool in pools), key=lambda cell: cell[0] / cell[1])
-    plain = {
-        "kv_budget_bytes": min(budgets),
-        "kv_tokens": tokens,
-        "kv_bytes_per_token": -(-above // below),
-        "max_concurrency": min(most, requests) * placement.dp,
-        "max_context": reach(budgets, held, limit),
-        "safe_context": reach(surely, held, limit),
-    }
-    if plain["safe_context"] is not None and plain["max_context"] is not None:  # states take whole slots
-        plain["safe_context"] = min(plain["safe_context"], plain["max_context"])
-    report.capacity = SlotCapacity(
-        plain,
-        {
-            "kv_budget_range_bytes": [
-                min(safe), min(server.budgets(items, device.usable_high, "low")),
-            ],
-            "pool_tokens": tokens,
-            "kv_blocks": tokens // pools[0].page,
-            "concurrency": round(min(tokens / int(pools[0].aligned(context)), requests) * placement.dp, 2)
-            if counted else float(requests * placement.dp),
-            "longest_request": reach(budgets, 1, LONGEST),
-            "full_tokens": tokens if first else None,
-            "window_tokens": tokens * first.ratio[0] // first.ratio[1] // first.page * first.page
-            if first else None,
-            "state_slots": slots if any(pool.state for pool in pools) else None,
-            "running_requests": requests * placement.dp,
-        },
-    )  # fmt: skip
-
-
-def _left(counted: list[tuple[Pool, int]], length: int, many: int, chunk: int) -> int:
-    """Tokens of the pools that so many sequences of a length leave, on the rank with least. [tokens]"""
-    return min(held - int(pool.tokens_for(length, many, chunk)) for pool, held in counted)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from copy import copy
 
-from llmcalc.answer.common import (
-    placement_of,
-    precision_of,
-    priced,
-    ranks_of,
-    report_of,
-    size_of,
-    workload_of,
-)
-from llmcalc.answer.servers import auto_dtype, check_server, floor_of
+from llmcalc.answer.beside_pool import loaded_beside, tell_beside
+from llmcalc.answer.common import placement_of, precision_of
+from llmcalc.answer.servers import auto_dtype, check_server, server_report, tell_requests
 from llmcalc.catalog import Catalog
 from llmcalc.estimate import Item
-from llmcalc.formula import is_array
+from llmcalc.formula import Quantity, is_array, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.tensorrt_llm import KV_FORMATS
 from llmcalc.memory.engines.tensorrt_llm.items import Server
@@ -51,23 +44,45 @@ def tensorrt_llm_report(
     placement = placement_of(inventory, scenario, device)
     stored = scenario.stored(inventory)
     precision = precision_of(stored, scenario, book)
-    server = Server(stored, placement, precision, scenario.options, device)
-    items = server.items(scenario.context, -(-scenario.sequences // placement.dp))
-    report = report_of("vram", stored, scenario, placement, items, _limited(device, server, items))
-    report.header = [
-        stored.title, f"{size_of(stored)} params", priced(stored, scenario, precision),
-        f"TensorRT-LLM {scenario.options.version}", workload_of(scenario),
-    ]  # fmt: skip
-    report.placement = ranks_of(placement)
-    report.floor_bytes = floor_of(stored, scenario, placement, precision)
-    report.context_limit = stored.context
-    report.warnings += scenario.notes + stored.warnings + halved
+    beside = loaded_beside(stored, precision, scenario, placement, book, predicts=False)
+    server = Server(stored, placement, precision, scenario.options, device, beside)
+    held, demand = -(-scenario.sequences // placement.dp), scenario.demand
+    items = server.items(scenario.context, held, demand)
+    report = server_report(
+        f"TensorRT-LLM {scenario.options.version}", stored, scenario, placement, precision, items,
+        _limited(device, server, items), beside,
+    )  # fmt: skip
+    report.warnings += halved
     _echo(report, server)
+    tell_beside(report, scenario, beside, 0)
     if device is not None:
+        report.share = _share(server, items)
+        report.margins = _margins(server, items, device)
         _check_budget(report, server, items, device)
         if not is_array(scenario.context) and not is_array(scenario.sequences):
-            _attach_capacity(report, server, scenario, items, device)
+            if placement.pp > 1:  # the stage with least room decides, which need not be the fullest
+                _bind(report, server, items, device)
+            if not scenario.quick:
+                _attach_capacity(report, server, scenario, items, device)
+    if demand is not None:
+        tell_requests(report, scenario, items, server.needs(demand, held), placement.ranks)
+        if (demand.prefix or demand.outputs > 1) and not scenario.options.reuses:
+            report.warnings.append("Until 0.17 TensorRT-LLM reuses no blocks unless it is told to.")
     return report
+
+
+def _share(server: Server, items: list[Item]) -> tuple[str, int, int]:
+    """The option of its share, what the pool must hold, and what is taken of the free memory before. [B]"""
+    stages = range(server.placement.pp)
+    ends: dict[bool, list[int]] = {True: [], False: []}
+    for is_pool in (True, False):
+        for stage in stages:
+            own = [
+                item.high[stage] for item in items
+                if (item.name in ("kv_cache", "state")) == is_pool and item.name != "cuda_graphs"
+            ]  # fmt: skip
+            ends[is_pool].append(sum(int(n) for n in own if not is_array(n)))
+    return "free_gpu_memory_fraction", max(ends[True]), max(ends[False])
 
 
 def _limited(device: Device | None, server: Server, items: list[Item]) -> Device | None:
@@ -86,6 +101,41 @@ def _limited(device: Device | None, server: Server, items: list[Item]) -> Device
     above, below = server.options.fraction
     made.basis = f"{device.basis}; {above / below:.4g} of what weights and a dummy batch leave is the pool"
     return made
+
+
+def _rooms(server: Server, items: list[Item], free: int, end: str = "amounts") -> list[int]:
+    """What caches may take on each rank class: the pool, as far as graphs leave it. [B]"""
+    others = [item for item in items if item.name not in ("kv_cache", "state")]
+    return [
+        min(budget, free - sum(int(getattr(item, end)[stage]) for item in others))
+        for stage, budget in enumerate(server.budgets(items, free, end))
+    ]
+
+
+def _margins(server: Server, items: list[Item], device: Device) -> tuple[Quantity, Quantity]:
+    """What caches leave of their room, at the unfavourable and the favourable end. [B]"""
+    found = []
+    for free, end in ((device.usable_low, "high"), (device.usable_high, "low")):
+        left = [
+            room - sum(item.amounts[stage] for item in items if item.name in ("kv_cache", "state"))
+            for stage, room in enumerate(_rooms(server, items, free, end))
+        ]
+        least = left[0]
+        for other in left[1:]:
+            least = smaller(least, other)
+        found.append(least)
+    return found[0], found[1]
+
+
+def _bind(report: Report, server: Server, items: list[Item], device: Device) -> None:
+    """Tell the memory so that what is left is what the stage with least room has left."""
+    kept = [item for item in items if item.name in ("kv_cache", "state")]
+    left = min(
+        room - sum(int(item.amounts[stage]) for item in kept)
+        for stage, room in enumerate(_rooms(server, items, device.usable_bytes))
+    )
+    if report.device is not None:
+        report.device.usable_bytes = max(int(report.total_bytes) + left, 0)
 
 
 def _check_budget(report: Report, server: Server, items: list[Item], device: Device) -> None:
@@ -126,6 +176,8 @@ def _attach_capacity(
     held = -(-int(scenario.sequences) // placement.dp)
     budgets = server.budgets(items, device.usable_bytes)
     safe = server.budgets(items, device.usable_low, "high")
+    rooms = _rooms(server, items, device.usable_bytes)
+    surely = _rooms(server, items, device.usable_low, "high")
     limit = LONGEST if scenario.allow_overlong or not report.context_limit else report.context_limit
 
     def left(room: list[int], tokens: int, many: int) -> int:
@@ -139,23 +191,31 @@ def _attach_capacity(
 
     pairs = [(pool, max(budget, 0)) for pool, budget in zip(pools, budgets, strict=True) if pool.rows]
     blocks = min((budget // (pool.row * pool.block) for pool, budget in pairs), default=0)
-    many = most_that_fits(lambda count: left(budgets, context, count), server.options.batch)
+    holding = [(pool, max(b, 0)) for pool, b in zip(pools, budgets, strict=True) if pool.rows or pool.state]
+    many = most_that_fits(lambda count: left(rooms, context, count), server.options.batch)
     worst = max(pools, key=lambda pool: pool.row)
     plain = {
         "kv_budget_bytes": min(budgets),
         "kv_tokens": blocks * server.options.block,
         "kv_bytes_per_token": worst.row,
         "max_concurrency": many * placement.dp,
-        "max_context": reach(budgets, held, limit),
-        "safe_context": reach(safe, held, limit),
+        "max_context": reach(rooms, held, limit),
+        "safe_context": reach(surely, held, limit),
     }
     own = {
         "kv_budget_range_bytes": [min(safe), min(server.budgets(items, device.usable_high, "low"))],
         "pool_tokens": blocks * server.options.block,
         "kv_blocks": blocks,
         "concurrency": round(
-            min((b / max(int(p.need(context)) + p.state, 1) for p, b in pairs), default=0.0) * placement.dp, 2
+            min((b / (int(p.need(context)) + p.state) for p, b in holding), default=0.0) * placement.dp, 2
         ),
-        "longest_request": reach(budgets, 1, LONGEST),
+        "longest_request": reach(rooms, 1, LONGEST),
     }
     report.capacity = PoolCapacity(plain, own)
+    if scenario.demand is not None:
+        from llmcalc.answer.requests import settle_capacity
+
+        charges = [server.charges[stage] for stage in range(placement.pp)]
+        settle_capacity(report.capacity, scenario.demand, held, charges, (rooms, surely), limit)
+        most = min(report.capacity.max_concurrency or 0, server.options.batch // scenario.demand.outputs)
+        report.capacity.max_concurrency = most * placement.dp

@@ -8,6 +8,7 @@ from copy import copy
 from typing import Any
 
 from llmcalc.catalog import Catalog
+from llmcalc.demand.company import SHARES
 from llmcalc.errors import InputError, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.formula import is_array
@@ -61,7 +62,7 @@ def together(
     alone = copy(scenario)
     alone.company = None
     others = [_other(make, model, scheme, device, book, given) for model, scheme in company.others]
-    if company.members > 1 and scenario.engine == "vllm":  # a server holds one model: so many servers
+    if company.members > 1 and scenario.engine in SHARES:  # a server holds one model: so many servers
         others += [make(inventory, copy(alone), device, book, given) for _ in range(company.members - 1)]
     items = [_whole(report) for report in others]
     first = make(inventory, alone, _left(device, items) if scenario.engine == "none" else device, book, given)
@@ -161,7 +162,7 @@ def _joined(
     if first.workload:
         first.workload = {}
         first.warnings.append("The cases of the requests are each model's own: ask for one at a time.")
-    if scenario.engine == "vllm" or any(
+    if scenario.engine in SHARES or any(
         item.name == "ensemble" for item in items
     ):  # the others would have to grow as well
         first.capacity = None
@@ -190,7 +191,10 @@ def _tell(first: Report, others: list[Report], device: Device | None, scenario: 
         first.header.append(f"with {one_of([str(n) for n in first.scenario['with_models']], 'and')}")
     first.together = [{"name": report.model["name"], "total_bytes": report.total_bytes} for report in all_of]
     first.together[0]["total_bytes"] = alone
-    if scenario.engine != "vllm" or device is None or any(is_array(r.total_bytes) for r in all_of):
+    if scenario.engine not in SHARES or device is None or any(is_array(r.total_bytes) for r in all_of):
+        return
+    if scenario.engine != "vllm":
+        _tell_free(first, all_of, device, alone)
         return
     total = device.usable_bytes + scenario.reserve
     shares = [math.ceil(1000 * (report.counted_bytes or 0) / total) / 1000 for report in all_of]
@@ -201,3 +205,22 @@ def _tell(first: Report, others: list[Report], device: Device | None, scenario: 
     first.advice.append(f"--gpu-memory-utilization {one_of(told, 'and')}: {whole:g} in all")
     if whole > 1:
         first.warnings.append(f"The servers' shares add up to {whole:g} of the GPU; they may be 1 at most.")
+
+
+def _tell_free(first: Report, all_of: list[Report], device: Device, alone: Any) -> None:
+    """Shares of what is free when each server starts, one after the other."""
+    free, told = device.usable_bytes, []
+    for row, report in zip(first.together, all_of, strict=True):
+        assert report.share is not None
+        option, counted, before = report.share
+        if free <= before:
+            first.warnings.append(f"Nothing is left for {report.model['name']} when it starts.")
+            return
+        row[option] = share = math.ceil(1000 * counted / (free - before)) / 1000
+        if share > 1:
+            first.warnings.append(f"Too little is left for {report.model['name']} when it starts.")
+            return
+        told.append(f"{share:g} for {report.model['name']}")
+        free -= int(alone if report is first else report.total_bytes)
+    name = f"--{option.replace('_', '-')}"
+    first.advice.append(f"{name} {one_of(told, 'and')}, started in this order: each is of what is then free")

@@ -55,11 +55,7 @@ def model_report(
 
         return together(model_report, inventory, scenario, device, book, given)
     if scenario.engine in OWN:
-        module, name = OWN[scenario.engine]
-        made: Report = getattr(import_module(f"llmcalc.answer.{module}"), name)(
-            inventory, scenario, device, book
-        )
-        return made
+        return _of_engine(inventory, scenario, device, book)
     needs_layers(inventory, scenario.engine, "; llmcalc params works without")
     check_formats(scenario)
     placement = placement_of(inventory, scenario, device)
@@ -90,6 +86,19 @@ def model_report(
         if not report.told.cards:
             report.hints.append(_several_cards(inventory, scenario, precision, book))
     return report
+
+
+def _of_engine(inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog) -> Report:
+    """What the engine reserves; a server also on a card that it may not know."""
+    cards = import_module("llmcalc.answer.cards") if device is not None else None
+    watched = cards is not None and scenario.engine in cards.PROGRAMS
+    if cards is not None and watched:
+        cards.check_card(scenario.engine, device, book)
+    module, name = OWN[scenario.engine]
+    made: Report = getattr(import_module(f"llmcalc.answer.{module}"), name)(inventory, scenario, device, book)
+    if cards is not None and watched:
+        cards.tell_card(made, scenario.engine, device, book)
+    return made
 
 
 def _tell(report: Report, inventory: Inventory, scenario: Scenario) -> None:

@@ -74,8 +74,8 @@ vllm_options = stack(
         "--dcp", "--decode-context-parallel-size", "dcp", metavar="N",
         help="vLLM: tensor ranks that share a cache's tokens.  [1]",
     ),
-    click.option("--max-loras", metavar="N", help="vLLM: adapters of one batch, with --enable-lora."),
-    click.option("--max-lora-rank", metavar="N", help="vLLM: their largest rank.  [16]"),
+    click.option("--max-loras", metavar="N", help="vLLM, SGLang: adapters of one batch.  [SGLang: 8]"),
+    click.option("--max-lora-rank", metavar="N", help="vLLM, SGLang: their largest rank.  [16]"),
     click.option(
         "--kv-cache-memory", "--kv-cache-memory-bytes", "kv_cache_memory", metavar="SIZE",
         help="vLLM: the pool's size, whatever is left.",
@@ -109,7 +109,8 @@ sglang_options = stack(
         "--enable-dp-attention", is_flag=True, help="SGLang: replicas of attention share the tensor ranks."
     ),
     click.option(
-        "--speculative-num-draft-tokens", metavar="N", help="SGLang: draft tokens of one step.  [0]"
+        "--speculative-num-draft-tokens", metavar="N",
+        help="SGLang: draft tokens of one step.  [0; 4 with --draft]",
     ),
 )  # fmt: skip
 

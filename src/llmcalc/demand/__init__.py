@@ -11,7 +11,7 @@ from llmcalc.units import parse_integer, parse_length
 if TYPE_CHECKING:
     from llmcalc.demand.lengths import Lengths
 
-ENGINES = ("none", "vllm")
+ENGINES = ("none", "vllm", "sglang", "tensorrt-llm")
 """Engines for which all of this is modelled; the others take one length for all sequences."""
 
 MAX_OUTPUTS = 100_000

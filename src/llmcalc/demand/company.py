@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.errors import InputError
+from llmcalc.errors import InputError, one_of
 from llmcalc.formula import is_array
 from llmcalc.units import parse_integer, shown
 
-ENGINES = ("none", "vllm")
+SHARES = {
+    "vllm": "gpu_memory_utilization", "sglang": "mem_fraction_static",
+    "tensorrt-llm": "free_gpu_memory_fraction",
+}  # fmt: skip
+"""Engines of which each model is a server of its own, and the share of the GPU that each is given."""
+
+ENGINES = ("none", *SHARES)
 MOST = 64
 
 
@@ -45,13 +51,14 @@ def company_of(engine: str, given: dict[str, Any]) -> Company | None:
     if engine not in ENGINES:
         raise InputError(
             f"Several models at once are not modelled for {engine}.",
-            "Use --engine none or vllm, or --reserve for what the others take.",
+            f"Use --engine {one_of(ENGINES)}, or --reserve for what the others take.",
         )
-    if engine == "vllm" and given.get("gpu_memory_utilization") is not None:
-        raise InputError(
-            "--gpu-memory-utilization is one server's; with several each needs its own.",
-            "Leave it out: the share of each is told.",
-        )
+    for keyword in ("gpu_memory_utilization", SHARES.get(engine, "")):
+        if given.get(keyword) is not None:
+            raise InputError(
+                f"--{keyword.replace('_', '-')} is one server's; with several each needs its own.",
+                "Leave it out: the share of each is told.",
+            )
     return Company(others, many)
 
 

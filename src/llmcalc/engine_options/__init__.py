@@ -53,7 +53,7 @@ TRANSFORMERS = (
 BESIDE_KEYS = ("draft", "draft_quant", "lora", "max_loras", "max_lora_rank")
 """Keywords of drafts and adapters."""
 
-BESIDE = ("none", "vllm")
+BESIDE = ("none", "vllm", "sglang", "tensorrt-llm")
 """Engines whose drafts and adapters are no files of their own."""
 
 OWNERS: dict[str, tuple[str, ...]] = {
@@ -65,7 +65,9 @@ OWNERS |= dict.fromkeys(TENSORRT_LLM, ("tensorrt-llm",))
 OWNERS |= dict.fromkeys(SHARED, ("vllm", "sglang", "tensorrt-llm"))
 OWNERS["num_speculative_tokens"] = ("vllm", "sglang")
 OWNERS |= dict.fromkeys(TRANSFORMERS, ("transformers",))
-OWNERS |= dict.fromkeys(("lora", "draft", "draft_quant"), ("llama.cpp", *BESIDE))
+OWNERS |= dict.fromkeys(("draft", "draft_quant"), ("llama.cpp", *BESIDE))
+OWNERS["lora"] = ("llama.cpp", "none", "vllm", "sglang")
+OWNERS |= dict.fromkeys(("max_loras", "max_lora_rank"), ("vllm", "sglang"))
 """The engines that know each keyword."""
 
 LISTS = ("lora", "override_tensor", "tensor_split")

@@ -13,6 +13,9 @@ HEADS = ("eagle", "eagle3")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM makes room for (vLLM 0.33.0, config/lora.py). [-]"""
 
+SLOTS = 8
+"""Adapters of one batch that SGLang makes room for by default (``--max-loras-per-batch``). [-]"""
+
 MAX_LORAS, MAX_RANK = 10_000, 65_536
 
 
@@ -111,12 +114,22 @@ def _ranks(value: Any) -> list[int]:
 
 
 def _slots(made: Beside, engine: str, given: dict[str, Any]) -> None:
-    """VLLM's places for adapters: so many, each of the largest rank."""
-    if engine != "vllm":
+    """A server's places for adapters: so many, each of the largest rank."""
+    if engine not in ("vllm", "sglang"):
         made.slots = len(made.ranks)
         return
     many, rank = given.get("max_loras"), given.get("max_lora_rank")
     if many is None and rank is None and not made.ranks:
+        return
+    if engine == "sglang":  # it takes any rank, the largest of its adapters where none is named
+        most, largest = max(made.ranks, default=0), max(made.ranks, default=16)
+        own = largest if rank is None else parse_integer(rank, "--max-lora-rank", MAX_RANK)
+        if most > own:
+            raise InputError(
+                f"--lora r={most} is above --max-lora-rank {own}.", f"Use --max-lora-rank {most}."
+            )
+        made.slots = parse_integer(SLOTS if many is None else many, "--max-loras", MAX_LORAS)
+        made.ranks = [own]
         return
     made.slots = parse_integer(len(made.ranks) or 1 if many is None else many, "--max-loras", MAX_LORAS)
     largest = max(made.ranks, default=16)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.errors import InputError
-from llmcalc.units import parse_decimal, shown
+from llmcalc.units import parse_decimal, parse_length, shown
 
 PRE_RELEASES = ("dev", "main", "nightly", "latest")
 """What stands for a build that is not released yet."""
+
+MAX_BATCH_TOKENS = 1 << 24
+"""The longest single pass that is modelled: more than any model takes. [tokens]"""
 
 YES, NO = ("true", "yes", "on", "1", "auto", "enabled"), ("false", "no", "off", "0", "disabled")
 
@@ -39,8 +42,25 @@ def share(value: Any, what: str, program: str) -> tuple[int, int]:
     return parsed
 
 
+def batch_tokens(value: Any, what: str) -> int:
+    """Tokens of one batch or chunk, as many as a pass can hold. [tokens]
+
+    Examples
+    --------
+    >>> batch_tokens("8k", "--chunked-prefill-size")
+    8192
+    """
+    tokens = parse_length(value, what)
+    if tokens > MAX_BATCH_TOKENS:
+        raise InputError(
+            f"{what} is {tokens:,}; a batch of more than {MAX_BATCH_TOKENS:,} tokens is not modelled.",
+            f"Use {what} 8192, or what your server is told.",
+        )
+    return tokens
+
+
 def release(value: Any, program: str, example: str) -> tuple[int, ...]:
-    """The numbers of a version, a post-release's last; three of them at least.
+    """The numbers of a version, a post-release's last; three of them at least, the missing ones 0.
 
     Raises
     ------
@@ -63,7 +83,7 @@ def release(value: Any, program: str, example: str) -> tuple[int, ...]:
             numbers = []
             break
         numbers.append(int(digits))
-    if len(numbers) < 2:
+    if not numbers:
         raise InputError(
             f"--engine-version {shown(value)} is no version of {program}.", f"Write it as {example}."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import flag, share
+from llmcalc.engine_options.reading import batch_tokens, flag, share
 from llmcalc.engine_options.sglang_era import sglang_era
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import is_array
@@ -13,6 +13,9 @@ from llmcalc.units import parse_decimal, parse_integer, parse_length, shown
 MAX_REQUESTS = 1 << 20
 MAX_PAGE = 1 << 16
 MAX_DRAFTS = 1024
+DRAFTED = 4
+"""Draft tokens of one step where a draft is named and their number is not: assumed, three steps and the
+root, as it takes for DeepSeek's layers. [tokens]"""
 STATE_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """SGLang's names of what states are kept in, and llmcalc's."""
 
@@ -124,10 +127,12 @@ def sglang_options(given: dict[str, Any]) -> SglangOptions:
             if keyword in asked:
                 is_none = name == "drafts" and str(asked[keyword]).strip() == "0"
                 setattr(options, name, 0 if is_none else parse_integer(asked[keyword], called[keyword], most))
-    for keyword, name in (("chunked_prefill_size", "chunk"), ("max_total_tokens", "tokens")):
+    for keyword, name, read in (
+        ("chunked_prefill_size", "chunk", batch_tokens), ("max_total_tokens", "tokens", parse_length)
+    ):  # fmt: skip
         with problems:
             if keyword in asked:
-                setattr(options, name, parse_length(asked[keyword], called[keyword]))
+                setattr(options, name, read(asked[keyword], called[keyword]))
     for keyword, name, most in (
         ("swa_full_tokens_ratio", "window_ratio", 1), ("mamba_full_memory_ratio", "state_ratio", 1000),
     ):  # fmt: skip
@@ -141,6 +146,14 @@ def sglang_options(given: dict[str, Any]) -> SglangOptions:
         with problems:
             if keyword in asked:
                 setattr(options, name, flag(asked[keyword], called[keyword]))
+    if given.get("draft") is not None and "speculative_num_draft_tokens" not in asked:
+        options.drafts = DRAFTED
+    with problems:
+        if given.get("beams") is not None and str(given["beams"]).strip() not in ("0", "1"):
+            raise InputError(
+                "--beams: beam search in SGLang is not modelled.",
+                "Use --samples for outputs of one prompt, or --engine vllm.",
+            )
     with problems:
         if "disable_radix_cache" in asked:
             options.prefix = not flag(asked["disable_radix_cache"], called["disable_radix_cache"])
@@ -170,6 +183,7 @@ def share_ranks(scenario: Any, options: SglangOptions) -> None:
     """
     options.ranks, options.replicas = scenario.tp or 1, scenario.dp or 1
     many = scenario.sequences.max() if is_array(scenario.sequences) else scenario.sequences
+    many = many * (scenario.demand.outputs if scenario.demand is not None else 1)
     many = many if options.shares_batch else -(-int(many) // options.replicas)
     if options.requests is not None and many > options.requests:
         raise InputError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import PRE_RELEASES, flag, release, share
+from llmcalc.engine_options.reading import PRE_RELEASES, batch_tokens, flag, release, share
 from llmcalc.errors import InputError, Problems
-from llmcalc.units import parse_integer, parse_length
+from llmcalc.units import parse_integer
 
 NEWEST, OLDEST = (1, 2, 1), (0, 5, 0)
 MAX_BATCH = 1 << 20
@@ -42,16 +42,16 @@ class TensorrtLlmOptions:
         Share of what weights and a dummy batch leave, as numerator and denominator.
     block, batch, tokens : int
         Tokens of a block, sequences and tokens of a batch. [tokens], [-], [tokens]
-    eager : bool
-        No CUDA graphs.
+    eager, reuses : bool
+        No CUDA graphs; full blocks are reused by other requests, by default since blocks have 32 tokens.
     """
 
-    __slots__ = ("batch", "block", "eager", "fraction", "note", "tokens", "version")
+    __slots__ = ("batch", "block", "eager", "fraction", "note", "reuses", "tokens", "version")
 
     def __init__(self) -> None:
         self.version, self.note = ".".join(map(str, NEWEST)), ""
         self.fraction, self.block, self.batch, self.tokens = FRACTION, BLOCK, BATCH, TOKENS
-        self.eager = False
+        self.eager, self.reuses = False, True
 
 
 def _settle_release(options: TensorrtLlmOptions, value: object) -> None:
@@ -69,7 +69,8 @@ def _settle_release(options: TensorrtLlmOptions, value: object) -> None:
         nearest = f"the nearest release, {options.version}, is modelled."
         options.note = f"TensorRT-LLM {text[:20]} is not known here; {nearest}"
     options.fraction = FRACTION if known >= (0, 9, 0) else FRACTION_OLD
-    options.block = BLOCK if known >= (0, 18, 0) else BLOCK_OLD
+    options.reuses = known >= (0, 18, 0)
+    options.block = BLOCK if options.reuses else BLOCK_OLD
 
 
 def tensorrt_llm_options(given: dict[str, Any]) -> TensorrtLlmOptions:
@@ -116,7 +117,7 @@ def tensorrt_llm_options(given: dict[str, Any]) -> TensorrtLlmOptions:
             options.batch = parse_integer(asked["max_batch_size"], called["max_batch_size"], MAX_BATCH)
     with problems:
         if "max_num_tokens" in asked:
-            options.tokens = parse_length(asked["max_num_tokens"], called["max_num_tokens"])
+            options.tokens = batch_tokens(asked["max_num_tokens"], called["max_num_tokens"])
     with problems:
         options.eager = "enforce_eager" in asked and flag(asked["enforce_eager"], "--enforce-eager")
     problems.check()

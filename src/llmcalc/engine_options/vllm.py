@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import flag, share
+from llmcalc.engine_options.reading import batch_tokens, flag, share
 from llmcalc.engine_options.vllm_era import era_of
 from llmcalc.errors import InputError, Problems
-from llmcalc.units import parse_bytes, parse_integer, parse_length, shown
+from llmcalc.units import parse_bytes, parse_integer, shown
 
 MAX_SEQS = 1 << 20
 MAX_BLOCK = 1 << 16
@@ -80,7 +80,7 @@ def vllm_options(given: dict[str, Any]) -> VllmOptions:
             options.utilisation = share(given["gpu_memory_utilization"], "--gpu-memory-utilization", "vLLM")
     with problems:
         if given.get("max_num_batched_tokens") is not None:
-            options.batched = parse_length(given["max_num_batched_tokens"], "--max-num-batched-tokens")
+            options.batched = batch_tokens(given["max_num_batched_tokens"], "--max-num-batched-tokens")
     for keyword, name, most in (
         ("max_num_seqs", "seqs", MAX_SEQS), ("block_size", "block", MAX_BLOCK),
         ("num_speculative_tokens", "drafts", MAX_DRAFTS), ("dcp", "dcp", MAX_RANKS),

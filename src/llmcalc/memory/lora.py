@@ -100,6 +100,31 @@ def adapters_item(inventory: Inventory, placement: Placement, ranks: list[int]) 
     )  # fmt: skip
 
 
+def adapter_slots(inventory: Inventory, placement: Placement, rank: int, slots: int) -> Item:
+    """The buffers that SGLang makes when it loads: so many adapters of the largest rank, in 16 bit.
+
+    They lie there before the pools are sized, so they are taken off the budget. Which matrices have some
+    is the union of what the adapters change: all linear layers but experts is assumed.
+
+    References
+    ----------
+    SGLang 0.5.23, srt/lora/mem_pool.py (``init_buffers``), srt/model_executor/model_runner.py.
+
+    Examples
+    --------
+    >>> import llmcalc
+    >>> found = adapter_slots(llmcalc.model("qwen2.5-7b"), Placement(1, 1, 1, 28), 16, 8)
+    >>> found.bytes == 8 * 80_740_352
+    True
+    """
+    own = [slots * lora_elements(inventory, placement, n, rank, False) for n in range(placement.pp)]
+    return Item(
+        "lora", [weight_bytes(n, 16) for n in own], grade="assumed", formula="weight_bytes",
+        inputs={"parameters": max(own), "bits": 16, "max_loras": slots, "max_lora_rank": rank},
+        source="SGLang 0.5.23, srt/lora/mem_pool.py", note=f"buffers for {slots:,} of rank {rank}, 16 bit",
+    )  # fmt: skip
+
+
 def slots_item(inventory: Inventory, placement: Placement, rank: int, slots: int, experts: bool) -> Item:
     """The room that vLLM makes when it loads: so many adapters of the largest rank, in 16 bit.
 

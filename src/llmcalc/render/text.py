@@ -187,13 +187,22 @@ def _capacity(report: Any, units: str) -> list[str]:
     if budget <= 0:
         lines.append(f"  {'KV pool':<16} none: {amount(-budget, units)} missing before its first page")
         return lines
-    pool = f"{amount(budget, units)}, {capacity.pool_tokens:,} tokens as the log counts"
-    lines.append(f"  {'KV pool':<16} {pool}; {capacity.concurrency:.2f}x")
+    lines.append(_pool(capacity, amount(budget, units)))
     if capacity.longest_request is not None:
         alone = f"{capacity.longest_request:,} tokens, alone in the pool"
         told = alone if capacity.longest_request else "none: the pool is too small for any"
         lines.append(f"  {'longest request':<16} {told}")
     return lines
+
+
+def _pool(capacity: Any, size: str) -> str:
+    """The pool in tokens; of a model that remembers states alone, in these."""
+    if capacity.kv_bytes_per_token:
+        held = f"{size}, {capacity.pool_tokens:,} tokens as the log counts; {capacity.concurrency:.2f}x"
+        return f"  {'KV pool':<16} {held}"
+    slots = getattr(capacity, "state_slots", None)
+    held = f"{slots:,} states" if slots is not None else "states alone"
+    return f"  {'state pool':<16} {size}, {held}; {capacity.concurrency:.2f}x"
 
 
 def _hardware(report: Any) -> list[str]:

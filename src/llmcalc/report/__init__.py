@@ -150,6 +150,9 @@ class Report(_Shown):
         Models that are resident at once: name, bytes and, for vLLM, the share of the GPU. [B], [-]
     counted_bytes : int or None
         What an engine counts against its share, at the unfavourable end. [B]
+    share : tuple of (str, int, int) or None
+        Of an engine whose share is of what is free: the option, what it must hold at worst, and what is
+        taken off the free memory before. [-], [B], [B]
     scheme : dict
         Of the table of formats: name, bits, bytes, hardware, and whether it fits.
     left_out : list of str
@@ -198,6 +201,7 @@ class Report(_Shown):
         self.workload: dict[str, Any] = {}
         self.together: list[dict[str, Any]] = []
         self.counted_bytes: int | None = None
+        self.share: tuple[str, int, int] | None = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.book: Any = None

@@ -149,7 +149,7 @@ def _predicted(run: dict[str, Any], quantity: str, predict: Callable[..., Any]) 
     memory = run.get("memory")
     if memory is None and quantity in ("kv_bytes_per_token", "kv_budget"):
         memory = 2000.0  # bytes per token do not depend on it
-    report = _ask(run, predict, memory)
+    report = ask(run, predict, memory)
     if quantity == "kv_bytes_per_token":
         found = float(report.capacity.kv_bytes_per_token)
         return found, found, found
@@ -159,11 +159,12 @@ def _predicted(run: dict[str, Any], quantity: str, predict: Callable[..., Any]) 
     if quantity == "kv_budget":
         low, high = report.capacity.kv_budget_range_bytes
         return report.capacity.kv_budget_bytes / GIB, low / GIB, high / GIB
-    item = report[quantity] if quantity != "non_torch" else _part(report["runtime"], "non_torch")
+    item = report[quantity] if quantity != "non_torch" else part_of(report["runtime"], "non_torch")
     return _nearest(item, run["measured"][quantity])
 
 
-def _part(item: Any, name: str) -> Any:
+def part_of(item: Any, name: str) -> Any:
+    """A part of an item by its name; the item itself where it has no such part."""
     return next((part for part in item.items if part.name == name), item)
 
 
@@ -178,7 +179,7 @@ def _nearest(item: Any, measured: float) -> Ends:
 def _of_pool(run: dict[str, Any], quantity: str, predict: Callable[..., Any]) -> Ends:
     """What a pool of the printed size holds: expected, and for the ends of its last digit."""
     found = [
-        float(getattr(_ask(run, predict, run.get("memory") or 80.0, kv_cache_memory=f"{size} B").capacity,
+        float(getattr(ask(run, predict, run.get("memory") or 80.0, kv_cache_memory=f"{size} B").capacity,
                       OF_POOL[quantity]))
         for size in _pool_sizes(run, quantity, predict)
     ]  # fmt: skip
@@ -194,13 +195,21 @@ def _pool_sizes(run: dict[str, Any], quantity: str, predict: Callable[..., Any])
     printed = measured.get("pool", measured.get("kv_budget"))
     if printed is not None and not (quantity == "concurrency" and "blocks" in measured):
         return [int(printed * GIB), int(printed * GIB - HALF), int(printed * GIB + HALF)]
-    capacity = _ask(run, predict, run.get("memory") or 2000.0).capacity
+    capacity = ask(run, predict, run.get("memory") or 2000.0).capacity
     if "blocks" in measured:
         return [int(measured["blocks"]) * (capacity.kv_budget_bytes // max(capacity.kv_blocks, 1))]
     return [int(measured["kv_tokens"] * capacity.kv_bytes_per_token)]
 
 
-def _ask(run: dict[str, Any], predict: Callable[..., Any], memory: float | None, **more: Any) -> Any:
+def ask(run: dict[str, Any], predict: Callable[..., Any], memory: float | None, **more: Any) -> Any:
+    """The estimate of a run's options on GPUs of so much memory. [GiB]
+
+    Examples
+    --------
+    >>> from llmcalc import vram
+    >>> ask({"model": "llama-3.1-8b", "engine": "vllm", "options": {"tp": 2}}, vram, 40.0).gpus
+    2
+    """
     gpu = {} if memory is None else {"gpu": f"{ranks(run)}x{memory}GiB"}
     return predict(run["model"], engine=run["engine"], allow_overlong=True, **gpu, **run["options"], **more)
 

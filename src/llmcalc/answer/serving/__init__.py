@@ -17,6 +17,8 @@ from llmcalc.scenario import Scenario
 
 SERVERS = {
     "vllm": "llmcalc.answer.serving.vllm",
+    "sglang": "llmcalc.answer.serving.sglang",
+    "tensorrt-llm": "llmcalc.answer.serving.tensorrt_llm",
     "llama.cpp": "llmcalc.answer.serving.llamacpp",
     "ollama": "llmcalc.answer.serving.ollama",
     "mlx": "llmcalc.answer.serving.mlx",
@@ -66,6 +68,52 @@ def _named(inventory: Inventory, book: Any) -> str:
     if os.path.exists(path):
         return os.path.dirname(path) or "." if path.endswith(".json") else path
     return inventory.name
+
+
+def sizes(found: dict[str, Any]) -> list[Any]:
+    """Options of placement with their values, where there is more than one rank.
+
+    Examples
+    --------
+    >>> sizes({"--tp-size": 2, "--pp-size": 1})
+    ['--tp-size', 2]
+    """
+    return [word for option, n in found.items() if n not in (None, 1) for word in (option, n)]
+
+
+def checkpoint(plan: Plan, program: str, online: dict[str, str]) -> list[Any]:
+    """Options of the weights' format: the dtype, and what a server quantizes to while it loads.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose notes name a checkpoint that has to be found.
+    program : str
+        The server's name.
+    online : dict
+        Methods that it quantizes to by itself, and its names of them.
+    """
+    scheme, scenario = plan.scenario.scheme, plan.scenario
+    names = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+    found = (
+        ["--dtype", names.get(scenario.dtype.name, scenario.dtype.name)] if plan.is_stated("dtype") else []
+    )
+    if plan.is_stated("bits"):
+        plan.notes.append("--bits names no format: choose one with --quant.")
+    if not plan.is_stated("quant") or scheme is None or scheme.name == "none":
+        return found
+    own = getattr(scheme, "dtype", "")
+    entry = getattr(scheme, "entry", None) or {}
+    method, strategy = str(entry.get("method", "")), entry.get("options", {}).get("strategy", "tensor")
+    if own:
+        return ["--dtype", names.get(own, own)]
+    if method in online and strategy == "tensor":
+        return [*found, "--quantization", online[method]]
+    plan.notes.append(
+        f"{program} does not quantize to {scheme.name} by itself: put a checkpoint stored so in the place of "
+        f"{plan.model}."
+    )
+    return found
 
 
 def serve_words(inventory: Inventory, scenario: Scenario, report: Report) -> tuple[list[str], list[str]]:

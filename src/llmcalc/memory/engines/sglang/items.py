@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from llmcalc.demand import Demand
+from llmcalc.demand.needs import Needs
 from llmcalc.engine_options.sglang import SglangOptions
 from llmcalc.engine_options.vllm_era import era_of
 from llmcalc.estimate import Item
-from llmcalc.formula import Quantity, ceil_div, larger
+from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.hardware import Device
 from llmcalc.memory.engines import startup
+from llmcalc.memory.engines.loaded import Loaded
 from llmcalc.memory.engines.sglang import SOURCE, reserve
-from llmcalc.memory.engines.sglang.pools import Pool, pools
+from llmcalc.memory.engines.sglang.pools import Pool, draft_row, pools
+from llmcalc.memory.engines.sglang.requests import Asked
 from llmcalc.memory.engines.sglang.weights import delta_item
 from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.memory.engines.vllm.profile import Batch, activation_bytes
@@ -50,26 +54,83 @@ class Server:
 
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: SglangOptions,
-        device: Device | None, sparse: bool,
+        device: Device | None, sparse: bool, beside: Loaded | None = None,
     ) -> None:  # fmt: skip
+        self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
         self.device = device
         self.is_bare = device is not None and device.basis.startswith("the size as given")
         self.plan = reserve.plan(options, device, inventory, placement.pp)
-        self.pools: list[Pool] = pools(inventory, placement, precision, options, sparse)
+        draft = None
+        if self.beside.draft is not None and self.beside.placement is not None:
+            draft = (self.beside.draft, self.beside.placement)
+        inside = draft if options.era.counts_draft else None
+        self.row_outside = 0
+        if draft is not None and inside is None:  # its pool is as long as the model's, in the rest
+            self.row_outside = draft_row(*draft, precision, sparse)
+        self.pools: list[Pool] = pools(inventory, placement, precision, options, sparse, inside)
 
-    def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
-        """Weights, pools, activations, graphs and runtime of each rank class."""
-        return [
-            delta_item(self.inventory, self.placement, self.precision),
-            self._kv(tokens, sequences),
-            self._state(tokens, sequences),
+    def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
+        """Weights, pools, activations, graphs and runtime of each rank class.
+
+        Parameters
+        ----------
+        tokens, sequences : int or ndarray
+            Of the longest request, and requests held at once. [tokens], [-]
+        demand : Demand, optional
+            Requests that are not all alike: pools are those of the 95th percentile.
+        """
+        asked = [self.asked(pool, tokens, sequences, demand) for pool in self.pools]
+        held = [pool.cost(*one) for pool, one in zip(self.pools, asked, strict=True)]
+        made = [
+            delta_item(self.inventory, self.placement, self.precision, self.options.era),
+            self._kv([own for own, _ in held], tokens, sequences, demand),
+            self._state([own for _, own in held], sequences),
             self._activations(),
             self._graphs(),
             self._runtime(),
+            *self.beside.fresh(),
         ]
+        if self.row_outside:
+            rest = [tokens * 0] * (self.placement.pp - 1)
+            made.append(
+                Item("draft_kv_cache", [*rest, asked[-1][0] * self.row_outside], phases=SERVING,
+                     grade="derived", formula="sglang pools", source=SOURCE,
+                     inputs={"bytes_per_token": self.row_outside}, note="as many slots, beside the share")
+            )  # fmt: skip
+        return made
+
+    def asked(
+        self, pool: Pool, tokens: Quantity, sequences: Quantity, demand: Demand | None
+    ) -> tuple[Quantity, Quantity]:  # fmt: skip
+        """Tokens and state slots that requests ask of a pool, at the 95th percentile. [tokens], [-]"""
+        chunk = self.plan.chunk
+        if demand is None:
+            return pool.tokens_for(tokens, sequences, chunk), self.slots_for(pool, sequences)
+        one = Asked(pool, demand, chunk)
+        many = (
+            one.tokens(int(sequences)) if not is_array(sequences) else one.needs(sequences, lambda n: n).p95
+        )
+        return many, pool.slots(0) if pool.is_fixed else one.slots(sequences)
+
+    def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
+        """Bytes that requests need of each rank class, drafts in the rest included. [B]"""
+        found = []
+        for place, pool in enumerate(self.pools):
+            one = Asked(pool, demand, self.plan.chunk)
+            slots = pool.slots(0) if pool.is_fixed else one.slots(sequences)
+            row = self.row_outside if place == len(self.pools) - 1 else 0
+
+            def price(
+                tokens: Quantity, pool: Pool = pool, slots: Quantity = slots, row: int = row
+            ) -> Quantity:
+                caches, states = pool.cost(tokens, slots)
+                return caches + states + row * tokens
+
+            found.append(one.needs(sequences, price))
+        return found
 
     @property
     def spread(self) -> tuple[int, int]:
@@ -80,43 +141,31 @@ class Server:
         """State slots that so many requests need. [-]"""
         return pool.slots(0) if pool.is_fixed else sequences * pool.slots_each
 
-    def needs(self, pool: Pool, tokens: Quantity, sequences: Quantity) -> tuple[Quantity, Quantity]:
-        """Bytes of the smallest pools that hold sequences: keys and values, states. [B]
+    def short(self, tokens: int, sequences: int, demand: Demand | None, budgets: list[int]) -> int:
+        """By how much pools of these budgets, or of sizes set by hand, are too small for sequences. [B]
 
-        Where states have a fixed share of the memory, both pools grow until both hold what they must.
+        A budget a little larger may make one more state slot, and so hold fewer tokens than a smaller one.
         """
-        caches = pool.cache_bytes(pool.tokens_for(tokens, sequences, self.plan.chunk))
-        if not pool.state:
-            return caches, 0
-        slots = self.slots_for(pool, sequences)
-        if pool.is_fixed:
-            return caches, pool.state_bytes(pool.slots(0))
-        drafted = (sequences + pool.padding) * self.options.drafts
-        states = (slots + pool.padding + drafted) * pool.state
-        above, below = pool.state_ratio
-        if not pool.cell[0]:  # the other share lies idle
-            return 0, ceil_div(states * (above + below), above)
-        # The fewest slots that a budget makes whose rest still holds these caches.
-        forced = (caches - pool.state) * above // (below * pool.state) * pool.state
-        states = larger(states, forced)
-        return larger(caches, ceil_div(states * below, above)), states
-
-    def short(self, tokens: int, sequences: int) -> int:
-        """By how much pools whose sizes are set by hand are too small for sequences. [B]"""
         most = 0
-        for pool in self.pools:
+        for pool, budget in zip(self.pools, budgets, strict=True):
+            needed, slots = self.asked(pool, tokens, sequences, demand)
+            caches, states = pool.cost(needed, slots)
             missing = 0
             if self.options.tokens is not None:
                 held = self.options.tokens // pool.page * pool.page
-                asked = int(pool.cache_bytes(pool.tokens_for(tokens, sequences, self.plan.chunk)))
-                missing += max(asked - int(pool.cache_bytes(held)), 0)
+                missing += max(int(pool.cache_bytes(needed)) - int(pool.cache_bytes(held)), 0)
             if pool.state and pool.is_fixed:
-                missing += max(sequences * pool.slots_each - pool.slots(0), 0) * pool.state
+                outputs = 1 if demand is None else demand.outputs
+                missing += max(sequences * outputs * pool.slots_each - pool.slots(0), 0) * pool.state
+            if not missing and caches + states <= budget and pool.cell[0]:
+                held = pool.tokens(budget)
+                missing = max(int(pool.cache_bytes(needed)) - int(pool.cache_bytes(held)), 0)
             most = max(most, missing)
         return most
 
-    def _kv(self, tokens: Quantity, sequences: Quantity) -> Item:
-        amounts = [self.needs(pool, tokens, sequences)[0] for pool in self.pools]
+    def _kv(
+        self, amounts: list[Quantity], tokens: Quantity, sequences: Quantity, demand: Demand | None
+    ) -> Item:  # fmt: skip
         worst = max(self.pools, key=lambda pool: pool.cell[0] * pool.cell[1])
         above, below = worst.cell
         note = "no attention to remember"
@@ -131,12 +180,11 @@ class Server:
             low=[n * low // 100 for n in amounts], high=[ceil_div(n * high, 100) for n in amounts],
             formula="sglang pools", source=SOURCE,
             inputs={"tokens": tokens, "sequences": sequences, "bytes_per_token": ceil_div(above, below),
-                    "page_size": worst.page},
+                    "page_size": worst.page, **({} if demand is None else demand.to_dict())},
             note=note,
         )  # fmt: skip
 
-    def _state(self, tokens: Quantity, sequences: Quantity) -> Item:
-        held = [self.needs(pool, tokens, sequences)[1] for pool in self.pools]
+    def _state(self, held: list[Quantity], sequences: Quantity) -> Item:
         worst = max(self.pools, key=lambda pool: pool.state)
         note = "no recurrent layers"
         if worst.state:
@@ -224,11 +272,21 @@ class Server:
 
     def budgets(self, items: list[Item], usable: int, end: str = "amounts") -> list[int]:
         """What is left for pools on each rank class; `end` is ``low``, ``amounts`` or ``high``. [B]"""
-        weights = next(item for item in items if item.name == "weights")
+        counted = [item for item in items if item.name in ("weights", *self.beside_names(True))]
         uneven = usable * UNEVEN // 1000 if end == "high" and self.placement.tp > 1 else 0
-        return [self.static(usable) - int(amount) - uneven for amount in getattr(weights, end)]
+        return [
+            self.static(usable) - sum(int(getattr(item, end)[stage]) for item in counted) - uneven
+            for stage in range(self.placement.pp)
+        ]
+
+    def beside_names(self, inside: bool) -> tuple[str, ...]:
+        """What lies beside the model inside or outside the share: adapters always inside it."""
+        draft = ("draft_weights", "draft_kv_cache")
+        if self.options.era.counts_draft:
+            return (*draft, "lora") if inside else ()
+        return ("lora",) if inside else draft
 
     def outside(self, items: list[Item], stage: int, end: str = "amounts") -> int:
         """What lies outside that share: activations, graphs, what is gone before. [B]"""
-        names = ("activations", "cuda_graphs", "runtime")
+        names = ("activations", "cuda_graphs", "runtime", *self.beside_names(False))
         return sum(int(getattr(item, end)[stage]) for item in items if item.name in names)

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmcalc.engine_options.sglang import SglangOptions
 from llmcalc.errors import InputError
-from llmcalc.formula import Quantity, ceil_div, larger, smaller
+from llmcalc.formula import Quantity, ceil_div, is_array, larger, smaller, where
 from llmcalc.memory.caches import STATE_BYTES
 from llmcalc.memory.engines.vllm.packed import is_packed
 from llmcalc.memory.workload import Precision
@@ -85,31 +85,35 @@ class Pool:
         """Tokens rounded up to pages. [tokens]"""
         return ceil_div(tokens, self.page) * self.page
 
-    def window_tokens(self, tokens: Quantity, sequences: Quantity, chunk: int) -> Quantity:
-        """Slots of the window pool that sequences may hold: window, what is not yet given back, chunks.
+    @property
+    def window_each(self) -> int:
+        """Slots of the window pool that a sequence may hold beside chunks in flight. [tokens]"""
+        return self.limit + EVICTION * max(self.options.drafts, 1) + 2 * self.page
+
+    def both(self, full: Quantity, held: Quantity, chunk: int) -> Quantity:
+        """The ``max_total_num_tokens`` for so many slots of one pool and of windows. [tokens]
+
+        Windows hold what is in them, what is not yet given back, and two chunks in flight.
 
         Examples
         --------
         >>> from llmcalc.engine_options.sglang import SglangOptions
         >>> pool = Pool(SglangOptions(), 1, 1)
         >>> pool.limit = 128
-        >>> pool.window_tokens(131_072, 2, 2048)
+        >>> pool.both(2 * 131_072, 2 * pool.window_each, 2048)
         4613
         """
-        drafts = max(self.options.drafts, 1)
-        each = self.limit + EVICTION * drafts + 2 * self.page
-        held = sequences * smaller(self.aligned(tokens), each)
-        return smaller(sequences * self.aligned(tokens), held + 2 * chunk + self.page)
+        held = smaller(full, held + 2 * chunk + self.page)
+        if not self.full:
+            return held
+        return larger(full, self.aligned(ceil_div(held * self.ratio[1], self.ratio[0])))
 
     def tokens_for(self, tokens: Quantity, sequences: Quantity, chunk: int) -> Quantity:
         """The ``max_total_num_tokens`` that holds sequences of a length: both pools must. [tokens]"""
         need = sequences * self.aligned(tokens)
         if not self.window:
             return need
-        held = self.window_tokens(tokens, sequences, chunk)
-        if not self.full:
-            return held
-        return larger(need, self.aligned(ceil_div(held * self.ratio[1], self.ratio[0])))
+        return self.both(need, sequences * smaller(self.aligned(tokens), self.window_each), chunk)
 
     def cache_bytes(self, tokens: Quantity) -> Quantity:
         """Bytes of a pool of so many tokens. [B]"""
@@ -152,20 +156,69 @@ class Pool:
         """Slots that only pad. [-]"""
         return int(self.options.era.pads_states)
 
-    def drafted(self, slots: int) -> int:
+    def drafted(self, slots: Quantity) -> Quantity:
         """States of draft tokens that lie beside the slots. [-]"""
         if not self.options.drafts or not self.state:
             return 0
         requests = max((self.options.requests or REQUESTS_DRAFTED) // self.replicas, 1)
-        return (min(requests, slots // self.slots_each) + self.padding) * self.options.drafts
+        return (smaller(requests, slots // self.slots_each) + self.padding) * self.options.drafts
 
-    def state_bytes(self, slots: int) -> int:
+    def least(self, slots: Quantity) -> Quantity:
+        """The smallest budget that makes so many slots, where states have a share of it. [B]"""
+        drafts, each = self.options.drafts, self.slots_each
+        above, below = self.state_ratio
+        share = ceil_div(slots * self.state * (each + drafts), each)
+        share = share + self.padding * self.state * (1 + drafts)
+        return ceil_div(share * (above + below), above)
+
+    def shared(self, caches: Quantity, slots: Quantity) -> tuple[Quantity, Quantity]:
+        """What a budget gives to keys and values and to states so that both have what they must. [B]
+
+        Parameters
+        ----------
+        caches : int or ndarray
+            Bytes of keys and values. [B]
+        slots : int or ndarray
+            State slots, at least. [-]
+        """
+
+        def holds(many: Quantity) -> Any:
+            # The largest budget that makes no more slots leaves room enough.
+            return self.least(many + 1) - self.state_bytes(many) > caches
+
+        above, below = self.state_ratio
+        low, high = slots + caches * 0, slots + caches * above // (below * self.state) + 2 * self.slots_each
+        for _ in range(int(high.max() if is_array(high) else high).bit_length() + 1):
+            middle = (low + high) // 2
+            good = holds(middle)
+            low, high = where(good, low, smaller(middle + 1, high)), where(good, middle, high)
+        for back in range(1, self.slots_each + 1):  # a slot of one more request costs drafts as well
+            before = larger(high - back, slots)
+            low = where(holds(before), before, low)
+        states = self.state_bytes(low)
+        return larger(caches, self.least(low) - states), states
+
+    def cost(self, tokens: Quantity, slots: Quantity) -> tuple[Quantity, Quantity]:
+        """Bytes of the smallest pools that hold so many tokens and state slots: caches, states. [B]
+
+        Where states have a fixed share of the memory, both pools grow until both hold what they must.
+        """
+        caches = self.cache_bytes(tokens)
+        if not self.state:
+            return caches, 0
+        if self.is_fixed:
+            return caches, self.state_bytes(self.slots(0))
+        if not self.cell[0]:  # the other share lies idle
+            return 0, self.least(slots)
+        return self.shared(caches, slots)
+
+    def state_bytes(self, slots: Quantity) -> Quantity:
         """Bytes of the state pools for so many slots. [B]"""
         return (slots + self.padding + self.drafted(slots)) * self.state if self.state else 0
 
     def room(self, budget: int) -> int:
         """What a budget leaves for keys and values. [B]"""
-        return budget - self.state_bytes(self.slots(budget))
+        return budget - int(self.state_bytes(self.slots(budget)))
 
     def tokens(self, budget: int) -> int:
         """``max_total_num_tokens`` of a budget. [tokens]"""
@@ -179,8 +232,9 @@ class Pool:
 
 
 def pools(
-    inventory: Inventory, placement: Placement, precision: Precision, options: SglangOptions, sparse: bool
-) -> list[Pool]:
+    inventory: Inventory, placement: Placement, precision: Precision, options: SglangOptions, sparse: bool,
+    draft: tuple[Inventory, Placement] | None = None,
+) -> list[Pool]:  # fmt: skip
     """The pools of each pipeline stage.
 
     Parameters
@@ -195,6 +249,8 @@ def pools(
         The release and what the user set.
     sparse : bool
         Whether latents are kept in the fp8 rows of sparse attention.
+    draft : tuple of Inventory and Placement, optional
+        A draft whose caches lie in the pool of the last stage.
 
     Returns
     -------
@@ -231,10 +287,32 @@ def pools(
             count = placement.count(group, stage)
             if count:
                 _add(pool, group, count, placement.tp, precision, sparse, splits, inventory)
-        if options.drafts and options.era.counts_draft:
+        if draft is not None and stage == placement.pp - 1:
+            pool.full += draft_row(*draft, precision, sparse)
+        elif options.drafts and options.era.counts_draft and draft is None:
             _add_draft(pool, inventory)
         made.append(pool)
     return made
+
+
+def draft_row(draft: Inventory, placement: Placement, precision: Precision, sparse: bool) -> int:
+    """Bytes of one token of a draft, which has a slot for each of the model's. [B]
+
+    Raises
+    ------
+    InputError
+        If it keeps states.
+    """
+    total = 0
+    for group in draft.groups:
+        for cache in group.caches:
+            if cache.is_state or cache.stream == "encoder" or cache.kind in ("compressed", "tail"):
+                raise InputError(
+                    f"{draft.name} as a draft keeps more than keys and values; that is not modelled.",
+                    "Name a draft with attention alone, or a head: --draft eagle3.",
+                )
+            total += max(len(group.layers), 1) * _row(cache, placement.tp, precision, sparse)
+    return total
 
 
 def _slots_each(inventory: Inventory, options: SglangOptions) -> int:

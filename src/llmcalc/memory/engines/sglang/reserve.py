@@ -35,6 +35,9 @@ STEPS = (
 LARGEST, UNKNOWN = (16_384, 512, 512), (4096, 160, 160)
 """The same above all steps, and where the GPU is not known."""
 
+PREFILL_STEPS = ((32, 4), (256, 16), (512, 32), (1024, 64), (4096, 256))
+"""Prefill is captured up to so many tokens in such steps; beyond, in steps of 512. [tokens]"""
+
 TOKEN = 3
 """Halves of a MiB that each token of a chunk is reserved with. [MiB / 2]"""
 
@@ -90,11 +93,11 @@ def prefill_sizes(most: int) -> int:
     >>> prefill_sizes(8192)
     58
     """
-    steps = [
-        *range(4, 33, 4), *range(48, 257, 16), *range(288, 513, 32), *range(576, 1025, 64),
-        *range(1280, 4097, 256), *range(4608, most + 1, 512),
-    ]  # fmt: skip
-    return sum(n <= most for n in steps)
+    total = start = 0
+    for end, step in PREFILL_STEPS:
+        total += (min(most, end) - start) // step if most > start else 0
+        start = end
+    return total + (max(most - start, 0) // 512)
 
 
 def plan(options: SglangOptions, device: Device | None, inventory: Inventory, pp: int) -> Plan:

@@ -11,9 +11,11 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 from typing import Any
 
+from llmcalc.engine_options.sglang_era import SglangEra
 from llmcalc.engine_options.vllm_era import era_of
 from llmcalc.estimate import Item, add_up
 from llmcalc.memory.engines.sglang import SOURCE
+from llmcalc.memory.engines.sglang.spreads import FEW, PARTS, SPREADS, load_kind
 from llmcalc.memory.engines.vllm.allocator import FUSED, LARGE, STEP
 from llmcalc.memory.engines.vllm.weights import loaded_item, with_shares
 from llmcalc.memory.inference import weight_bytes
@@ -30,10 +32,6 @@ COMMON = ("checkpoint", "expert padding", "vocabulary padding", "rotary tables")
 
 LAYERS = era_of("0.6")
 """The release of vLLM that they come from; its later tables and copies are vLLM's own."""
-
-SPREAD = (25, 70)
-"""Low and high of the load, in parts of 10,000: what ten of twelve logs lie within. Nothing in the load is
-fitted to them; the other two, 2.4 % more and 1.3 % less, are not explained."""
 
 
 def segments(sizes: Iterable[int]) -> int:
@@ -77,7 +75,9 @@ def segments(sizes: Iterable[int]) -> int:
     return taken
 
 
-def delta_item(inventory: Inventory, placement: Placement, precision: Precision) -> Item:
+def delta_item(
+    inventory: Inventory, placement: Placement, precision: Precision, era: SglangEra
+) -> Item:  # fmt: skip
     """What "Load weight end ... mem usage" prints: weights, tables, copies, and the allocator's rounding.
 
     Latent attention multiplies with two re-laid 16-bit copies of the matrix that expands latents.
@@ -97,10 +97,12 @@ def delta_item(inventory: Inventory, placement: Placement, precision: Precision)
                 Item(name, amounts, grade="derived", formula="sum of tensors", source=SOURCE, note=note)
             )
     whole = [int(add_up([part.amounts[stage] for part in parts])) for stage in stages]
-    low, high = SPREAD
+    kind = load_kind(era)
+    low, high = SPREADS[kind]
     return Item(
-        "weights", whole, low=[n - n * low // 10_000 for n in whole],
-        high=[n + n * high // 10_000 for n in whole], grade="calibrated", formula="sum of parts",
+        "weights", whole, low=[n - n * low // PARTS for n in whole],
+        high=[n + n * high // PARTS for n in whole],
+        grade="assumed" if kind in FEW else "calibrated", formula="sum of parts", inputs={"range": kind},
         source=loaded.source, note=loaded.note, items=parts,
     )  # fmt: skip
 

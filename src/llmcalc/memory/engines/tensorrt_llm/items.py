@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.demand import Demand
+from llmcalc.demand.needs import Needs, Priced
 from llmcalc.engine_options.tensorrt_llm import TensorrtLlmOptions
 from llmcalc.engine_options.vllm_era import era_of
 from llmcalc.errors import InputError
@@ -17,7 +19,9 @@ from llmcalc.formula import Quantity, ceil_div, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory.caches import STATE_BYTES
 from llmcalc.memory.engines import startup
+from llmcalc.memory.engines.loaded import Loaded
 from llmcalc.memory.engines.tensorrt_llm import SOURCE
+from llmcalc.memory.engines.tensorrt_llm.requests import Blocks
 from llmcalc.memory.engines.vllm.profile import Batch, activation_bytes
 from llmcalc.memory.engines.vllm.weights import with_shares
 from llmcalc.memory.folds import weights_item
@@ -87,8 +91,9 @@ class Server:
 
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: TensorrtLlmOptions,
-        device: Device | None,
+        device: Device | None, beside: Loaded | None = None,
     ) -> None:  # fmt: skip
+        self.beside = beside or Loaded()
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
@@ -109,12 +114,28 @@ class Server:
                     pool.state += count * self._state(cache)
                     continue
                 limit = (cache.positions or 0) if cache.kind == "window" else 0
-                pool.rows[limit] = pool.rows.get(limit, 0) + count * self._row(cache)
+                pool.rows[limit] = pool.rows.get(limit, 0) + count * self._row(cache, self.placement.tp)
+        if stage == self.placement.pp - 1:
+            self._add_draft(pool)
         return pool
 
-    def _row(self, cache: Cache) -> int:
+    def _add_draft(self, pool: Pool) -> None:
+        """A draft's caches: of the same length as the model's, out of the same share."""
+        draft, placed = self.beside.draft, self.beside.placement
+        for group in draft.groups if draft is not None and placed is not None else ():
+            for cache in group.caches:
+                if cache.is_state or cache.stream == "encoder" or cache.kind in ("compressed", "tail"):
+                    raise InputError(
+                        f"{draft.name if draft else ''} as a draft keeps more than keys and values; that is "
+                        "not modelled.",
+                        "Name a draft with attention alone, or a head: --draft eagle3.",
+                    )
+                row = self._row(cache, placed.tp if placed is not None else 1)
+                pool.rows[0] = pool.rows.get(0, 0) + max(len(group.layers), 1) * row
+
+    def _row(self, cache: Cache, tp: int) -> int:
         """Bytes of one token of one layer on one tensor rank."""
-        widths = [rank_width(cache, part, self.placement.tp) for part in range(len(cache.parts))]
+        widths = [rank_width(cache, part, tp) for part in range(len(cache.parts))]
         kept: list[Any] = [
             self.precision.value if name == "v" else self.precision.key for name, _ in cache.parts
         ]
@@ -134,9 +155,32 @@ class Server:
             return width * (cache.positions or 0) * own
         return width * (STATE_BYTES[self.inventory.state_dtype] if self.inventory.state_dtype else own)
 
-    def items(self, tokens: Quantity, sequences: Quantity) -> list[Item]:
-        """Weights, blocks, activations, graphs and runtime of each rank class."""
+    def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
+        """Blocks and states that requests need of each rank class. [B]"""
+        return [Priced(demand, charge).needs(sequences) for charge in self.charges]
+
+    @property
+    def charges(self) -> list[Blocks]:
+        """Prices of requests on each rank class."""
+        return [Blocks(pool, self.options.reuses) for pool in self.pools]
+
+    def items(self, tokens: Quantity, sequences: Quantity, demand: Demand | None = None) -> list[Item]:
+        """Weights, blocks, activations, graphs and runtime of each rank class.
+
+        Parameters
+        ----------
+        tokens, sequences : int or ndarray
+            Of the longest request, and requests held at once. [tokens], [-]
+        demand : Demand, optional
+            Requests that are not all alike: blocks are those of the 95th percentile.
+        """
         many, options = self.placement.pp, self.options
+        outputs = 1 if demand is None else demand.outputs
+        states = [pool.state * sequences * outputs for pool in self.pools]
+        blocks = [pool.need(tokens) * sequences for pool in self.pools]
+        if demand is not None:
+            pairs = zip(self.needs(demand, sequences), states, strict=True)
+            blocks = [need.p95 - state for need, state in pairs]
         weights = weights_item(with_shares(self.inventory, self.placement), self.placement, self.precision)
         forward = activation_bytes(
             self.inventory, Batch(options.tokens, 1), era_of(None), self.placement.tp, False
@@ -151,11 +195,12 @@ class Server:
                  high=[int(n) * (100 + WEIGHTS_HIGH) // 100 for n in weights.amounts], grade="assumed",
                  formula=weights.formula, inputs=weights.inputs, source=weights.source, note=weights.note,
                  items=weights.items),
-            Item("kv_cache", [pool.need(tokens) * sequences for pool in self.pools], phases=SERVING,
+            Item("kv_cache", blocks, phases=SERVING,
                  grade="derived" if kinds < 2 else "assumed", formula="tensorrt-llm blocks", source=SOURCE,
                  inputs={"tokens": tokens, "sequences": sequences, "bytes_per_token": row,
-                         "tokens_per_block": options.block}, note=rows),
-            Item("state", [pool.state * sequences for pool in self.pools], phases=SERVING,
+                         "tokens_per_block": options.block,
+                         **({} if demand is None else demand.to_dict())}, note=rows),
+            Item("state", states, phases=SERVING,
                  grade="assumed" if any(pool.state for pool in self.pools) else "exact",
                  formula="sum of states", source=SOURCE, inputs={"sequences": sequences},
                  note="one a sequence" if any(p.state for p in self.pools) else "no recurrent layers"),
@@ -164,6 +209,7 @@ class Server:
             self._assumed("cuda_graphs", graphs, GRAPH_SPREAD, "graphs of a batch",
                           "none: --enforce-eager" if options.eager else "beside the pool"),
             self._runtime(),
+            *self.beside.fresh(),
         ]  # fmt: skip
 
     def _assumed(self, name: str, own: list[int], spread: tuple[int, int], formula: str, note: str) -> Item:
@@ -187,7 +233,8 @@ class Server:
     def budgets(self, items: list[Item], usable: int, end: str = "amounts") -> list[int]:
         """The pool of each rank class: a share of what is left; `end` is ``low``, ... ``high``. [B]"""
         above, below = self.options.fraction
-        taken = [item for item in items if item.name in ("weights", "activations", "runtime")]
+        names = ("weights", "activations", "runtime", "draft_weights")
+        taken = [item for item in items if item.name in names]
         left = [
             usable - sum(int(getattr(item, end)[stage]) for item in taken)
             for stage in range(self.placement.pp)
