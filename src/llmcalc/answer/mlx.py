@@ -203,12 +203,16 @@ def _attach_capacity(
         return usable - weights - over - held.kv - held.state - max(held.prefill, held.decode)
 
     limit = None if scenario.allow_overlong else inventory.context
-    held = loaded.held(context, prompt_of(context, scenario.prompt, scenario.output), many)
-    grown = loaded.cached(context + STEP, 1, False) - loaded.cached(context, 1, False)
+
+    def budget() -> int:
+        beyond = max(int(report[name].amounts[0]) for name in ("activations", "decode_buffers"))
+        return device.usable_bytes - weights - RUNTIME - beyond
+
+    def grown() -> int:
+        return (loaded.cached(context + STEP, 1, False) - loaded.cached(context, 1, False)) // STEP
+
     report.capacity = TrialCapacity(
-        room, many, limit, STEP, 0,
-        kv_budget_bytes=device.usable_bytes - weights - RUNTIME - max(held.prefill, held.decode),
-        kv_bytes_per_token=grown // STEP,
-        max_concurrency=settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES),
+        room, many, limit, STEP, 0, kv_budget_bytes=budget, kv_bytes_per_token=grown,
+        max_concurrency=lambda: settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES),
     )  # fmt: skip
     report.context_limit = inventory.context

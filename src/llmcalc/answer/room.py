@@ -59,6 +59,8 @@ class Room:
                 deployment.inventory, deployment.precision, options, deployment.devices, deployment.backend,
                 deployment.extras,
             )  # fmt: skip
+        else:
+            self._tried = {(*key, True, 0): found for key, found in deployment.estimated.items()}
 
     @property
     def is_pool(self) -> bool:
@@ -122,21 +124,27 @@ def attach_capacity(report: Report, room: Room, scenario: Scenario, inventory: I
     limit = None if scenario.allow_overlong else inventory.context
     pool = int(room.deployment.options.n_ctx) if room.is_pool else 0
     sure = device.usable_bytes // SURE
-    now = room.deployment.amounts(context, many)
-    more = room.amounts(context + PAD, many, False, pool + PAD if pool else 0)
-    fixed = [now.fixed(i) + int(room.runtime.amounts[0]) for i in devices]
-    budget = min(device.usable_bytes - own for own in fixed)
-    if device.shared_bytes:
-        budget = min(budget, device.shared_low - sum(room.apart) - max(fixed) - now.on_host())
-    grown = max(more.cached(i) - now.cached(i) for i in devices)
+
+    def budget() -> int:
+        now = room.deployment.asked(context, many)
+        fixed = [now.fixed(i) + int(room.runtime.amounts[0]) for i in devices]
+        found = min(device.usable_bytes - own for own in fixed)
+        if device.shared_bytes:
+            found = min(found, device.shared_low - sum(room.apart) - max(fixed) - now.on_host())
+        return found
+
+    def grown() -> int:
+        now = room.deployment.asked(context, many)
+        more = room.amounts(context + PAD, many, False, pool + PAD if pool else 0)
+        step = max(more.cached(i) - now.cached(i) for i in devices)
+        return step // PAD // (1 if pool else max(many, 1))
 
     def slots(number: int, exact: bool) -> int:
         """Whole sequences of the context: of a shared cache each takes that many cells."""
         return room(context, number, False, exact, context * number if room.is_pool else 0)
 
     report.capacity = TrialCapacity(
-        room, many, limit, PAD, sure, kv_budget_bytes=budget,
-        kv_bytes_per_token=grown // PAD // (1 if pool else max(many, 1)),
-        max_concurrency=settled(slots, MAX_PARALLEL, sure),
+        room, many, limit, PAD, sure, kv_budget_bytes=budget, kv_bytes_per_token=grown,
+        max_concurrency=lambda: settled(slots, MAX_PARALLEL, sure),
     )  # fmt: skip
     report.context_limit = inventory.context

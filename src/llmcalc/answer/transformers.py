@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -16,29 +15,22 @@ from llmcalc.answer.common import (
     size_of,
     workload_of,
 )
+from llmcalc.answer.generation import Trials, capacity_of
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
-from llmcalc.formula import Quantity, is_array, larger
+from llmcalc.formula import is_array, larger
 from llmcalc.hardware import Device
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.transformers.caches import quantized
 from llmcalc.memory.engines.transformers.items import (
-    CONTEXT,
-    CONTEXT_HIGH,
-    SEGMENT,
-    SLACK,
-    SLACK_HIGH,
     Moments,
-    held,
-    prompt_of,
     transformers_items,
 )
 from llmcalc.memory.engines.transformers.model import Loaded
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
@@ -96,7 +88,8 @@ def transformers_report(
     report.warnings += scenario.notes + stored.warnings
     _echo(report, inventory, scenario, loaded)
     if device is not None and not scenario.quick and not is_array(scenario.sequences):
-        _attach_capacity(report, loaded, scenario, device, stored)
+        trials = Trials(report, loaded, stored, precision, workload, scenario)
+        report.capacity = capacity_of(report, trials)
     return report
 
 
@@ -302,69 +295,3 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
         notes.append(
             "generate compiles the decoding step of a static cache on GPUs; its graphs are not counted."
         )
-
-
-def _each(context: Quantity, find: Callable[[int], int]) -> Quantity:
-    """One number for each context."""
-    if not is_array(context):
-        return find(int(context))
-    import numpy as np
-
-    return np.array([find(tokens) for tokens in context.tolist()], dtype=np.int64)
-
-
-def _attach_capacity(
-    report: Report, loaded: Loaded, scenario: Scenario, device: Device, inventory: Inventory
-) -> None:
-    """The longest context and the most sequences that fit, by search."""
-    dp = loaded.placement.dp
-    many = -(-int(scenario.sequences) // dp)
-    stages = range(loaded.placement.pp)
-    weights = [int(amount) for amount in report["weights"].amounts]
-
-    middle = max(range(len(weights)), key=lambda stage: weights[stage])
-    fullest = sorted({0, middle, len(weights) - 1})  # the others hold no more than one of these
-
-    def room(tokens: int, sequences: int, safe: bool = False) -> int:
-        """Bytes left on the stage with least. [B]"""
-        usable = device.usable_low if safe else device.usable_bytes
-        fixed, slack = (CONTEXT_HIGH, SLACK_HIGH) if safe else (CONTEXT, SLACK)
-        left = []
-        for stage in fullest:
-            pair = held(loaded, tokens, prompt_of(tokens, None, scenario.output), sequences, stage)
-            worst = max(one.bytes for one in pair)
-            moving = max(one.bytes - one.parts.get("caches", 0) for one in pair)
-            left.append(usable - weights[stage] - fixed - SEGMENT - worst - slack * moving // 100)
-        return int(min(left))
-
-    limit = None if scenario.allow_overlong else inventory.context
-    most = limit or LONGEST
-
-    def longest(sequences: int, upto: int, safe: bool = False) -> int | None:
-        found = most_that_fits(lambda tokens: room(tokens, sequences, safe), upto)
-        return None if found == upto == LONGEST else found
-
-    def grown(tokens: int) -> int:
-        return max(loaded.decode(1, tokens + 1).bytes - loaded.decode(1, tokens).bytes, 0)
-
-    prefill, decode = report["activations"].amounts, report["decode_buffers"].amounts
-    taken = [
-        weights[stage] + report["runtime"].amounts[stage] + larger(prefill[stage], decode[stage])
-        for stage in stages
-    ]
-    most_taken = taken[0]
-    for amount in taken[1:]:
-        most_taken = larger(most_taken, amount)
-    single = longest(1, LONGEST)
-    reach = longest(many, most) if many > 1 else most if single is None else min(single, most)
-    report.capacity = Capacity(
-        kv_budget_bytes=device.usable_bytes - most_taken,
-        kv_tokens=single,
-        kv_bytes_per_token=_each(scenario.context, grown),
-        max_concurrency=_each(
-            scenario.context,
-            lambda tokens: most_that_fits(lambda n: room(tokens, n), MOST_SEQUENCES) * dp,
-        ),
-        max_context=None if reach == LONGEST else reach,
-        safe_context=longest(many, most, safe=True),
-    )

@@ -156,6 +156,8 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    hinting : callable or None
+        Finds hints that take estimates of their own, when somebody asks for them.
     refusal : str
         Why the engine does not even start; it then does not fit, whatever is free.
     plan, settled : tuple or None, Scenario or None
@@ -185,7 +187,8 @@ class Report(_Shown):
         self.margins: tuple[Quantity, Quantity] | None = None
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
-        self.hints: list[str] = []
+        self._hints: list[str] = []
+        self.hinting: Callable[[], list[str]] | None = None
         self.later: Callable[[], None] | None = None
         self.told = Told()
         self.refusal = ""
@@ -209,6 +212,18 @@ class Report(_Shown):
             later, self.later = self.later, None
             later()
         return self.told
+
+    @property
+    def hints(self) -> list[str]:
+        """What to try."""
+        if self.hinting is not None:
+            find, self.hinting = self.hinting, None
+            self._hints[:0] = find()
+        return self._hints
+
+    @hints.setter
+    def hints(self, told: list[str]) -> None:
+        self._hints = told
 
     @property
     def advice(self) -> list[str]:

@@ -85,6 +85,7 @@ class Deployment:
         heads = [layer for layer in self.layers if layer.kv_heads]
         caches.check_types(heads, options, precision, inventory)
         self._ranks: dict[tuple[int, str], list[int]] = {}
+        self.estimated: dict[tuple[int, int], Amounts] = {}
         for extra in self.extras:
             for key, rank, sizes in extra.adapts(self):
                 self._adapt(key, rank, sizes)
@@ -272,6 +273,12 @@ class Deployment:
     def snapshots(self) -> int:
         """States of each slot that a rejected draft can go back to. [-]"""
         return max((extra.snapshots for extra in self.extras), default=0)
+
+    def asked(self, context: int, slots: int) -> Amounts:
+        """Bytes everywhere by the options as they are, estimated once. [B]"""
+        if (context, slots) not in self.estimated:
+            self.estimated[context, slots] = self.amounts(context, slots)
+        return self.estimated[context, slots]
 
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:
         """Bytes everywhere for slots of a context. [B]

@@ -59,6 +59,10 @@ class Loaded:
     unpacked : int
         Bytes of an element of a packed matrix that is made whole before it is multiplied with more than one
         token; 0 where kernels read it as it is. [B]
+    outputs : int
+        Outputs of one prompt, each a row of the batch: samples or beams. [-]
+    beams : bool
+        Whether they are those of a beam search, which sorts its caches after each token.
 
     Attributes
     ----------
@@ -67,14 +71,15 @@ class Loaded:
     """
 
     __slots__ = (
-        "_orders", "attention", "element", "encoder", "groups", "hidden", "options", "placement", "rotary",
-        "streams", "traits", "unpacked", "vocabulary",
+        "_orders", "attention", "beams", "element", "encoder", "groups", "hidden", "options", "outputs",
+        "placement", "rotary", "streams", "traits", "unpacked", "vocabulary",
     )  # fmt: skip
 
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: TransformersOptions,
-        streams: dict[str, int] | None = None, unpacked: int = 0,
+        streams: dict[str, int] | None = None, unpacked: int = 0, outputs: int = 1, beams: bool = False,
     ) -> None:  # fmt: skip
+        self.outputs, self.beams = outputs, beams
         self.options, self.placement, self.streams = options, placement, streams or {}
         self.element = int(precision.model.block_bytes)
         self.traits = Traits(inventory.family)
@@ -102,6 +107,17 @@ class Loaded:
         """Whether windows let go of what lies behind them."""
         windowed = any(layer.window is not None for layer in self.groups)
         return windowed and self.options.era.slides and not self.options.is_static
+
+    @property
+    def pads_masks(self) -> bool:
+        """Whether masks go to a fused kernel, which copies those whose rows are not whole."""
+        windowed = any(layer.window is not None for layer in self.groups)
+        masked = self.options.padding or self.options.is_static or self.options.chunk or windowed
+        return self.attention == "sdpa" and bool(masked or self.traits.position_bias)
+
+    def layers_of(self, stage: int) -> list[Layer]:
+        """The layers of a stage, in order."""
+        return [layer for _, layer in self._order(stage)]
 
     def has_sdpa(self, inventory: Inventory) -> bool:
         """Whether the class can do without all scores at once: no sinks, no cap."""
