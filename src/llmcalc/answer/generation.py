@@ -57,16 +57,13 @@ class Trials:
         )
         self.states = [int(_first(amount)) for amount in report["state"].amounts]
         self.many = int(_first(workload.sequences))
+        # Stages that hold the same are looked at once, where their weights are the most.
+        heaviest: dict[int, int] = {}
+        for stage, same in enumerate(loaded.alike):
+            if same not in heaviest or self.weights[stage] > self.weights[heaviest[same]]:
+                heaviest[same] = stage
+        self.stages = sorted(heaviest.values())
         self._known: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
-
-    def stages(self) -> list[int]:
-        """Stages that differ from one another: those of equal layers hold the same. [-]"""
-        last = self.loaded.placement.pp - 1
-        kinds: dict[Any, int] = {}
-        for stage, weight in enumerate(self.weights):
-            layers = tuple(id(layer) for layer in self.loaded.layers_of(stage))
-            kinds.setdefault((layers, weight, stage in (0, last) and stage), stage)
-        return list(kinds.values())
 
     def _needs(self, tokens: int, sequences: int) -> list[tuple[int, int, int, int]]:
         """Of each stage: prefill and decode beyond the caches, the caches, and those on the host. [B]"""
@@ -76,7 +73,7 @@ class Trials:
             loaded.streams = {**loaded.streams, "encoder": tokens}
         read = prompt_of(tokens, None, self.scenario.output)
         found = []
-        for stage in self.stages():
+        for stage in self.stages:
             pair = held(loaded, tokens, read, sequences, stage)
             state = self.states[stage] * sequences // self.many
             whole = int(self.profiles[stage].bytes(max(tokens, self.length))) * sequences - state
@@ -93,7 +90,7 @@ class Trials:
         device = self.report.device
         assert device is not None
         total = host = 0
-        for stage, (prefill, decode, kept, away) in zip(self.stages(), self._known[key], strict=True):
+        for stage, (prefill, decode, kept, away) in zip(self.stages, self._known[key], strict=True):
             process = runtime_of(prefill, decode)[2 if safe else 1]
             most = max(self.load[stage][int(safe)], kept + max(prefill, decode))
             total, host = max(total, self.weights[stage] + process + most), max(host, away)
@@ -101,6 +98,18 @@ class Trials:
         if device.shared_bytes and self.loaded.options.is_offloaded:
             left = min(left, device.shared_low - total - host)
         return int(left)
+
+    def known(self, requests: int, safe: bool) -> dict[int, int]:
+        """What the estimate itself leaves, where it asks for the same. [B]"""
+        report, scenario = self.report, self.scenario
+        if is_array(scenario.context) or -(-int(scenario.sequences) // self.dp) != requests:
+            return {}
+        tokens, device = int(scenario.context), report.device
+        if scenario.prompt not in (None, prompt_of(tokens, None, scenario.output)) or device is None:
+            return {}
+        if not safe:
+            return {tokens: int(report.headroom_bytes or 0)}
+        return {} if report.is_shared else {tokens: device.usable_low - int(report.range_bytes[1])}
 
     def longest(self, requests: int, most: int, safe: bool = False) -> int:
         """The longest context of so many requests; 0 if none. [tokens]"""
@@ -110,15 +119,20 @@ class Trials:
 
         if self.length:
             most = min(most, self.length)
+        known = self.known(requests, safe)
         if not self.loaded.pads_masks or fits(most) >= 0:
-            return most_that_fits(fits, most)
+            return most_that_fits(fits, most, known)
         # A mask with whole rows is not copied a second time: such lengths need less than those between.
         start = prompt_of(most, None, self.scenario.output) - most
         first = next(n for n in range(1, COLUMNS + 1) if not (n + start) % COLUMNS)
         steps = (most - first) // COLUMNS + 1
-        found = most_that_fits(lambda n: fits(first + COLUMNS * (n - 1)), steps) if steps > 0 else 0
+        whole = {(n - first) // COLUMNS + 1: left for n, left in known.items() if not (n - first) % COLUMNS}
+        found = most_that_fits(lambda n: fits(first + COLUMNS * (n - 1)), steps, whole) if steps > 0 else 0
         base = first + COLUMNS * (found - 1) if found else 0
-        return base + most_that_fits(lambda n: fits(base + n), min(COLUMNS - 1, most - base))
+        between = min(COLUMNS - 1, most - base)
+        if not between or fits(base + 1) < 0:
+            return base
+        return base + most_that_fits(lambda n: fits(base + n), between)
 
     def concurrency(self, tokens: int) -> int:
         """The most requests of a context. [-]"""

@@ -55,8 +55,9 @@ class Moments:
         self.rows: list[list[tuple[Held, Held]]] = []
         for tokens, many in pairs:
             read = prompt_of(int(tokens), prompt, output)
-            stages = range(loaded.placement.pp)
-            self.rows.append([held(loaded, int(tokens), read, int(many), stage) for stage in stages])
+            alike = loaded.alike
+            made = {stage: held(loaded, int(tokens), read, int(many), stage) for stage in set(alike)}
+            self.rows.append([made[stage] for stage in alike])
 
     def at(self, pick: Callable[[int, int], int]) -> Quantity:
         """One figure of every workload, by its place and its row. [B]"""

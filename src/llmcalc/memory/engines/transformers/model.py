@@ -115,10 +115,6 @@ class Loaded:
         masked = self.options.padding or self.options.is_static or self.options.chunk or windowed
         return self.attention == "sdpa" and bool(masked or self.traits.position_bias)
 
-    def layers_of(self, stage: int) -> list[Layer]:
-        """The layers of a stage, in order."""
-        return [layer for _, layer in self._order(stage)]
-
     def has_sdpa(self, inventory: Inventory) -> bool:
         """Whether the class can do without all scores at once: no sinks, no cap."""
         return not self.traits.capped and not any(layer.sinks for layer in self.groups)
@@ -198,31 +194,45 @@ class Loaded:
         return self._pass_of(batch, 1, before, last, stage, sampled)
 
     def _pass_of(self, batch: int, tokens: int, before: int, last: int, stage: int, sampled: bool) -> Held:
-        end = self.placement.stages[stage][1]
-        olds: list[int] = []
-        news: list[int] = []
-        sizes: dict[int, tuple[int, int]] = {}
-        for _, layer in self._order(stage):
-            pair = sizes.get(id(layer))
-            if pair is None:
-                pair = sizes[id(layer)] = (
-                    self._layer_bytes(layer, before, last) * batch,
-                    self._layer_bytes(layer, before + tokens, tokens) * batch,
-                )
-            olds.append(pair[0])
-            news.append(pair[1])
-        offloaded = self.options.is_offloaded
+        """The worst moment of a pass: what layers before hold, and the most that a layer holds beside it.
+
+        Equal layers hold the same beside it, so each kind is run once; the first of all has no input
+        beside the embeddings.
+        """
+        order, offloaded = self._order(stage), self.options.is_offloaded
+        sizes = {
+            id(layer): (
+                self._layer_bytes(layer, before, last) * batch,
+                self._layer_bytes(layer, before + tokens, tokens) * batch,
+            )
+            for layer in self._kinds(stage)
+        }
+        olds = [sizes[id(layer)][0] for _, layer in order]
         base = max(olds, default=0) if offloaded else sum(olds)
-        marks = self._marks(stage, falling=bool(before) and self.slides)
-        worst = Held()
-        for (index, layer), old, new in zip(self._order(stage), olds, news, strict=True):
-            if index in marks:
-                run = self._start(batch, tokens, before, last, base + (old if offloaded else 0), sampled)
-                run.run(layer, index == 0)
-                worst = worst.or_worse(run.ledger)
+        most: dict[int, int] = {}
+        opening = None
+        for index, layer in order:
+            old, new = sizes[id(layer)]
+            if index:
+                most[id(layer)] = max(most.get(id(layer), 0), base + (old if offloaded else 0))
+            else:
+                opening = layer, base + (old if offloaded else 0)
             if not offloaded:
                 base += new - (0 if self.options.era.doubles_caches else old)
-        if end == self.placement.stages[-1][1]:
+        worst = Held()
+
+        def run(layer: Layer, below: int, first: bool) -> None:
+            nonlocal worst
+            made = self._start(batch, tokens, before, last, below, sampled)
+            made.run(layer, first)
+            worst = worst.or_worse(made.ledger)
+
+        if opening is not None:
+            run(*opening, True)
+        for layer in self._kinds(stage):
+            if id(layer) in most:
+                run(layer, most[id(layer)], False)
+        if self.placement.stages[stage][1] == self.placement.stages[-1][1]:
             worst = worst.or_worse(
                 self._head(self._start(batch, tokens, before, last, base, sampled), sampled)
             )
@@ -237,18 +247,20 @@ class Loaded:
             found = self._orders[stage] = sorted(pairs, key=lambda pair: pair[0])
         return found
 
-    def _marks(self, stage: int, falling: bool) -> set[int]:
-        """Layers at which a peak may be: the last of each kind, for caches grow on the way.
+    def _kinds(self, stage: int) -> list[Layer]:
+        """One layer of each kind on a stage, in order."""
+        return list({id(layer): layer for _, layer in self._order(stage)}.values())
 
-        Where windows let tokens go on the way, also the first two: the first of all has no input beside the
-        embeddings.
-        """
-        start, end = self.placement.stages[stage]
-        marks: set[int] = set()
-        for layer in self.groups:
-            own = [index for index in layer.indices if start <= index < end]
-            marks |= {*own[-1:], *(own[:2] if falling else ())}
-        return marks
+    @property
+    def alike(self) -> list[int]:
+        """For each stage the first that holds the same: of equal layers, neither being the first or last."""
+        found: dict[tuple[int, ...], int] = {}
+        made, last = [], self.placement.pp - 1
+        for stage in range(last + 1):
+            ends = (int(stage == 0), int(stage == last))
+            key = (*ends, *(id(layer) for _, layer in self._order(stage)))
+            made.append(found.setdefault(key, stage))
+        return made
 
     def _start(self, batch: int, tokens: int, before: int, last: int, base: int, sampled: bool) -> Pass:
         run = Pass(
