@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import copy
 from typing import Any
@@ -122,21 +123,28 @@ class Trials:
         known = self.known(requests, safe)
         if not self.loaded.pads_masks or fits(most) >= 0:
             return most_that_fits(fits, most, known)
-        # A mask with whole rows is not copied a second time: such lengths need less than those between.
-        start = prompt_of(most, None, self.scenario.output) - most
-        first = next(n for n in range(1, COLUMNS + 1) if not (n + start) % COLUMNS)
-        steps = (most - first) // COLUMNS + 1
-        whole = {(n - first) // COLUMNS + 1: left for n, left in known.items() if not (n - first) % COLUMNS}
-        found = most_that_fits(lambda n: fits(first + COLUMNS * (n - 1)), steps, whole) if steps > 0 else 0
-        base = first + COLUMNS * (found - 1) if found else 0
-        between = min(COLUMNS - 1, most - base)
-        if not between or fits(base + 1) < 0:
-            return base
-        return base + most_that_fits(lambda n: fits(base + n), between)
+        # A mask with whole rows is not copied a second time, and neither is that of a whole last chunk: such
+        # lengths need less than those between.
+        base = start = int(self.scenario.output or 0)
+        chunk, within = self.loaded.options.chunk, most
+        for step in (*([math.lcm(COLUMNS, chunk)] if chunk else []), COLUMNS, 1):
+            count = min(most - base, within) // step
+            if count > 0 and (base == start or fits(base + step) >= 0):
+                whole = {(n - base) // step: left for n, left in known.items() if not (n - base) % step}
+                base += step * _most_from(base, step, count, fits, whole)
+            within = step - 1
+        return base if base > start or fits(max(base, 1)) >= 0 else most_that_fits(fits, min(base, most))
 
     def concurrency(self, tokens: int) -> int:
         """The most requests of a context. [-]"""
         return most_that_fits(lambda n: self.room(tokens, n), MOST_SEQUENCES) * self.dp
+
+
+def _most_from(
+    base: int, step: int, count: int, fits: Callable[[int], int], known: dict[int, int]
+) -> int:  # fmt: skip
+    """How many steps from a length fit. [-]"""
+    return most_that_fits(lambda n: fits(base + step * n), count, known)
 
 
 def _first(amount: Quantity) -> Any:

@@ -64,13 +64,13 @@ def most_that_fits(room: Callable[[int], int], most: int, known: Mapping[int, in
     >>> most_that_fits(lambda n: 1000 - n * n, 100)
     31
 
-    A parabola takes five trials: its end, along a line, what it hits, and the two beside it:
+    A parabola takes four trials: the end, along a line, what it hits, and the one beside it:
 
     >>> tried = []
     >>> most_that_fits(lambda n: tried.append(n) or 10**9 - 7 * n - n * n, 10**6, {1000: 10**9 - 1007000})
     31619
     >>> len(tried)
-    5
+    4
     """
     seen = {n: left for n, left in (known or {}).items() if 0 < n <= most}
 
@@ -79,25 +79,26 @@ def most_that_fits(room: Callable[[int], int], most: int, known: Mapping[int, in
             seen[number] = room(number)
         return seen[number]
 
-    if left_by(most) >= 0:
-        return most
+    if most < 1 or left_by(most) >= 0:
+        return max(most, 0)
     low = max((n for n, left in seen.items() if left >= 0), default=0)
     high = min(n for n, left in seen.items() if left < 0 and n > low)
     if not low and high > 1:
         low = 1 if left_by(1) >= 0 else 0
     if not low:
         return 0
-    nudge, tries = 0, 0
+    streak, tries = 0, 0
     while high - low > 1:
         # Where the curve says; past it while the answer stays on one side, so that the two ends close in;
         # then by halves, which always ends.
         guess = low + (high - low) // 2
         if tries < LINES:
-            guess = min(max(_crossing(seen, low, high) + nudge, low + 1), high - 1)
+            past = (1 << abs(streak) >> 2) * (1 if streak > 0 else -1)
+            guess = min(max(_crossing(seen, low, high) + past, low + 1), high - 1)
         if left_by(guess) >= 0:
-            low, nudge = guess, 2 * nudge if nudge > 0 else 1
+            low, streak = guess, max(streak, 0) + 1
         else:
-            high, nudge = guess, 2 * nudge if nudge < 0 else -1
+            high, streak = guess, min(streak, 0) - 1
         tries += 1
     return low
 
