@@ -62,6 +62,10 @@ class Loaded:
             if (kept.kind == "state") == states
         )
 
+    def kept(self, tokens: int, sequences: int) -> int:
+        """Bytes of all caches and states at the end. [B]"""
+        return self.cached(tokens, sequences, False) + self.cached(tokens, sequences, True)
+
     def held(self, tokens: int, prompt: int, sequences: int, under_way: int | None = None) -> Held:
         """What a generation holds at most, phase by phase.
 
