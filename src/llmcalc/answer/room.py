@@ -169,9 +169,11 @@ def attach_capacity(report: Report, room: Room, scenario: Scenario, inventory: I
         """Whole sequences of the context: of a shared cache each takes that many cells."""
         return room(context, number, False, exact, context * number if room.is_pool else 0)
 
+    def outlook(tokens: int, number: int, safe: bool) -> bool | None:
+        return room.outlook(tokens, number, safe, context)
+
     report.capacity = TrialCapacity(
-        room, many, limit, PAD, sure, context,
-        lambda tokens, slots, safe: room.outlook(tokens, slots, safe, context), kv_budget_bytes=budget, kv_bytes_per_token=grown,
+        room, many, limit, PAD, sure, context, outlook, kv_budget_bytes=budget, kv_bytes_per_token=grown,
         max_concurrency=lambda: settled(slots, MAX_PARALLEL, sure),
     )  # fmt: skip
     report.context_limit = inventory.context

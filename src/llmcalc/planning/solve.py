@@ -139,20 +139,21 @@ def settled(
     most : int
         The largest number to try. [-]
     sure : int, optional
-        With as much left by the quick way, the exact one is not asked. [B]
+        With as much left by the quick way the exact one is not asked, nor where by both together one more is
+        surely too many; None for a quick way that is far off. [B]
     known : mapping, optional
         What is left for some numbers exactly, where that is known already.
 
     Examples
     --------
-    The quick way is off, and by more for larger numbers; two exact trials tell:
+    The quick way is off, and by more for larger numbers; exact trials tell:
 
     >>> tried = []
     >>> def room(number, exact):
     ...     tried.extend([number] if exact else [])
     ...     return 10_000 - (11 if exact else 10) * number - (77 if exact else 0)
     >>> settled(room, 5_000, known={100: 10_000 - 1_177}), len(tried)
-    (902, 2)
+    (902, 3)
     """
     quickly: dict[int, int] = {}
     exactly = {n: left for n, left in (known or {}).items() if 0 < n <= most}
@@ -167,7 +168,9 @@ def settled(
     for tries in range(LINES + most.bit_length() + 1):
         low = max((n for n, left in exactly.items() if left >= 0), default=0)
         high = min((n for n, left in exactly.items() if left < 0 and n > low), default=most + 1)
-        if high - low <= 1 or (low and _is_last(exactly[low], quick(low) - quick(low + 1))):
+        if high - low <= 1 or (
+            low and sure is not None and _is_last(exactly[low], quick(low) - quick(low + 1))
+        ):
             return low
         guess = (low + high) // 2
         if tries < LINES:
