@@ -40,7 +40,8 @@ def llama_report(inventory: Inventory, scenario: Scenario, device: Device | None
         report = reported(make(scenario.options), scenario, device, stored)
         is_open = device is not None and not _arrays(scenario) and not scenario.quick
         if device is not None and is_open and (report.headroom_bytes or 0) < 0:
-            report.hints += offload.hints(make, scenario, device, report["runtime"].bytes)
+            runtime = report["runtime"].bytes
+            report.hinting = lambda: offload.hints(make, scenario, device, runtime)
         tell_shared(report)
         return report
     fixed = offload.fixed_by(scenario)  # as asked: the search sets the same options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -16,35 +15,27 @@ from llmcalc.answer.common import (
     size_of,
     workload_of,
 )
+from llmcalc.answer.generation import Trials, capacity_of
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
-from llmcalc.formula import Quantity, is_array, larger
+from llmcalc.formula import is_array, larger, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.transformers.caches import quantized
 from llmcalc.memory.engines.transformers.items import (
-    CONTEXT,
-    CONTEXT_HIGH,
-    SEGMENT,
-    SLACK,
-    SLACK_HIGH,
     Moments,
-    held,
-    prompt_of,
     transformers_items,
 )
 from llmcalc.memory.engines.transformers.model import Loaded
+from llmcalc.memory.requests import request_items
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement
-from llmcalc.planning.solve import Capacity, most_that_fits
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
-LONGEST = 1 << 20
-"""Where a search for a longest context ends, for models without a limit. [tokens]"""
-MOST_SEQUENCES = 1 << 14
+LENGTHS = {"context", "max_model_len", "prompt", "output"}
 FOREIGN = ("mlx", "exl2", "exl3")
 """Methods of other engines."""
 
@@ -73,6 +64,8 @@ def transformers_report(
     check(inventory, scenario)
     scenario = copy(scenario)
     _formats(scenario)
+    if scenario.options.max_length and not scenario.stated & LENGTHS:
+        scenario.context = smaller(scenario.context, scenario.options.max_length)
     placement = placement_of(inventory, _by_layers(scenario, device), device)
     stored = _unpacked_experts(scenario.stored(inventory), scenario)
     precision = precision_of(stored, scenario, book)
@@ -80,8 +73,13 @@ def transformers_report(
     options = scenario.options
     if options.is_static and options.max_length:
         streams["decoder"] = larger(scenario.context, options.max_length)
-    loaded = Loaded(stored, placement, precision, options, scenario.streams, _unpacked(scenario))
-    many = -(-scenario.sequences // placement.dp)
+    demand = scenario.demand
+    outputs, beams = (demand.outputs, demand.beams) if demand is not None else (1, False)
+    loaded = Loaded(
+        stored, placement, precision, options, scenario.streams, _unpacked(scenario), outputs, beams
+    )
+    requests = -(-scenario.sequences // placement.dp)
+    many = requests * outputs  # each output is a row of the batch, its prompt included
     moments = Moments(loaded, scenario.context, scenario.prompt, scenario.output, many)
     workload = Workload(streams, many, assumed=scenario.encoder_assumed)
     items = transformers_items(stored, loaded, moments, precision, workload)
@@ -91,12 +89,13 @@ def transformers_report(
         f"transformers {options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
-    report.floor_bytes = _floor(stored, scenario, placement, precision, many)
+    report.floor_bytes = _floor(stored, scenario, placement, precision, requests)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings
     _echo(report, inventory, scenario, loaded)
     if device is not None and not scenario.quick and not is_array(scenario.sequences):
-        _attach_capacity(report, loaded, scenario, device, stored)
+        trials = Trials(report, loaded, stored, precision, workload, scenario)
+        report.capacity = capacity_of(report, trials)
     return report
 
 
@@ -123,6 +122,8 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
                 "Use --quant nf4, int8, awq, gptq, fp8, hqq ..., or none.",
             )
     kinds = {cache.kind for group in inventory.groups for cache in group.caches}
+    with problems:
+        _check_length(scenario)
     if options.cache == "quantized":
         with problems:
             odd = sorted(kinds - {"full", "latent"})
@@ -137,6 +138,19 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     with problems:
         _check_attention(inventory, scenario)
     problems.check()
+
+
+def _check_length(scenario: Scenario) -> None:
+    """A static cache must hold the whole sequence."""
+    length = scenario.options.max_length
+    if not scenario.stated & LENGTHS:
+        return
+    longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
+    if length and length < longest:
+        raise InputError(
+            f"--max-cache-len {length:,} is shorter than the context, {longest:,} tokens: generate fails.",
+            f"Use --max-cache-len {longest} or more, or leave it out.",
+        )
 
 
 def _check_groups(inventory: Inventory, group: int) -> None:
@@ -243,11 +257,13 @@ def _floor(
 ) -> Any:
     """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
     workload = Workload({**scenario.streams, "decoder": scenario.context}, many)
-    items = [
-        folds.weights_item(stored, placement, precision),
-        caches.kv_item(stored, placement, precision, workload),
-        caches.state_item(stored, placement, precision, workload),
-    ]
+    items = [folds.weights_item(stored, placement, precision)]
+    if scenario.demand is not None:
+        items += request_items(stored, placement, precision, workload, scenario.demand)[0]
+    else:
+        items += [
+            make(stored, placement, precision, workload) for make in (caches.kv_item, caches.state_item)
+        ]
     return find_peak(items, placement.ranks, INFERENCE_PHASES).total
 
 
@@ -282,6 +298,7 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
     if _leaves_experts(inventory, scenario):
         notes.append("transformers 5 leaves experts that share one tensor in 16 bit with this method.")
     if not options.attention and loaded.attention == "eager" and any(layer.heads for layer in loaded.groups):
+        report.mark = "eager attention, which holds all scores of a prompt: the class has no sdpa"
         notes.append(
             "This class has no sdpa, so transformers takes eager attention, which holds all scores of a "
             "prompt; --attention flash does not."
@@ -298,73 +315,9 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
             "Without Triton and the kernels package transformers makes MXFP4 weights bf16, four times as "
             "large."
         )
+    if loaded.beams:
+        notes.append("Each beam is a row of the batch from the prompt on; caches are sorted layer by layer.")
     if scenario.options.is_static:
         notes.append(
             "generate compiles the decoding step of a static cache on GPUs; its graphs are not counted."
         )
-
-
-def _each(context: Quantity, find: Callable[[int], int]) -> Quantity:
-    """One number for each context."""
-    if not is_array(context):
-        return find(int(context))
-    import numpy as np
-
-    return np.array([find(tokens) for tokens in context.tolist()], dtype=np.int64)
-
-
-def _attach_capacity(
-    report: Report, loaded: Loaded, scenario: Scenario, device: Device, inventory: Inventory
-) -> None:
-    """The longest context and the most sequences that fit, by search."""
-    dp = loaded.placement.dp
-    many = -(-int(scenario.sequences) // dp)
-    stages = range(loaded.placement.pp)
-    weights = [int(amount) for amount in report["weights"].amounts]
-
-    middle = max(range(len(weights)), key=lambda stage: weights[stage])
-    fullest = sorted({0, middle, len(weights) - 1})  # the others hold no more than one of these
-
-    def room(tokens: int, sequences: int, safe: bool = False) -> int:
-        """Bytes left on the stage with least. [B]"""
-        usable = device.usable_low if safe else device.usable_bytes
-        fixed, slack = (CONTEXT_HIGH, SLACK_HIGH) if safe else (CONTEXT, SLACK)
-        left = []
-        for stage in fullest:
-            pair = held(loaded, tokens, prompt_of(tokens, None, scenario.output), sequences, stage)
-            worst = max(one.bytes for one in pair)
-            moving = max(one.bytes - one.parts.get("caches", 0) for one in pair)
-            left.append(usable - weights[stage] - fixed - SEGMENT - worst - slack * moving // 100)
-        return int(min(left))
-
-    limit = None if scenario.allow_overlong else inventory.context
-    most = limit or LONGEST
-
-    def longest(sequences: int, upto: int, safe: bool = False) -> int | None:
-        found = most_that_fits(lambda tokens: room(tokens, sequences, safe), upto)
-        return None if found == upto == LONGEST else found
-
-    def grown(tokens: int) -> int:
-        return max(loaded.decode(1, tokens + 1).bytes - loaded.decode(1, tokens).bytes, 0)
-
-    prefill, decode = report["activations"].amounts, report["decode_buffers"].amounts
-    taken = [
-        weights[stage] + report["runtime"].amounts[stage] + larger(prefill[stage], decode[stage])
-        for stage in stages
-    ]
-    most_taken = taken[0]
-    for amount in taken[1:]:
-        most_taken = larger(most_taken, amount)
-    single = longest(1, LONGEST)
-    reach = longest(many, most) if many > 1 else most if single is None else min(single, most)
-    report.capacity = Capacity(
-        kv_budget_bytes=device.usable_bytes - most_taken,
-        kv_tokens=single,
-        kv_bytes_per_token=_each(scenario.context, grown),
-        max_concurrency=_each(
-            scenario.context,
-            lambda tokens: most_that_fits(lambda n: room(tokens, n), MOST_SEQUENCES) * dp,
-        ),
-        max_context=None if reach == LONGEST else reach,
-        safe_context=longest(many, most, safe=True),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmcalc.formula import Quantity, is_array, smaller, where
@@ -17,6 +17,10 @@ TRIED = 1 << 24
 
 LINES = 12
 """Tries along a line before halving. [-]"""
+
+
+NEAR = 8
+"""One more is tried exactly where it is missed by less than such a part of its cost. [-]"""
 
 
 def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Quantity:
@@ -46,44 +50,87 @@ def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Q
     return smaller(low, most) if is_array(low) else low
 
 
-def most_that_fits(room: Callable[[int], int], most: int) -> int:
+def most_that_fits(room: Callable[[int], int], most: int, known: Mapping[int, int] | None = None) -> int:
     """The largest whole number up to `most` that leaves room; 0 if none.
 
     Parameters
     ----------
     room : callable
-        What is left for a number: falls as it grows, almost along a line. Asked some five times.
+        What is left for a number: falls as it grows, almost along a line or a parabola. Asked some five
+        times.
     most : int
         The largest number to try. [-]
+    known : mapping, optional
+        What is left for some numbers, where that is known already.
 
     Examples
     --------
     >>> most_that_fits(lambda n: 1000 - n * n, 100)
     31
+
+    A parabola takes four trials: the end, along a line, what it hits, and the one beside it:
+
+    >>> tried = []
+    >>> most_that_fits(lambda n: tried.append(n) or 10**9 - 7 * n - n * n, 10**6, {1000: 10**9 - 1007000})
+    31619
+    >>> len(tried)
+    4
     """
-    if room(most) >= 0:
-        return most
-    low, high = 1, most
-    left, right = room(low), room(high)
-    if left < 0:
+    seen = {n: left for n, left in (known or {}).items() if 0 < n <= most}
+
+    def left_by(number: int) -> int:
+        if number not in seen:
+            seen[number] = room(number)
+        return seen[number]
+
+    if most < 1 or left_by(most) >= 0:
+        return max(most, 0)
+    low = max((n for n, left in seen.items() if left >= 0), default=0)
+    high = min(n for n, left in seen.items() if left < 0 and n > low)
+    if not low and high > 1:
+        low = 1 if left_by(1) >= 0 else 0
+    if not low:
         return 0
-    nudge, tries = 0, 0
+    streak, tries = 0, 0
     while high - low > 1:
-        # Along the line, for it is almost one; past what it says while the answer stays on one side, so
-        # that the two ends close in; then by halves, which always ends.
-        line = low + (high - low) * left // (left - right)
-        guess = min(max(line + nudge, low + 1), high - 1) if tries < LINES else low + (high - low) // 2
-        found = room(guess)
-        if found >= 0:
-            low, left, nudge = guess, found, 2 * nudge if nudge > 0 else 1
+        # Where the curve says; past it while the answer stays on one side, so that the two ends close in;
+        # then by halves, which always ends.
+        guess = low + (high - low) // 2
+        if tries < LINES:
+            past = (1 << abs(streak) >> 2) * (1 if streak > 0 else -1)
+            guess = min(max(_crossing(seen, low, high) + past, low + 1), high - 1)
+        if left_by(guess) >= 0:
+            low, streak = guess, max(streak, 0) + 1
         else:
-            high, right, nudge = guess, found, 2 * nudge if nudge < 0 else -1
+            high, streak = guess, min(streak, 0) - 1
         tries += 1
     return low
 
 
-def settled(room: Callable[[int, bool], int], most: int, sure: int | None = None) -> int:
-    """The largest number that leaves room: searched quickly, then settled exactly.
+def _crossing(seen: Mapping[int, int], low: int, high: int) -> int:
+    """Where the parabola through the two ends and the nearest other number leaves nothing."""
+    left, right, wide = seen[low], seen[high], high - low
+    line = wide * left // (left - right)
+    others = [n for n in seen if n not in (low, high)]
+    if not others:
+        return low + line
+    third = min(others, key=lambda n: min(abs(n - low), abs(n - high)))
+    slope = (right - left) / wide
+    bend = ((seen[third] - left) / (third - low) - slope) / (third - high)
+    start = slope - bend * wide  # left + start t + bend t^2 = 0
+    under = start * start - 4 * bend * left
+    if start >= 0 or under < 0:
+        return low + line
+    return low + int(2 * left / (under**0.5 - start))
+
+
+def settled(
+    room: Callable[[int, bool], int],
+    most: int,
+    sure: int | None = None,
+    known: Mapping[int, int] | None = None,
+) -> int:
+    """The largest number that leaves room: predicted quickly, then settled exactly.
 
     Parameters
     ----------
@@ -92,16 +139,65 @@ def settled(room: Callable[[int, bool], int], most: int, sure: int | None = None
     most : int
         The largest number to try. [-]
     sure : int, optional
-        With as much left by the quick way, the exact one is not asked. [B]
+        With as much left by the quick way the exact one is not asked, nor where by both together one more is
+        surely too many; None for a quick way that is far off. [B]
+    known : mapping, optional
+        What is left for some numbers exactly, where that is known already.
+
+    Examples
+    --------
+    The quick way is off, and by more for larger numbers; exact trials tell:
+
+    >>> tried = []
+    >>> def room(number, exact):
+    ...     tried.extend([number] if exact else [])
+    ...     return 10_000 - (11 if exact else 10) * number - (77 if exact else 0)
+    >>> settled(room, 5_000, known={100: 10_000 - 1_177}), len(tried)
+    (902, 3)
     """
-    found = most_that_fits(lambda n: room(n, False), most)
-    if found == most and sure is not None and room(found, False) >= sure:
-        return found
-    while found and room(found, True) < 0:
-        found -= 1
-    while found < most and room(found + 1, True) >= 0:
-        found += 1
-    return found
+    quickly: dict[int, int] = {}
+    exactly = {n: left for n, left in (known or {}).items() if 0 < n <= most}
+
+    def quick(number: int) -> int:
+        if number not in quickly:
+            quickly[number] = room(number, False)
+        return quickly[number]
+
+    if most < 1 or (sure is not None and quick(most) >= sure):
+        return max(most, 0)
+    for tries in range(LINES + most.bit_length() + 1):
+        low = max((n for n, left in exactly.items() if left >= 0), default=0)
+        high = min((n for n, left in exactly.items() if left < 0 and n > low), default=most + 1)
+        if high - low <= 1 or (
+            low and sure is not None and _is_last(exactly[low], quick(low) - quick(low + 1))
+        ):
+            return low
+        guess = (low + high) // 2
+        if tries < LINES:
+            last = {n: exactly[n] for n in list(exactly)[-2:]}  # through these the corrected way goes
+            guess = most_that_fits(_corrected(quick, last), most, last)
+        guess = min(max(guess, low + 1), high - 1)
+        exactly[guess] = room(guess, True)
+    return low
+
+
+def _is_last(left: int, step: int) -> bool:
+    """Whether one more is surely too many: by what it costs quickly, which is nearly what it does exactly."""
+    return step > 0 and left < step * (NEAR - 1) // NEAR
+
+
+def _corrected(quick: Callable[[int], int], exactly: Mapping[int, int]) -> Callable[[int], int]:
+    """The quick way, put right by what it is off by, along a line through two exact trials."""
+    ends = [(n, left - quick(n)) for n, left in exactly.items()]
+
+    def corrected(number: int) -> int:
+        if not ends:
+            return quick(number)
+        (one, off), (other, last) = ends[0], ends[-1]
+        slope = (last - off) * (number - other) // (other - one) if other != one else 0
+        return quick(number) + last + slope
+
+    return corrected
 
 
 def _or_any(found: Quantity) -> Quantity:
@@ -142,7 +238,37 @@ class Capacity:
         return {name: getattr(self, name) for name in Capacity.__slots__}
 
 
-class TrialCapacity(Capacity):
+class LazyCapacity(Capacity):
+    """The same, each figure found when somebody asks for it: a search takes several estimates.
+
+    Parameters
+    ----------
+    **finders
+        What finds each figure.
+    """
+
+    __slots__ = ("_finders",)
+
+    def __init__(self, **finders: Callable[[], Quantity]) -> None:
+        self._finders = finders
+
+    def __getattr__(self, name: str) -> Quantity:
+        if name.startswith("_") or name not in self._finders:
+            raise AttributeError(name)
+        found = self._finders[name]()
+        setattr(self, name, found)
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _found, (self.to_dict(),)
+
+
+def _found(values: dict[str, Quantity]) -> Capacity:
+    """A copy, with all figures."""
+    return Capacity(**values)
+
+
+class TrialCapacity(LazyCapacity):
     """The same where memory is known by trial alone: each length is an estimate of its own.
 
     Parameters
@@ -155,43 +281,57 @@ class TrialCapacity(Capacity):
         The model's longest context. [tokens]
     step : int
         Contexts are searched in these. [tokens]
-    sure : int
-        With as much left by the quick way, the exact one is not asked. [B]
-    **values
-        The other figures.
+    sure : int or None
+        With as much left by the quick way, the exact one is not asked; None asks always. [B]
+    asked : int
+        The context whose room is known. [tokens]
+    outlook : callable, optional
+        Whether a context surely fits (True) or nothing does (False), for a context and sequences; None where
+        only trials tell.
+    **finders
+        What finds the other figures.
     """
 
-    __slots__ = ("_room", "_sequences", "_step", "_sure")
+    __slots__ = ("_asked", "_limit", "_outlook", "_room", "_sequences", "_step", "_sure")
 
     def __init__(
         self, room: Callable[[int, int, bool, bool], int], sequences: int, limit: int | None, step: int,
-        sure: int, **values: Quantity,
+        sure: int | None, asked: int, outlook: Callable[[int, int, bool], bool | None] | None = None,
+        **finders: Callable[[], Quantity],
     ) -> None:  # fmt: skip
         self._room, self._sequences, self._step, self._sure = room, sequences, step, sure
-        for name, value in values.items():
-            setattr(self, name, value)
-        most = -(-limit // step) if limit else TRIED // step
-
-        def longest(safe: bool) -> int | None:
-            found = self._longest(sequences, safe, most)
-            return limit if found is None and limit else found
-
-        self.max_context, safe = longest(False), longest(True)
-        if self.max_context is not None:
-            safe = self.max_context if safe is None else min(safe, self.max_context)
-        self.safe_context = safe
+        self._limit, self._asked, self._outlook = limit, asked, outlook
+        super().__init__(
+            kv_tokens=lambda: self._longest(1, False, TRIED // step),
+            max_context=lambda: self._within_limit(False),
+            safe_context=self._safe,
+            **finders,
+        )
 
     def _longest(self, many: int, safe: bool, most: int) -> int | None:
         """The longest context in whole steps; None where `most` of them leave room. [tokens]"""
-        steps = settled(lambda n, exact: self._room(n * self._step, many, safe, exact), most, self._sure)
+        known: dict[int, int] = {}
+        fits = self._outlook(most * self._step, many, safe) if self._outlook is not None else None
+        if fits is not None:
+            return None if fits else 0
+        if many == self._sequences and not self._asked % self._step:
+            known[self._asked // self._step] = self._room(self._asked, many, safe, True)
+        steps = settled(
+            lambda n, exact: self._room(n * self._step, many, safe, exact), most, self._sure, known
+        )
         return None if steps == most else steps * self._step
 
-    def __getattr__(self, name: str) -> int | None:
-        """``kv_tokens`` takes a search of its own, so it is made when it is asked for."""
-        if name != "kv_tokens":
-            raise AttributeError(name)
-        self.kv_tokens: Quantity = self._longest(1, False, TRIED // self._step)
-        return self.kv_tokens
+    def _within_limit(self, safe: bool) -> int | None:
+        most = -(-self._limit // self._step) if self._limit else TRIED // self._step
+        found = self._longest(self._sequences, safe, most)
+        return self._limit if found is None and self._limit else found
+
+    def _safe(self) -> int | None:
+        """What is safe is possible."""
+        safe, expected = self._within_limit(True), self.max_context
+        if expected is None:
+            return safe
+        return int(expected) if safe is None else min(safe, int(expected))
 
 
 def capacity(

@@ -161,8 +161,12 @@ class Report(_Shown):
         Where sources are explained.
     warnings, hints, advice : list of str
         What the reader should know, what to try, and what would make it fit.
+    hinting : callable or None
+        Finds hints that take estimates of their own, when somebody asks for them.
     refusal : str
         Why the engine does not even start; it then does not fit, whatever is free.
+    mark : str
+        What sets its total apart from those of other engines, for a table of several.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -191,10 +195,12 @@ class Report(_Shown):
         self.missing_bytes = self.most_pool = 0
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
-        self.hints: list[str] = []
+        self._hints: list[str] = []
+        self.hinting: Callable[[], list[str]] | None = None
         self.later: Callable[[], None] | None = None
         self.told = Told()
         self.refusal = ""
+        self.mark = ""
         self.plan: tuple[Any, Any] | None = None
         self.settled: Any = None
         self.inventory: Any = None
@@ -216,6 +222,18 @@ class Report(_Shown):
             later, self.later = self.later, None
             later()
         return self.told
+
+    @property
+    def hints(self) -> list[str]:
+        """What to try."""
+        if self.hinting is not None:
+            find, self.hinting = self.hinting, None
+            self._hints[:0] = find()
+        return self._hints
+
+    @hints.setter
+    def hints(self, told: list[str]) -> None:
+        self._hints = told
 
     @property
     def advice(self) -> list[str]:

@@ -24,6 +24,7 @@ from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.ggml import Graph, adapter_role
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of
 from llmcalc.memory.engines.llamacpp.overrides import has_patterns, patterns_of, target_of
+from llmcalc.memory.engines.llamacpp.sample import sample
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import ABSENT, UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
@@ -85,6 +86,7 @@ class Deployment:
         heads = [layer for layer in self.layers if layer.kv_heads]
         caches.check_types(heads, options, precision, inventory)
         self._ranks: dict[tuple[int, str], list[int]] = {}
+        self.estimated: dict[tuple[int, int], Amounts] = {}
         for extra in self.extras:
             for key, rank, sizes in extra.adapts(self):
                 self._adapt(key, rank, sizes)
@@ -273,11 +275,29 @@ class Deployment:
         """States of each slot that a rejected draft can go back to. [-]"""
         return max((extra.snapshots for extra in self.extras), default=0)
 
+    def asked(self, context: int, slots: int) -> Amounts:
+        """Bytes everywhere by the options as they are, estimated once. [B]"""
+        if (context, slots) not in self.estimated:
+            self.estimated[context, slots] = self.amounts(context, slots)
+        return self.estimated[context, slots]
+
     def amounts(self, context: int, slots: int, exact: bool = True) -> Amounts:
         """Bytes everywhere for slots of a context. [B]
 
         Without `exact` equal layers are written out a few times only: faster, and off by a tensor at most.
         """
+        found = self.kept(context, slots)
+        found.compute = self.compute(self.settings(context, slots), exact)
+        for extra in self.extras:
+            for name, row in extra.amounts(self, context, slots, exact).items():
+                if name == "weights":
+                    found.weights = [own + more for own, more in zip(found.weights, row, strict=True)]
+                else:
+                    found.beside[name] = row
+        return found
+
+    def kept(self, context: int, slots: int) -> Amounts:
+        """The same without compute buffers and what lies beside the model: at least so much. [B]"""
         found = Amounts(self.places)
         settings = self.settings(context, slots)
         found.weights = list(self._weights)
@@ -287,13 +307,6 @@ class Deployment:
             )
             found.state[self.where[place]] += caches.state_bytes(layer, slots, settings.snapshots)
         found.output = 4 * self.vocabulary * max(slots, 1)
-        found.compute = self.compute(settings, exact)
-        for extra in self.extras:
-            for name, row in extra.amounts(self, context, slots, exact).items():
-                if name == "weights":
-                    found.weights = [own + more for own, more in zip(found.weights, row, strict=True)]
-                else:
-                    found.beside[name] = row
         return found
 
     def graph(
@@ -307,7 +320,7 @@ class Deployment:
         places = list(range(len(self.layers)))
         if not exact:
             marked = {(layer, f"{role} {ranks}"): 0 for (layer, role), ranks in self._ranks.items()}
-            places = _sample(self.layers, self.where, self._elsewhere | marked)
+            places = sample(self.layers, self.where, self._elsewhere | marked)
         chosen = [self.layers[place] for place in places]
         head = len(self.layers)
         where = {index: self.where[place] for index, place in enumerate(places)}
@@ -394,24 +407,3 @@ def _doubt(family: str, options: Any) -> str:
     if family in UNREAD:
         return "family"
     return "fork" if options.fork else "build" if options.build < GRAPHS_FROM else ""
-
-
-def _sample(
-    layers: Sequence[Layer], where: dict[int, int], elsewhere: dict[tuple[int, str], int]
-) -> list[int]:
-    """Layers that decide the buffers: equal ones in equal surroundings are written out three times."""
-    moved: dict[int, tuple[tuple[str, int], ...]] = {}
-    for (layer, role), place in elsewhere.items():
-        moved[layer] = (*moved.get(layer, ()), (role, place))
-    keys = [
-        (id(layer), layer.is_windowed, where[place], moved.get(place, ()))
-        for place, layer in enumerate(layers)
-    ]
-    seen: dict[Any, int] = {}
-    chosen = []
-    for place, key in enumerate(keys):
-        around = (keys[place - 1] if place else None, key, keys[place + 1] if place + 1 < len(keys) else None)
-        seen[around] = seen.get(around, 0) + 1
-        if seen[around] <= 3 or place == len(keys) - 1:
-            chosen.append(place)
-    return chosen

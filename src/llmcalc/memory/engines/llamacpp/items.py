@@ -49,7 +49,7 @@ class Held:
     def __init__(self, deployment: Deployment, context: Quantity, slots: Quantity) -> None:
         self.places = deployment.places
         if not is_array(context) and not is_array(slots):
-            self.rows = [deployment.amounts(int(context), int(slots))]
+            self.rows = [deployment.asked(int(context), int(slots))]
             self.shape: Any = None
             return
         import numpy as np

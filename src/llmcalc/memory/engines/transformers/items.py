@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmcalc.estimate import Item, worst_grade
-from llmcalc.formula import Quantity, is_array
+from llmcalc.formula import Quantity, is_array, larger
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.transformers.caches import as_kept
 from llmcalc.memory.engines.transformers.model import Held, Loaded, largest_experts, largest_packed
@@ -55,8 +55,9 @@ class Moments:
         self.rows: list[list[tuple[Held, Held]]] = []
         for tokens, many in pairs:
             read = prompt_of(int(tokens), prompt, output)
-            stages = range(loaded.placement.pp)
-            self.rows.append([held(loaded, int(tokens), read, int(many), stage) for stage in stages])
+            alike = loaded.alike
+            made = {stage: held(loaded, int(tokens), read, int(many), stage) for stage in set(alike)}
+            self.rows.append([made[stage] for stage in alike])
 
     def at(self, pick: Callable[[int, int], int]) -> Quantity:
         """One figure of every workload, by its place and its row. [B]"""
@@ -126,7 +127,7 @@ def transformers_items(
              inputs=inputs, source=SOURCE, note=_words(moments, 0, loaded.attention),
              items=_parts(moments, 0, prefill, grade)),
         Item("cuda_graphs", [0] * placement.pp, phases=("decode",), formula="none", note="none are captured"),
-        _runtime(placement.pp, prefill, decode),
+        _runtime(prefill, decode),
         Item("decode_buffers", decode, phases=("decode",), grade=grade, formula="tensors of a pass",
              inputs=inputs, source=SOURCE, note=_words(moments, 1, loaded.attention)),
         _load(inventory, loaded, precision),
@@ -168,10 +169,17 @@ def _parts(moments: Moments, phase: int, amounts: list[Quantity], grade: str) ->
     return [part for part in parts if any(part.amounts)]
 
 
+def share_on_device(whole: Quantity, loaded: Loaded) -> Quantity:
+    """What of a stage's caches lies on its device: two layers where they are offloaded, else all. [B]"""
+    if not loaded.options.is_offloaded:
+        return whole
+    layers = max(sum(len(layer.indices) for layer in loaded.groups if layer.caches), 1)
+    return 2 * whole // max(layers // loaded.placement.pp, 1)
+
+
 def _offloaded(kv: Item, loaded: Loaded) -> tuple[Item, Item]:
     """Two layers on the device, the one at work and the next; all of them in host memory."""
-    layers = max(sum(len(layer.indices) for layer in loaded.groups if layer.caches), 1)
-    share = [2 * amount // max(layers // loaded.placement.pp, 1) for amount in kv.amounts]
+    share = [share_on_device(amount, loaded) for amount in kv.amounts]
     device = Item(
         "kv_cache", share, phases=SERVING, grade="derived", formula="sum of caches", inputs=kv.inputs,
         source=kv.source, note="the layer at work and the next",
@@ -183,24 +191,22 @@ def _offloaded(kv: Item, loaded: Loaded) -> tuple[Item, Item]:
     return device, host
 
 
-def _runtime(stages: int, prefill: list[Quantity], decode: list[Quantity]) -> Item:
+def runtime_of(prefill: Quantity, decode: Quantity) -> tuple[Quantity, Quantity, Quantity]:
+    """The process and the allocator's reserve, by what comes and goes: low, expected and high. [B]"""
+    moving = larger(prefill, decode)
+    ends = (CONTEXT_LOW, SLACK_LOW), (CONTEXT, SLACK), (CONTEXT_HIGH, SLACK_HIGH)
+    low, expected, high = (base + SEGMENT + percent * moving // 100 for base, percent in ends)
+    return low, expected, high
+
+
+def _runtime(prefill: list[Quantity], decode: list[Quantity]) -> Item:
     """The process, and the allocator's own reserve: what nvidia-smi shows beyond tensors."""
-
-    def with_slack(base: int, percent: int) -> list[Quantity]:
-        return [base + SEGMENT + percent * _more(a, b) // 100 for a, b in zip(prefill, decode, strict=True)]
-
+    low, expected, high = zip(*map(runtime_of, prefill, decode), strict=True)
     return Item(
-        "runtime", with_slack(CONTEXT, SLACK), low=with_slack(CONTEXT_LOW, SLACK_LOW),
-        high=with_slack(CONTEXT_HIGH, SLACK_HIGH), grade="assumed", formula="constant",
+        "runtime", list(expected), low=list(low), high=list(high), grade="assumed", formula="constant",
         inputs={"bytes": CONTEXT}, source="assumed: CUDA context, workspaces, the allocator's reserve",
         note="CUDA context, the allocator's reserve",
     )  # fmt: skip
-
-
-def _more(one: Quantity, other: Quantity) -> Quantity:
-    from llmcalc.formula import larger
-
-    return larger(one, other)
 
 
 def _load(inventory: Inventory, loaded: Loaded, precision: Precision) -> Item:

@@ -27,8 +27,6 @@ class Ledger:
     ----------
     now, peak : int
         Alive at this moment, and the most so far. [B]
-    parts : dict
-        What was alive at that peak, by label. [B]
 
     Examples
     --------
@@ -41,25 +39,33 @@ class Ledger:
     (4, 12)
     """
 
-    __slots__ = ("alive", "now", "parts", "peak")
+    __slots__ = ("_parts", "_rising", "alive", "now", "peak")
 
     def __init__(self, base: int = 0, label: str = "caches") -> None:
         self.now = self.peak = base
         self.alive = {label: base} if base else {}
-        self.parts = dict(self.alive)
+        self._parts: dict[str, int] = {}
+        self._rising = True
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """What was alive at the peak, by label. [B]"""
+        return dict(self.alive) if self._rising else self._parts
 
     def make(self, bytes_: int, label: str) -> Block:
         """A new tensor. [B]"""
         self.now += bytes_
         self.alive[label] = self.alive.get(label, 0) + bytes_
         if self.now > self.peak:
-            self.peak, self.parts = self.now, dict(self.alive)
+            self.peak, self._rising = self.now, True
         return Block(bytes_, label)
 
     def drop(self, *blocks: Block | None) -> None:
         """Tensors that nothing names any more."""
         for block in blocks:
-            if block is not None:
+            if block is not None and block.bytes:
+                if self._rising:  # the peak so far ends here
+                    self._parts, self._rising = dict(self.alive), False
                 self.now -= block.bytes
                 self.alive[block.label] -= block.bytes
                 block.bytes = 0

@@ -16,6 +16,9 @@ from llmcalc.placement import Placement, rank_numel
 BUCKETS = 49
 """Bytes of a pair of tokens while its distance becomes a row of T5's table: six integers and a truth. [B]"""
 
+BEAM_COPIES = 3
+"""Copies of the logits in fp32 while beams are scored: as they are, as logarithms, as sums. [-]"""
+
 INPUTS = 24
 """Ids, mask and positions of a token, 8 bytes each, which `generate` makes. [B]"""
 
@@ -59,6 +62,10 @@ class Loaded:
     unpacked : int
         Bytes of an element of a packed matrix that is made whole before it is multiplied with more than one
         token; 0 where kernels read it as it is. [B]
+    outputs : int
+        Outputs of one prompt, each a row of the batch: samples or beams. [-]
+    beams : bool
+        Whether they are those of a beam search, which sorts its caches after each token.
 
     Attributes
     ----------
@@ -67,14 +74,15 @@ class Loaded:
     """
 
     __slots__ = (
-        "_orders", "attention", "element", "encoder", "groups", "hidden", "options", "placement", "rotary",
-        "streams", "traits", "unpacked", "vocabulary",
+        "_orders", "attention", "beams", "element", "encoder", "groups", "hidden", "options", "outputs",
+        "placement", "rotary", "streams", "traits", "unpacked", "vocabulary",
     )  # fmt: skip
 
     def __init__(
         self, inventory: Inventory, placement: Placement, precision: Precision, options: TransformersOptions,
-        streams: dict[str, int] | None = None, unpacked: int = 0,
+        streams: dict[str, int] | None = None, unpacked: int = 0, outputs: int = 1, beams: bool = False,
     ) -> None:  # fmt: skip
+        self.outputs, self.beams = outputs, beams
         self.options, self.placement, self.streams = options, placement, streams or {}
         self.element = int(precision.model.block_bytes)
         self.traits = Traits(inventory.family)
@@ -102,6 +110,13 @@ class Loaded:
         """Whether windows let go of what lies behind them."""
         windowed = any(layer.window is not None for layer in self.groups)
         return windowed and self.options.era.slides and not self.options.is_static
+
+    @property
+    def pads_masks(self) -> bool:
+        """Whether masks go to a fused kernel, which copies those whose rows are not whole."""
+        windowed = any(layer.window is not None for layer in self.groups)
+        masked = self.options.padding or self.options.is_static or self.options.chunk or windowed
+        return self.attention == "sdpa" and bool(masked or self.traits.position_bias)
 
     def has_sdpa(self, inventory: Inventory) -> bool:
         """Whether the class can do without all scores at once: no sinks, no cap."""
@@ -182,35 +197,68 @@ class Loaded:
         return self._pass_of(batch, 1, before, last, stage, sampled)
 
     def _pass_of(self, batch: int, tokens: int, before: int, last: int, stage: int, sampled: bool) -> Held:
-        end = self.placement.stages[stage][1]
-        olds: list[int] = []
-        news: list[int] = []
-        sizes: dict[int, tuple[int, int]] = {}
-        for _, layer in self._order(stage):
-            pair = sizes.get(id(layer))
-            if pair is None:
-                pair = sizes[id(layer)] = (
-                    self._layer_bytes(layer, before, last) * batch,
-                    self._layer_bytes(layer, before + tokens, tokens) * batch,
-                )
-            olds.append(pair[0])
-            news.append(pair[1])
-        offloaded = self.options.is_offloaded
+        """The worst moment of a pass: what layers before hold, and the most that a layer holds beside it.
+
+        Equal layers hold the same beside it, so each kind is run once; the first of all has no input
+        beside the embeddings.
+        """
+        order, offloaded = self._order(stage), self.options.is_offloaded
+        sizes = {
+            id(layer): (
+                self._layer_bytes(layer, before, last) * batch,
+                self._layer_bytes(layer, before + tokens, tokens) * batch,
+            )
+            for layer in self._kinds(stage)
+        }
+        olds = [sizes[id(layer)][0] for _, layer in order]
         base = max(olds, default=0) if offloaded else sum(olds)
-        marks = self._marks(stage, falling=bool(before) and self.slides)
-        worst = Held()
-        for (index, layer), old, new in zip(self._order(stage), olds, news, strict=True):
-            if index in marks:
-                run = self._start(batch, tokens, before, last, base + (old if offloaded else 0), sampled)
-                run.run(layer, index == 0)
-                worst = worst.or_worse(run.ledger)
+        most: dict[int, int] = {}
+        opening = None
+        for index, layer in order:
+            old, new = sizes[id(layer)]
+            if index:
+                most[id(layer)] = max(most.get(id(layer), 0), base + (old if offloaded else 0))
+            else:
+                opening = layer, base + (old if offloaded else 0)
             if not offloaded:
                 base += new - (0 if self.options.era.doubles_caches else old)
-        if end == self.placement.stages[-1][1]:
+        worst = Held()
+
+        def run(layer: Layer, below: int, first: bool) -> None:
+            nonlocal worst
+            made = self._start(batch, tokens, before, last, below, sampled)
+            made.run(layer, first)
+            worst = worst.or_worse(made.ledger)
+
+        if opening is not None:
+            run(*opening, True)
+        for layer in self._kinds(stage):
+            if id(layer) in most:
+                run(layer, most[id(layer)], False)
+        if self.placement.stages[stage][1] == self.placement.stages[-1][1]:
             worst = worst.or_worse(
                 self._head(self._start(batch, tokens, before, last, base, sampled), sampled)
             )
-        return worst
+        return (
+            worst.or_worse(self._sorted(batch, before + tokens, tokens, stage, base)) if self.beams else worst
+        )
+
+    def _sorted(self, batch: int, tokens: int, last: int, stage: int, base: int) -> Ledger:
+        """A beam search sorts its rows after each token: keys or values of a layer are copied at a time.
+
+        Before 4.42 the sorted caches were a second set of tuples beside the first.
+        """
+        ledger = Ledger(base)
+        if self.placement.stages[stage][1] == self.placement.stages[-1][1]:
+            ledger.make(4 * BEAM_COPIES * batch * self.vocabulary, "logits")
+        parts = [
+            self._kept_bytes(kept, tokens, last) * max(kept.first, kept.row - kept.first) // kept.row
+            for layer in self._kinds(stage)
+            for kept in layer.caches
+        ]
+        copied = base if self.options.era.doubles_caches else batch * max(parts, default=0)
+        ledger.make(copied, "sorted caches")
+        return ledger
 
     def _order(self, stage: int) -> list[tuple[int, Layer]]:
         """The layers of a stage, in order."""
@@ -221,18 +269,20 @@ class Loaded:
             found = self._orders[stage] = sorted(pairs, key=lambda pair: pair[0])
         return found
 
-    def _marks(self, stage: int, falling: bool) -> set[int]:
-        """Layers at which a peak may be: the last of each kind, for caches grow on the way.
+    def _kinds(self, stage: int) -> list[Layer]:
+        """One layer of each kind on a stage, in order."""
+        return list({id(layer): layer for _, layer in self._order(stage)}.values())
 
-        Where windows let tokens go on the way, also the first two: the first of all has no input beside the
-        embeddings.
-        """
-        start, end = self.placement.stages[stage]
-        marks: set[int] = set()
-        for layer in self.groups:
-            own = [index for index in layer.indices if start <= index < end]
-            marks |= {*own[-1:], *(own[:2] if falling else ())}
-        return marks
+    @property
+    def alike(self) -> list[int]:
+        """For each stage the first that holds the same: of equal layers, neither being the first or last."""
+        found: dict[tuple[int, ...], int] = {}
+        made, last = [], self.placement.pp - 1
+        for stage in range(last + 1):
+            ends = (int(stage == 0), int(stage == last))
+            key = (*ends, *(id(layer) for _, layer in self._order(stage)))
+            made.append(found.setdefault(key, stage))
+        return made
 
     def _start(self, batch: int, tokens: int, before: int, last: int, base: int, sampled: bool) -> Pass:
         run = Pass(
@@ -289,7 +339,8 @@ class Loaded:
             logits = ledger.op(4 * number, "logits", logits)
         ledger.drop(normed)
         if sampled:
-            ledger.drop(ledger.make(4 * run.batch * self.vocabulary, "logits"))
+            copies = BEAM_COPIES if self.beams else 1
+            ledger.drop(ledger.make(4 * copies * run.batch * self.vocabulary, "logits"))
         ledger.drop(logits)
         return ledger
 
@@ -299,11 +350,12 @@ class Loaded:
         if not self.encoder or not tokens or stage:
             return worst
         kept = tokens * batch * self.hidden * self.element
+        prompts = -(-batch // self.outputs)  # each is read once, then repeated for its outputs
         parts = {**worst.parts, "encoder output": kept}
         worst = Held(worst.bytes + kept, parts)
         for layer in self.encoder:
             run = Pass(
-                self.options, self.attention, batch, tokens, 0, 0, self.hidden, self.element, self.rotary,
+                self.options, self.attention, prompts, tokens, 0, 0, self.hidden, self.element, self.rotary,
                 self.traits, 0,
             )  # fmt: skip
             self._bias(run, tokens)
