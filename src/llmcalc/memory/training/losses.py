@@ -30,8 +30,7 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     if run.plan.keep_logits:
         kept.append(logits)
     wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
-    del logits
-    return cross_entropy(t, wide, run)
+    return cross_entropy(t, wide, run)  # the model's own logits keep their name
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
@@ -39,7 +38,6 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     targets = _targets(run)
     t.label = LOGITS
     likely = ops.saving_output(t, logits)
-    del logits
     node = t.node(likely)
     t.save(node, likely, targets)
     weight = t.new(1, 4)

@@ -112,7 +112,7 @@ def turned_in_place(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
 
 
 def turned_in_pairs(t: Tape, x: Value) -> Value:
-    """torchtune's rotation: neighbours in fp32, stacked anew; its table is a buffer of the model."""
+    """Torchtune's rotation: neighbours in fp32, stacked anew; its table is a buffer of the model."""
     half = x.numel // 2
     wide = ops.cast(t, x, 4)
     narrow = x.element
@@ -125,7 +125,7 @@ def turned_in_pairs(t: Tape, x: Value) -> Value:
 
 
 def scaled_norm(t: Tape, x: Value, weight: Value, vectors: Quantity) -> Value:
-    """litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
+    """Litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
     wide = ops.cast(t, x, 4)
     inverse = ops.saving_output(t, ops.shift(t, ops.mean(t, ops.mul(t, wide, wide), vectors)))
     return ops.cast(t, ops.mul(t, ops.mul(t, wide, inverse), weight), x.element)

@@ -154,6 +154,8 @@ class Walk:
         for place, (layer, stretch) in enumerate(self.whole):
             self._note("forward", layer, stretch, stretch.forward)
             self._keep(place, layer, stretch, 1)
+            self.rest = self.rest + stretch.held
+        self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
         total, parts = self.saved, self._parts()
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]

@@ -50,8 +50,10 @@ FLAGS: dict[str, str] = {
     "capped": "gemma2",
     "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text",
     "scaled_embedding": "gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text vaultgemma",
-    "scaled_logits": "cohere cohere2 granite granitemoe granitemoehybrid",
+    "scaled_logits": "cohere cohere2 falcon_h1 granite granitemoe granitemoehybrid",
     "scaled_branches": "granite granitemoe granitemoehybrid",
+    "scaled_mixers": "falcon_h1",
+    "wide_residual": "mamba mamba2 falcon_mamba",
     "side_by_side": "gpt_neox",
     "narrow_softmax": "gpt2 t5",
     "passes_mask": "gpt2",
@@ -69,10 +71,7 @@ ACTIVATIONS = {
     "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
 }  # fmt: skip
 
-VERIFIED = (
-    "cohere deepseek_v2 deepseek_v3 falcon_h1 gemma gemma2 gemma3_text glm4 gpt2 gpt_neox gpt_oss granite lfm2 llama "
-    "mamba2 mistral mixtral olmo2 phi phi3 qwen2 qwen3 qwen3_moe qwen3_next starcoder2"
-).split()
+VERIFIED = ["cohere", "deepseek_v2", "deepseek_v3", "falcon_h1", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "lfm2", "llama", "mamba2", "mistral", "mixtral", "olmo2", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "starcoder2"]
 """Families whose saved bytes were compared with what autograd really kept."""
 
 
@@ -110,6 +109,11 @@ class Traits:
         Scores go through a tanh; logits do; logits are multiplied with a number.
     scaled_embedding, scaled_branches : bool
         The embedding, or what a layer adds to the residual, is multiplied with a number.
+    scaled_mixers : bool
+        What attention and recurrence read and make is multiplied with numbers, as are gate and result of the
+        feed-forward layer.
+    wide_residual : bool
+        The residual is in fp32 after the first layer.
     side_by_side : bool
         Attention and feed-forward each have a norm, and both read the layer's input.
     narrow_softmax : bool
@@ -144,6 +148,8 @@ class Traits:
     scaled_embedding: bool
     scaled_logits: bool
     scaled_branches: bool
+    scaled_mixers: bool
+    wide_residual: bool
     side_by_side: bool
     narrow_softmax: bool
     passes_mask: bool
