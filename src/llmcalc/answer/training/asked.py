@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "recompute": "none", "attention": "flash", "loss": "eager", "recipe": "hf", "lora_r": 16,
     "lora_targets": "all-linear", "adapter_dtype": "fp32", "lora_dropout": 0, "metric": "nvidia-smi",
     "adapter_size": 64, "adapter_kind": "houlsby", "virtual_tokens": 20, "padded": False, "quant": None,
-    "wide_embedding": False, "untied_head": False, "compile": False, "kbit_upcast": None, "seq_len": None,
+    "wide_embedding": False, "untied_head": False, "keep_logits": None, "compile": False, "kbit_upcast": None, "seq_len": None,
 }  # fmt: skip
 DEFAULT_SEQ = 8192
 KEYWORDS = (
@@ -75,6 +75,7 @@ class Asked:
         self.upcast = False
         self.recompute: str | int = "none"
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
+        self.keep_logits = True
         self.padded = self.compile = self.ema = self.in_backward = self.untied = False
         self.offload: frozenset[str] = frozenset()
         self.metric = "nvidia-smi"
@@ -198,6 +199,11 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
     for key, name in (("padded", "padded"), ("compile", "compile"), ("untied_head", "untied")):
         with problems:
             setattr(asked, name, _flag(values[key], f"--{key.replace('_', '-')}"))
+    keeps = values["keep_logits"]
+    with problems:
+        # The output object of transformers holds the logits while the loss is differentiated.
+        kept = asked.implementation in ("hf", "litgpt") if keeps is None else _flag(keeps, "--keep-logits")
+        asked.keep_logits = values["keep_logits"] = kept
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:

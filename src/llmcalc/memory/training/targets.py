@@ -72,11 +72,9 @@ def linears(inventory: Inventory) -> Iterator[Linear]:
     for group in inventory.groups:
         held = {tensor.role: tensor for tensor in group.tensors if tensor.part in ("weight", "")}
         for op in group.ops:
-            if op.kind != "linear" and not (op.role == "embedding" and group.place == "head"):
-                continue
-            if op.kind == "linear" and op.role not in held:
-                continue
-            yield Linear(group, op, held.get(op.role))
+            tied = op.role == "embedding" and group.place == "head"
+            if tied or (op.kind == "linear" and op.role in held):
+                yield Linear(group, op, held.get(op.role))
 
 
 def find_targets(inventory: Inventory, words: Any) -> dict[Key, tuple[int, ...]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcalc.estimate import Moment, add_up
 from llmcalc.formula import Quantity, ceil_div, larger
-from llmcalc.memory.training.states import States
+from llmcalc.memory.training.model_states import States
 
 PHASES = ("load", "forward", "loss", "backward", "step")
 NAMES = (
