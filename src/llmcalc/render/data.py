@@ -95,7 +95,12 @@ def _one(report: Any) -> dict[str, Any]:
         result["roles"] = inventory.by_role()
     if report.timeline is not None:
         result["timeline"] = [
-            {"phase": one.phase, "where": one.where, "total_bytes": plain(one.total), "items": plain(one.held)}
+            {
+                "phase": one.phase,
+                "where": one.where,
+                "total_bytes": plain(one.total),
+                "items": plain(one.held),
+            }
             for one in report.timeline.moments
             if not hasattr(one.total, "tolist")
         ]
@@ -122,8 +127,10 @@ def metrics(report: Any) -> dict[str, Any]:
     made = {"tensors_bytes": report.minimum_bytes}
     total = report.minimum_bytes
     for name, part in (
-        ("allocated_bytes", "cuBLAS workspace"), ("reserved_bytes", "allocator"), ("nvidia_smi_bytes", "CUDA context"),
-    ):  # fmt: skip
+        ("allocated_bytes", "cuBLAS workspace"),
+        ("reserved_bytes", "allocator"),
+        ("nvidia_smi_bytes", "CUDA context"),
+    ):
         if part in parts:
             total = total + parts[part]
             made[name] = total

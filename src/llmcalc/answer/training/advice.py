@@ -40,7 +40,11 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     if asked.ema:
         add({"ema": None}, REACH, "no averaged weights")
     if asked.upcast:
-        add({"kbit_upcast": "off"}, REACH, "norms, embeddings and head stay in 16 bit, as other frameworks keep them")
+        add(
+            {"kbit_upcast": "off"},
+            REACH,
+            "norms, embeddings and head stay in 16 bit, as other frameworks keep them",
+        )
     if asked.recompute == "none":
         add({"recompute": "selective"}, SPEED, "attention is computed twice")
     if asked.recompute != "full":
@@ -48,7 +52,11 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     if not asked.in_backward and asked.accumulate == 1 and full:
         add({"optimizer_in_backward": True}, SPEED, "no gradient accumulation, no clipping of the whole norm")
     if "optimizer" not in asked.offload and not asked.in_backward:
-        add({"offload": ",".join(sorted({*asked.offload, "optimizer"}))}, SPEED, "states on the host: slower steps")
+        add(
+            {"offload": ",".join(sorted({*asked.offload, "optimizer"}))},
+            SPEED,
+            "states on the host: slower steps",
+        )
     if name in ("adamw", "adamw-fused", "adamw-loop"):
         add({"optimizer": "paged-adamw-8bit"}, QUALITY, "states in 8 bit, on the host where need be")
         add({"optimizer": "adamw-8bit"}, QUALITY, "states in 8 bit, accuracy to be tested")
@@ -59,7 +67,11 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
         more = {} if asked.in_backward else {"grad_accum": asked.accumulate * asked.batch}
         add({"micro_batch": 1, **more}, SPEED, "the same batch in more passes" if more else "a smaller batch")
         if half > 1 and not asked.in_backward:
-            add({"micro_batch": half, "grad_accum": 2 * asked.accumulate}, SPEED, "the same batch in more passes")
+            add(
+                {"micro_batch": half, "grad_accum": 2 * asked.accumulate},
+                SPEED,
+                "the same batch in more passes",
+            )
     if not is_array(asked.seq) and asked.seq > 2048:
         add({"seq_len": asked.seq // 2}, WORKLOAD, "longer samples are cut")
     if full and asked.method == "full":
@@ -94,9 +106,14 @@ class _Trial:
 
 
 def help_it(
-    report: Report, inventory: Inventory, asked: Asked, device: Device | None, book: Catalog,
-    given: dict[str, Any], others: list[Any],
-) -> None:  # fmt: skip
+    report: Report,
+    inventory: Inventory,
+    asked: Asked,
+    device: Device | None,
+    book: Catalog,
+    given: dict[str, Any],
+    others: list[Any],
+) -> None:
     """Add what would help to a report that does not surely fit; without a GPU the smallest cards."""
     if is_array(report.total_bytes):
         return
@@ -126,11 +143,18 @@ def _settings(report: Report, trial: _Trial, offered: list[Lever], device: Devic
     rows.sort(key=lambda row: (order[row[2]], row[0].cost))
     for lever, made, verdict in rows[:MOST]:
         gain = before - made[0]
-        report.told.alternatives.append({
-            "change": lever.option, "keywords": dict(lever.changes), "gain_bytes": gain, "verdict": verdict,
-            "price": lever.price,
-        })  # fmt: skip
-        words = {"fits": "fits", "too_close": "too close to call", "does_not_fit": "not enough alone"}[verdict]
+        report.told.alternatives.append(
+            {
+                "change": lever.option,
+                "keywords": dict(lever.changes),
+                "gain_bytes": gain,
+                "verdict": verdict,
+                "price": lever.price,
+            }
+        )
+        words = {"fits": "fits", "too_close": "too close to call", "does_not_fit": "not enough alone"}[
+            verdict
+        ]
         report.told.advice.append(f"{lever.option}: {format_bytes(gain)} less, {words}; {lever.price}")
 
 

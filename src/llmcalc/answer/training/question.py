@@ -10,16 +10,16 @@ from llmcalc.catalog import Catalog
 from llmcalc.estimate import Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device
-from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.model_states import Frozen, States, fold, packed
+from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.timeline import Layout, moments
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
 from llmcalc.precision import find_format
 
 COMPILED = (3, 4)
-"""What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some 37
-are activations; 0.65 to 0.9 (calibrated on that run)."""
+"""What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some
+37 are activations; 0.65 to 0.9 (calibrated on that run)."""
 
 
 class Estimate:
@@ -43,7 +43,9 @@ class Estimate:
 
     __slots__ = ("host", "moments", "phase", "runtime", "shares", "states", "trace", "weights", "where")
 
-    def __init__(self, trace: Any, states: States, timeline: list[Moment], weights: dict[str, Quantity]) -> None:
+    def __init__(
+        self, trace: Any, states: States, timeline: list[Moment], weights: dict[str, Quantity]
+    ) -> None:
         self.trace, self.states, self.moments, self.weights = trace, states, timeline, weights
         self.phase, self.where, self.shares = timeline_peak(timeline)
         self.host: dict[str, Quantity] = {}
@@ -83,8 +85,13 @@ class Question:
     """
 
     def __init__(
-        self, inventory: Inventory, asked: Asked, book: Catalog, device: Device | None = None, others: Any = (),
-    ) -> None:  # fmt: skip
+        self,
+        inventory: Inventory,
+        asked: Asked,
+        book: Catalog,
+        device: Device | None = None,
+        others: Any = (),
+    ) -> None:
         self.asked, self.book, self.device, self.others = asked, book, device, list(others)
         self.inventory = untied(inventory) if asked.untied else inventory
         self.stored = self.inventory
@@ -116,15 +123,26 @@ class Question:
             seq = seq + choice.tokens
         frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
         return Training(
-            self.inventory, choice, asked.recipe, self.packed, batch=batch, seq=seq,
+            self.inventory,
+            choice,
+            asked.recipe,
+            self.packed,
+            batch=batch,
+            seq=seq,
             element=asked.recipe.element,
             weight_element=frozen if choice.leaves_model else asked.recipe.weights,
-            autocast=asked.recipe.autocast, attention=asked.attention, padded=asked.padded,
-            recompute=asked.recompute, loss=asked.loss, recipe=asked.implementation,
-            keep_logits=asked.keep_logits, in_backward=asked.in_backward, accumulates=self.accumulates,
+            autocast=asked.recipe.autocast,
+            attention=asked.attention,
+            padded=asked.padded,
+            recompute=asked.recompute,
+            loss=asked.loss,
+            recipe=asked.implementation,
+            keep_logits=asked.keep_logits,
+            in_backward=asked.in_backward,
+            accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
-        )  # fmt: skip
+        )
 
     @property
     def accumulates(self) -> bool:
@@ -139,9 +157,12 @@ class Question:
             stated = self.inventory.quantization or {}
             applied = stated.get("applied")
             frozen = Frozen(
-                asked.dtype.block_bytes // asked.dtype.elements, asked.dtype.name, self.bits,
-                scheme or (applied.name if applied is not None else ""), asked.upcast,
-            )  # fmt: skip
+                asked.dtype.block_bytes // asked.dtype.elements,
+                asked.dtype.name,
+                self.bits,
+                scheme or (applied.name if applied is not None else ""),
+                asked.upcast,
+            )
             self._states = plan.choice.rank, fold(self.stored, plan, asked.optimizer, frozen, asked.ema)
         return self._states[1]
 
@@ -182,9 +203,11 @@ class Question:
             layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
         layout.load = states.largest_frozen if self.packed else 0
         if "params" in asked.offload:  # a layer in use, and the next one under way
-            layout.resident = 2 * asked.dtype.block_bytes * max(
-                sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups
-            )  # fmt: skip
+            layout.resident = (
+                2
+                * asked.dtype.block_bytes
+                * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
+            )
         if asked.compile:
             layout.share = COMPILED
         if "activations" in asked.offload:
@@ -235,12 +258,22 @@ def untied(inventory: Inventory) -> Inventory:
             continue
         head = Tensor("unembedding", table.dims)
         ops = [
-            Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op for op in group.ops
+            Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
+            for op in group.ops
         ]
-        groups.append(Group(
-            group.component, group.place, group.layers, [*group.tensors, head], group.caches, ops, group.prefix,
-            group.names, group.stored,
-        ))  # fmt: skip
+        groups.append(
+            Group(
+                group.component,
+                group.place,
+                group.layers,
+                [*group.tensors, head],
+                group.caches,
+                ops,
+                group.prefix,
+                group.names,
+                group.stored,
+            )
+        )
         changed = True
     if not changed:
         return inventory

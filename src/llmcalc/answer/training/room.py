@@ -32,12 +32,21 @@ class Room:
     """
 
     __slots__ = (
-        "max_lora_r", "max_micro_batch", "max_seq_len", "safe_lora_r", "safe_micro_batch", "safe_seq_len",
-    )  # fmt: skip
+        "max_lora_r",
+        "max_micro_batch",
+        "max_seq_len",
+        "safe_lora_r",
+        "safe_micro_batch",
+        "safe_seq_len",
+    )
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, None)
+        self.max_micro_batch: int | None = None
+        self.safe_micro_batch: int | None = None
+        self.max_seq_len: int | None = None
+        self.safe_seq_len: int | None = None
+        self.max_lora_r: int | None = None
+        self.safe_lora_r: int | None = None
 
     @property
     def max_context(self) -> Any:
@@ -70,11 +79,15 @@ def room(question: Question, device: Device) -> Room | None:
     )
     found.max_seq_len, found.safe_seq_len = (
         STEP * n if n is not None else None
-        for n in _most(lambda n: question.estimate(seq=STEP * n), device, max(limit // STEP, 1), asked.seq // STEP)
+        for n in _most(
+            lambda n: question.estimate(seq=STEP * n), device, max(limit // STEP, 1), asked.seq // STEP
+        )
     )
     if asked.method in ("lora", "qlora", "dora"):
         targets = asked.choice.targets
-        widest = min(min(one.inputs, one.outputs) for one in linears(question.inventory) if one.key in targets)
+        widest = min(
+            min(one.inputs, one.outputs) for one in linears(question.inventory) if one.key in targets
+        )
         found.max_lora_r, found.safe_lora_r = _most(
             lambda n: question.estimate(rank=n), device, widest, int(asked.choice.rank)
         )
@@ -109,7 +122,9 @@ def largest(fits: Callable[[int], bool], limit: int, start: int = 1) -> int:
     return low
 
 
-def largest_models(given: dict[str, Any], device: Device, book: Catalog, most: int = 5) -> list[tuple[str, Question]]:
+def largest_models(
+    given: dict[str, Any], device: Device, book: Catalog, most: int = 5
+) -> list[tuple[str, Question]]:
     """The largest models of the catalog that a card surely trains so, largest first.
 
     Parameters
@@ -153,5 +168,3 @@ def _least(given: dict[str, Any], book: Catalog) -> float:
         return 0.4 if method == "qlora" or given.get("quant") else 1.9
     recipe = find_recipe(given.get("precision") or "bf16-mixed")
     return float(recipe.weights + recipe.master)
-
-

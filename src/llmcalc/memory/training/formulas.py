@@ -216,7 +216,9 @@ def bottleneck_parameters(width: Quantity, inner: Quantity) -> Quantity:
 
 
 @formula
-def prefix_parameters(tokens: Quantity, layers: Quantity, key_width: Quantity, value_width: Quantity) -> Quantity:
+def prefix_parameters(
+    tokens: Quantity, layers: Quantity, key_width: Quantity, value_width: Quantity
+) -> Quantity:
     """Parameters of a trained prefix: a key and a value for each layer and virtual token.
 
     Parameters

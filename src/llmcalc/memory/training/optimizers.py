@@ -88,7 +88,9 @@ class Optimizer:
         Whether embeddings keep their states in fp32 where others are quantized, as the Trainer asks for.
     """
 
-    def __init__(self, entry: dict[str, Any], rank: Quantity | None = None, wide_embedding: bool = False) -> None:
+    def __init__(
+        self, entry: dict[str, Any], rank: Quantity | None = None, wide_embedding: bool = False
+    ) -> None:
         self.entry, self.wide_embedding = entry, wide_embedding
         self.name = str(entry["name"])
         self.rank: Quantity = entry.get("rank", 0) if rank is None else rank
@@ -176,10 +178,10 @@ class Optimizer:
         """What a step holds besides, in words."""
         copies = self.entry.get("step_copies", 1)
         if self.entry.get("step") == "foreach":
-            return f"{copies:g} more copy of all that is trained (foreach)"
+            return f"{copies:g} x all that is trained"
         if self.entry.get("step") == "largest":
-            return f"{copies:g} temporaries of the largest tensor"
-        return "works in place"
+            return f"{copies:g} x the largest tensor"
+        return "in place"
 
 
 def _below(value: Quantity, bound: int) -> Any:

@@ -15,8 +15,8 @@ WORKSPACE_HOPPER = 32 * MIB
 """cuBLAS, for each stream and handle; counted as allocated. [B]"""
 
 SLACK = (0, 2, 8)
-"""What the caching allocator reserves beyond what is allocated, where segments of 2 MiB and more do not fill up.
-Low, expected, high. [% of allocated]"""
+"""What the caching allocator reserves beyond what is allocated, where segments of 2 MiB and more do not fill
+up; low, expected, high. [% of allocated]"""
 
 HOPPER = ("h100", "h200", "h800", "h20", "gh200", "b200", "b100", "b300", "gb200", "rtx-50", "rtx 50")
 
@@ -43,24 +43,54 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     hopper = device.lower().startswith(HOPPER)
     workspace = WORKSPACE_HOPPER if hopper else WORKSPACE
     parts = [
-        Item("cuBLAS workspace", [workspace], phases=PHASES, grade="assumed", formula="constant",
-             inputs={"bytes": workspace}, source=SOURCE, note="allocated through PyTorch"),
-    ]  # fmt: skip
+        Item(
+            "cuBLAS workspace",
+            [workspace],
+            phases=PHASES,
+            grade="assumed",
+            formula="constant",
+            inputs={"bytes": workspace},
+            source=SOURCE,
+            note="allocated through PyTorch",
+        ),
+    ]
     if metric in ("reserved", "nvidia-smi"):
         low, middle, high = (ceil_div(allocated * share, 100) for share in SLACK)
         parts.append(
-            Item("allocator", [middle], low=[low], high=[high], phases=PHASES, grade="assumed",
-                 formula="share of allocated", inputs={"percent": SLACK[1]}, source=SOURCE,
-                 note=f"{SLACK[0]} to {SLACK[2]} % of what is allocated")
-        )  # fmt: skip
+            Item(
+                "allocator",
+                [middle],
+                low=[low],
+                high=[high],
+                phases=PHASES,
+                grade="assumed",
+                formula="share of allocated",
+                inputs={"percent": SLACK[1]},
+                source=SOURCE,
+                note=f"{SLACK[0]} to {SLACK[2]} % of what is allocated",
+            )
+        )
     if metric == "nvidia-smi":
         low, middle, high = CONTEXT
         parts.append(
-            Item("CUDA context", [middle], low=[low], high=[high], phases=PHASES, grade="assumed",
-                 formula="constant", inputs={"bytes": middle}, source=SOURCE,
-                 note="kernels and driver, 0.45 to 0.95 GiB")
-        )  # fmt: skip
-    counted = {"allocated": "workspace", "reserved": "workspace, allocator", "nvidia-smi": "context, allocator"}
+            Item(
+                "CUDA context",
+                [middle],
+                low=[low],
+                high=[high],
+                phases=PHASES,
+                grade="assumed",
+                formula="constant",
+                inputs={"bytes": middle},
+                source=SOURCE,
+                note="kernels and driver, 0.45 to 0.95 GiB",
+            )
+        )
+    counted = {
+        "allocated": "workspace",
+        "reserved": "workspace, allocator",
+        "nvidia-smi": "context, allocator",
+    }
     return Item(
         "runtime",
         [_sum(part.amounts[0] for part in parts)],

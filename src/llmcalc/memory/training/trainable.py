@@ -52,9 +52,17 @@ class Choice:
     """
 
     __slots__ = (
-        "adapter_bytes", "dropout", "frozen", "last_layers", "method", "rank", "saved", "targets", "tokens",
+        "adapter_bytes",
+        "dropout",
+        "frozen",
+        "last_layers",
+        "method",
+        "rank",
+        "saved",
+        "targets",
+        "tokens",
         "trained",
-    )  # fmt: skip
+    )
 
     def __init__(self, method: str = "full") -> None:
         self.method = method
@@ -157,9 +165,11 @@ class Training(Plan):
         rank, method = self.choice.rank, self.choice.method
         if method == "bottleneck":
             return [
-                Shape(1, rank, one.outputs, MATRIX), Shape(1, rank, 1, VECTOR),
-                Shape(1, one.outputs, rank, MATRIX), Shape(1, one.outputs, 1, VECTOR),
-            ]  # fmt: skip
+                Shape(1, rank, one.outputs, MATRIX),
+                Shape(1, rank, 1, VECTOR),
+                Shape(1, one.outputs, rank, MATRIX),
+                Shape(1, one.outputs, 1, VECTOR),
+            ]
         parts = self.choice.targets[one.key]
         outputs = one.outputs
         if parts:
@@ -188,12 +198,16 @@ class Training(Plan):
         choice = self.choice
         if choice.method == "prompt":
             table = next(t for g in self.inventory for t in g.tensors if t.role == "embedding")
-            return [Shape(1, choice.tokens, table.shape[-1], frozenset({"all", "matrix", "embedding", "outside"}))]
+            return [
+                Shape(1, choice.tokens, table.shape[-1], frozenset({"all", "matrix", "embedding", "outside"}))
+            ]
         if choice.method == "prefix":
             width = sum(
-                size(part) for _, cache in self.inventory.caches if not cache.is_state
+                size(part)
+                for _, cache in self.inventory.caches
+                if not cache.is_state
                 for _, part in cache.parts
-            )  # fmt: skip
+            )
             if not width:
                 raise InputError(
                     f"{self.inventory.name} has no attention for a prefix.", "Use --method lora or prompt."
@@ -216,7 +230,11 @@ def selects(word: str, layers: int, group: Group, layer: int | None, role: str, 
     start, _, number = word.partition("-")
     if number.isdigit() and start in ("last", "first"):
         count = int(number)
-        return in_layers and layer is not None and (layer >= layers - count if start == "last" else layer < count)
+        return (
+            in_layers
+            and layer is not None
+            and (layer >= layers - count if start == "last" else layer < count)
+        )
     if word in ("head", "lm_head"):
         return role == "unembedding" or (group.place == "head" and role == "embedding")
     if word in ("embedding", "embeddings", "embed_tokens"):
@@ -226,7 +244,9 @@ def selects(word: str, layers: int, group: Group, layer: int | None, role: str, 
     if word == "bias":
         return part == "bias"
     if word in ("layers", "experts", "router"):
-        return in_layers if word == "layers" else role.startswith("expert_" if word == "experts" else "router")
+        return (
+            in_layers if word == "layers" else role.startswith("expert_" if word == "experts" else "router")
+        )
     if word == "towers":
         return group.component not in ("text", "mtp")
     if word == group.component or word == role:
