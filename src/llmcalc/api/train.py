@@ -128,7 +128,8 @@ def train(
         A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
         ``unsloth``.
     metric : str
-        What the total means: ``nvidia-smi`` (the default), ``reserved`` or ``allocated``.
+        What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
+        what PyTorch's tool of that name sees.
     gpu : str or sequence of str, optional
         One GPU, or several to compare.
     reserve : int or str
@@ -164,7 +165,7 @@ def train(
     >>> (report["gradients"].bytes + report["optimizer"].bytes) / 1e9
     78.0
     """
-    asked = dict(locals())
+    asked = {key: _switch(key, value) for key, value in locals().items()}
     book = _catalog(catalog)
     if model is None and params is None and config is None and gpu is not None:
         return _largest(asked, book)
@@ -182,6 +183,15 @@ def train(
         _sign(report, Call("train", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+SWITCHES = ("padded", "keep_logits", "compile", "kbit_upcast", "wide_embedding", "untied_head")
+"""Settings that a preset may turn on, so that off has to be said."""
+
+
+def _switch(key: str, value: Any) -> Any:
+    """On and off as words, which a shell takes too."""
+    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
 
 
 def _largest(asked: dict[str, Any], book: Catalog) -> Reports:

@@ -97,7 +97,7 @@ _where = stack(
     click.option(
         "--metric",
         metavar="NAME",
-        help="What the total means: nvidia-smi, reserved, allocated.  [nvidia-smi]",
+        help="What the total means: nvidia-smi, reserved, allocated, memtracker.  [nvidia-smi]",
     ),
     click.option("--timeline", is_flag=True, help="Print memory over the step."),
 )

@@ -23,7 +23,7 @@ ATTENTIONS = ("flash", "sdpa", "eager")
 LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
-METRICS = ("nvidia-smi", "reserved", "allocated")
+METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
     "method": "full",
     "precision": "bf16-mixed",
@@ -196,7 +196,7 @@ def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None
         value, origin = default, "default"
         if preset.get(key) is not None:
             value, origin = preset[key], f"--like {asked.like}"
-        if given[key] is not None and given[key] is not False:
+        if given[key] is not None:
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
     asked.values["method"] = asked.method

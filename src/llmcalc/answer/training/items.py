@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.question import Estimate, Question
-from llmcalc.estimate import Item, add_up
+from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.formulas import gradient_bytes, state_bytes
 from llmcalc.memory.training.timeline import NAMES
@@ -52,6 +52,8 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
     """Grade, formula, inputs, source and parts of an item."""
     asked, states, recipe = question.asked, made.states, question.asked.recipe
     exact = question.inventory.grade
+    if asked.scheme is not None and name == "weights":
+        exact = worst_grade([exact, asked.scheme.grade])
     trained = states.trained
     if name == "weights":
         parts = [

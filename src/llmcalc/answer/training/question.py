@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError
 from llmcalc.estimate import Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device
@@ -138,6 +139,7 @@ class Question:
             loss=asked.loss,
             recipe=asked.implementation,
             keep_logits=asked.keep_logits,
+            watched=asked.metric == "memtracker",
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -179,7 +181,13 @@ class Question:
             asked.choice.rank if rank is None else rank,
         )
         states = self.states(plan)
-        found = trace(self.inventory, plan)
+        try:
+            found = trace(self.inventory, plan)
+        except NotImplementedError as error:
+            raise ConfigError(
+                f"What {self.inventory.name} keeps for the backward pass is not known{_why(error)}.",
+                "Use a model of another family; --params N tells the states of any.",
+            ) from None
         weights = dict(states.weights)
         layout = self._layout(plan, states)
         for label, model, shared in self.others:
@@ -217,7 +225,8 @@ class Question:
     def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
         """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
         tokens = plan.batch * plan.seq
-        vocabulary, widest = _vocabulary(model), max(size(op.out) for g in model for op in g.ops)
+        vocabulary = _vocabulary(model)
+        widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
         if label == "teacher":  # its probabilities are kept in fp32 for the loss
             return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
         return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
@@ -236,6 +245,10 @@ class Question:
         if "activations" in away:
             held["activations"] = found.saved
         return held
+
+
+def _why(error: Exception) -> str:
+    return f" ({error})" if str(error) else ""
 
 
 def _vocabulary(inventory: Inventory) -> int:

@@ -71,7 +71,7 @@ def _describe(report: Report, question: Question, made: Estimate, device: Device
         *([share] if share else []),
         per,
     ]
-    report.header += [asked.optimizer.name, _work(asked)]
+    report.header += [asked.optimizer.name, _work(asked), *_ways(asked)]
     if asked.like:
         report.header.append(f"like {asked.like}")
 
@@ -114,6 +114,15 @@ def _how(asked: Asked) -> str:
     if choice.method == "freeze":
         return f"trained: {', '.join(choice.trained) or 'all but ' + ', '.join(choice.frozen)}"
     return "full" + (f" but {', '.join(choice.frozen)}" if choice.frozen else "")
+
+
+def _ways(asked: Asked) -> list[str]:
+    """How the step is computed, defaults included."""
+    recompute = asked.recompute if isinstance(asked.recompute, str) else f"every-{asked.recompute}"
+    words = [f"recompute {recompute}", f"{asked.attention} attention", f"{asked.loss} loss"]
+    words.append(asked.implementation)
+    words += ["compiled"] if asked.compile else []
+    return [*words, *(f"{part} on the host" for part in sorted(asked.offload))]
 
 
 def _work(asked: Asked) -> str:

@@ -31,7 +31,7 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     allocated : int or ndarray
         Bytes of tensors at the peak. [B]
     metric : str
-        ``allocated``, ``reserved`` or ``nvidia-smi``.
+        ``allocated``, ``reserved`` or ``nvidia-smi``; ``memtracker`` (PyTorch's own tool, tensors alone).
     device : str
         Name of the GPU, which decides the workspace.
 
@@ -40,6 +40,8 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     >>> runtime_item(10 << 30, "allocated").bytes
     8388608
     """
+    if metric == "memtracker":
+        return Item("runtime", [0], phases=PHASES, formula="none", note="MemTracker counts tensors alone")
     hopper = device.lower().startswith(HOPPER)
     workspace = WORKSPACE_HOPPER if hopper else WORKSPACE
     parts = [
