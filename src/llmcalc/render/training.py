@@ -18,7 +18,7 @@ SIGNS = {
     "gathered": "S",
     "buffers": "B",
 }
-WIDTH = 44
+WIDTH = 40
 MOST = 18
 """Lines of the chart: layers that are alike are told by the first, the middle and the last of them."""
 

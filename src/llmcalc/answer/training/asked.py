@@ -12,7 +12,7 @@ from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
-from llmcalc.memory.training.recipes import Recipe, find_recipe
+from llmcalc.memory.training.recipes import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
@@ -101,7 +101,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.choice = Choice()
-        self.recipe: Recipe
+        self.recipe: Recipe = RECIPES["bf16-mixed"]
         self.optimizer: Optimizer
         self.batch: Quantity = 1
         self.seq: Quantity = DEFAULT_SEQ
@@ -277,7 +277,7 @@ def _weights(
         raise ConfigError(*stated["refused"])
     own: Any = None if stated is None else stated.get("applied")
     named = own is not None and own.name != "none"
-    if named and str(quant).lower() not in ("none", "off"):
+    if named and (quant is None or str(quant).lower() != "none"):
         if method == "qlora":
             raise InputError(
                 f"{inventory.name} is already stored as {own.name}; QLoRA quantizes 16-bit weights.",

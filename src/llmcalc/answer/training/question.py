@@ -98,7 +98,7 @@ class Question:
         self.stored = self.inventory
         if asked.scheme is not None:
             self.stored = asked.scheme.apply(self.inventory, asked.dtype.name)
-        elif asked.values["quant"] in ("none", "off"):
+        elif str(asked.values["quant"]).lower() == "none" and asked.values["quant"] is not None:
             from llmcalc.precision.scheme import PLAIN
 
             self.stored = PLAIN.apply(self.inventory, asked.dtype.name)
