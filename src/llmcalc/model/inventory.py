@@ -136,8 +136,8 @@ class Inventory:
     """
 
     __slots__ = (
-        "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name", "origin",
-        "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
+        "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name",
+        "origin", "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
         "title", "unproven", "warnings",
     )  # fmt: skip
 

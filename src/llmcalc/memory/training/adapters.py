@@ -52,10 +52,11 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
 
 
 def _added(
-    t: Tape, y: Value, low: list[Value], second: Sink | Value, out: int, rows: Quantity, size_: Quantity, narrow: int
+    t: Tape, y: Value, low: list[Value], second: Sink | Value, out: int, rows: Quantity, numel: Quantity,
+    narrow: int,
 ) -> Value:  # fmt: skip
     """``(y + B(low) * scale).to(dtype)``."""
-    high = [ops.linear(t, low.pop(), second, None, out, rows, size=size_)]
+    high = [ops.linear(t, low.pop(), second, None, out, rows, size=numel)]
     scaled = [ops.scale(t, high.pop())]
     whole = [ops.add(t, y, scaled.pop())]
     return ops.cast(t, whole.pop(), narrow)

@@ -223,6 +223,9 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         value = _repeated(run, value, shape.heads * shape.value * rows, shape)
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    packs = run.plan.attention == "flash" and run.plan.padded
+    if packs:  # only what is no padding is attended to
+        query, key, value = (ops.copy(t, one) for one in (query, key, value))
     mask: Value | None = None
     if masked:
         t.label = SCORES
@@ -243,21 +246,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         return made
 
     out = t.link(out, node, back)
-    return ops.copy(t, out) if lies_by_head(run) else out
-
-
-def _repeated(run: Run, x: Value, numel: Quantity, shape: Shape) -> Value:
-    """Keys or values for every query head: a copy, or of a single head a view."""
-    t = run.tape
-    if shape.kv_heads > 1:
-        return ops.repeat(t, x, numel)
-    node, own = t.node(x), x.numel
-    return t.link(Value(x.storage, numel, x.element), node, lambda g, node: [t.new(own, g.element)])
-
-
-def _by_head(run: Run, x: Value, already: bool) -> Value:
-    """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
-    return x if already or run.single else ops.copy(run.tape, x)
+    return ops.copy(t, out) if packs or lies_by_head(run) else out
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:

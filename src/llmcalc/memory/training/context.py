@@ -72,8 +72,8 @@ class Run:
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan", "recipe", "rows", "seq",
-        "shared", "single", "tape", "tensors", "traits",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan",
+        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -215,8 +215,9 @@ class Run:
         elif self.recipe.norm == "scaled" and kind != "layer":
             out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
         elif kind == "layer":
-            wide = x.element if not self.plan.autocast else 4
-            out = ops.layer_norm(t, ops.cast(t, x, wide), weight, self.weight(role, "bias"), vectors, wide)
+            element = x.element if not self.plan.autocast else 4
+            x = ops.cast(t, x, element)
+            out = ops.layer_norm(t, x, weight, self.weight(role, "bias"), vectors, element)
         elif kind == "gemma":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.mul(t, scaled, self._one_plus(role)), x.element)

@@ -1,4 +1,4 @@
-"""The gated delta rule in the reference code: in fp32, chunk by chunk, with a triangular system for each chunk."""
+"""The gated delta rule in the reference code: in fp32, with a triangular system for each chunk."""
 
 from __future__ import annotations
 

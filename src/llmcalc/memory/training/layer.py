@@ -27,9 +27,9 @@ def _layer(run: Run, x: Value) -> Value:
     second = _role(run, BEFORE_FFN)
     has_ffn = any(role in run.ops for role in ("down", "expert_down"))
     mixes = "attention" in run.ops or "scan" in run.ops or "conv" in run.ops or "short_conv" in run.ops
-    if first and has_ffn and mixes and "post_attn_norm" not in run.ops:
-        if not second or second == "ln_mlp" or run.traits.side_by_side:
-            return _parallel(run, x, first, second)
+    shares = not second or second == "ln_mlp" or run.traits.side_by_side
+    if first and has_ffn and mixes and shares and "post_attn_norm" not in run.ops:
+        return _parallel(run, x, first, second)
     if mixes:
         x = _sub_layer(run, x, first, mix, "post_attn_norm")
     if has_ffn:

@@ -22,8 +22,8 @@ class Recipe:
         input, with or without writing the gradient over the one that came; ``scaled``: in fp32, by the
         weight's fp32 copy.
     rotation : str
-        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in fp32;
-        ``joined``: what rotates and what does not are put side by side, though all of it rotates.
+        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in
+        fp32; ``joined``: what rotates and what does not are put side by side, though all of it rotates.
     repeats : bool
         Keys and values are always copied for every query head.
     joint : bool
@@ -33,8 +33,8 @@ class Recipe:
 
     Notes
     -----
-    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026); Megatron-LM's follows its
-    published estimator, so it is derived, not measured.
+    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026). Megatron-LM's follows
+    its published estimator: it is derived, not measured.
     """
 
     __slots__ = ("gate", "joint", "norm", "repeats", "rotation")

@@ -28,7 +28,7 @@ def scan(run: Run, x: Value) -> Value:
     else:
         raise ConfigError(
             f"What a recurrent layer of {run.traits.family} keeps for training is not known.",
-            "Known are attention, Mamba-2, gated delta nets and short convolutions, and whatever feed-forward stands beside them.",
+            "Known are attention, Mamba-2, gated delta nets and short convolutions.",
         )
     t.label = label
     return out

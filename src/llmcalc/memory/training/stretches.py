@@ -46,8 +46,8 @@ class Stretch:
     """
 
     __slots__ = (
-        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left", "left_logits",
-        "logits", "parts", "rest", "root", "run", "saved", "sink",
+        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
+        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
@@ -260,7 +260,7 @@ class Model:
         books = stretch.ledger
         stretch.saved, stretch.logits = books.saved, books.logits
         stretch.rest = books.now - books.saved - books.logits
-        stretch.parts = {label: bytes_ for label, bytes_ in books.parts.items()}
+        stretch.parts = dict(books.parts)
 
     def _backward(self, stretch: Stretch) -> None:
         t, books = self.tape, stretch.ledger

@@ -30,8 +30,8 @@ KINDS: dict[str, dict[str, str]] = {
     "router": {
         "softmax-last": "gpt_oss granitemoe granitemoehybrid",
         "sigmoid": (
-            "axk1 bailing_hybrid deepseek_v3 deepseek_v32 dots1 exaone_moe glm4_moe glm4_moe_lite glm_moe_dsa "
-            "kimi_k2 mimo_v2_flash minimax_m2 mistral4 solar_open youtu"
+            "axk1 bailing_hybrid deepseek_v3 deepseek_v32 dots1 exaone_moe glm4_moe glm4_moe_lite "
+            "glm_moe_dsa kimi_k2 mimo_v2_flash minimax_m2 mistral4 solar_open youtu"
         ),
     },
 }
@@ -41,8 +41,9 @@ FIRST = {"norm": "llama", "activation": "input", "tables": "", "router": "softma
 
 FLAGS: dict[str, str] = {
     "joins": (
-        "axk1 bailing_hybrid gpt_neox glm glm4 glm4_moe laguna mimo_v2_flash minimax_m2 minimax_m3_vl nemotron "
-        "persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm step3p7"
+        "axk1 bailing_hybrid gpt_neox glm glm4 glm4_moe laguna mimo_v2_flash minimax_m2 minimax_m3_vl "
+        "nemotron persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm "
+        "step3p7"
     ),
     "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text",
     "wide_rotation": "cohere cohere2 ernie4_5 ernie4_5_moe",
@@ -67,11 +68,37 @@ FLAGS: dict[str, str] = {
 }
 
 ACTIVATIONS = {
-    "gelu": "input", "gelu_fast": "long", "gelu_new": "long", "gelu_pytorch_tanh": "input", "quick_gelu": "sigmoid",
-    "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
+    "gelu": "input", "gelu_fast": "long", "gelu_new": "long", "gelu_pytorch_tanh": "input",
+    "quick_gelu": "sigmoid", "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
 }  # fmt: skip
 
-VERIFIED = ["cohere", "deepseek_v2", "deepseek_v3", "falcon_h1", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2", "gpt_neox", "gpt_oss", "granite", "lfm2", "llama", "mamba2", "mistral", "mixtral", "olmo2", "phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next", "starcoder2"]
+VERIFIED = [
+    "cohere",
+    "deepseek_v2",
+    "deepseek_v3",
+    "falcon_h1",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm4",
+    "gpt2",
+    "gpt_neox",
+    "gpt_oss",
+    "granite",
+    "lfm2",
+    "llama",
+    "mamba2",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "starcoder2",
+]
 """Families whose saved bytes were compared with what autograd really kept."""
 
 
