@@ -137,8 +137,8 @@ class Inventory:
 
     __slots__ = (
         "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name",
-        "origin", "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
-        "title", "unproven", "warnings",
+        "origin", "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note",
+        "streams", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
