@@ -1,11 +1,12 @@
-"""The largest moments of a training step at full size, under fake tensors: nothing is allocated, no GPU is needed.
+"""The largest moments of a training step at full size, under fake tensors: nothing is allocated.
 
-    python tests/oracles/training_peaks.py tests/data/training_peaks.jsonl     # torch, transformers, half an hour
+    python tests/oracles/training_peaks.py tests/data/training_peaks.jsonl  # torch, transformers; 30 minutes
 
-PyTorch's MemTracker says what each byte is for: parameters, gradients, activations (whatever the forward pass made),
-temporaries (whatever backward made), optimizer (states and what a step adds). Of each phase of the second step, when
-the optimizer's states are there, the largest moment is kept; a phase begins with what the one before left. Logits
-that nobody needs for backward are dropped after the loss, as trainers do, unless `keep_logits`.
+PyTorch's MemTracker says what each byte is for: parameters, gradients, activations (whatever the forward
+pass made), temporaries (whatever backward made), optimizer (states and what a step adds). Of each phase of
+the second step, when the optimizer's states are there, the largest moment is kept; a phase begins with what
+the one before left. Logits that nobody needs for backward are dropped after the loss, as trainers do, unless
+`keep_logits`.
 """
 
 import argparse
@@ -104,8 +105,12 @@ def settings():
     yield run("llama", NARROW_VOCABULARY, 12, 1, 4096, lora=adapters(ALL, 64), optimizer="adamw-loop")
     yield run("llama", NARROW_VOCABULARY, 12, 1, 4096, lora=adapters(ALL, 64), checkpointing=True)
     yield run("qwen3", MEDIUM, 12, 1, 1024, lora=adapters(ALL, 16), attention="eager", tied=True)
-    yield run("phi3", MEDIUM, 12, 1, 2048, lora=adapters(["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], 32))
-    yield run("llama", LARGE, 16, 1, 1024, lora=adapters(["q_proj", "k_proj", "v_proj", "o_proj"], 256, "bf16"))
+    yield run(
+        "phi3", MEDIUM, 12, 1, 2048, lora=adapters(["qkv_proj", "o_proj", "gate_up_proj", "down_proj"], 32)
+    )
+    yield run(
+        "llama", LARGE, 16, 1, 1024, lora=adapters(["q_proj", "k_proj", "v_proj", "o_proj"], 256, "bf16")
+    )
 
 
 def fields_of(asked):
