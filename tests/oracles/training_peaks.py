@@ -21,6 +21,7 @@ from saved_tensors import Adapted
 from tiny_models import FAMILIES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
+from transformers.optimization import Adafactor
 
 CHECKPOINTING = {"use_reentrant": False}
 
@@ -28,9 +29,24 @@ MEDIUM = {"h": 1024, "a": 16, "kv": 8, "d": 64, "f": 3072, "v": 50304}
 SMALL = {"h": 768, "a": 12, "kv": 12, "d": 64, "f": 2048, "v": 32000}
 DEEP_VOCABULARY = {"h": 640, "a": 4, "kv": 1, "d": 256, "f": 2048, "v": 262144}
 NARROW_VOCABULARY = {"h": 1024, "a": 16, "kv": 8, "d": 64, "f": 4096, "v": 4096}
+TINY = {"h": 384, "a": 6, "kv": 6, "d": 64, "f": 1024, "v": 8192}
 LARGE = {"h": 2048, "a": 32, "kv": 8, "d": 64, "f": 5632, "v": 32000}
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def adafactor(parameters):
+    """That of transformers, as its trainer asks for it."""
+    return Adafactor(parameters, lr=1e-4, scale_parameter=False, relative_step=False)
+
+
+def muon(parameters):
+    """Muon for the matrices of the layers, AdamW for the rest."""
+    matrices = [p for p in parameters if p.ndim == 2 and p.shape[0] < 30_000]
+    ours = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in ours]
+    return torch.optim.Muon(matrices, lr=1e-4), torch.optim.AdamW(rest, lr=1e-4, foreach=True)
+
 
 OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-4, foreach=True),
@@ -40,11 +56,16 @@ OPTIMIZERS = {
     "sgd-momentum-loop": lambda p: torch.optim.SGD(p, lr=1e-4, momentum=0.9, foreach=False),
     "adafactor-loop": lambda p: torch.optim.Adafactor(p, lr=1e-4, foreach=False),
     "adafactor": lambda p: torch.optim.Adafactor(p, lr=1e-4, foreach=True),
+    "adafactor-transformers": adafactor,
+    "muon": muon,
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-4, foreach=True),
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-4, foreach=True),
     "adamw-amsgrad": lambda p: torch.optim.AdamW(p, lr=1e-4, amsgrad=True, foreach=True),
 }
-"""Of torch itself; foreach is what it takes by itself on a GPU."""
+"""By the names of this file; foreach is what torch takes by itself on a GPU.
+
+torch's own Adafactor asks tensors for their values, so it can't be run without them: tiny, and `real`.
+"""
 
 
 def run(kind, shape, layers, batch, seq, **options):
@@ -53,6 +74,7 @@ def run(kind, shape, layers, batch, seq, **options):
         "kind": kind, "shape": shape, "layers": layers, "batch": batch, "seq": seq, "dtype": "bf16",
         "attention": "sdpa", "checkpointing": False, "autocast": False, "optimizer": "adamw", "lora": None,
         "frozen_layers": 0, "tied": False, "micro_batches": 1, "keep_logits": False,
+        "real": False,
     } | options  # fmt: skip
 
 
@@ -85,9 +107,13 @@ def settings():
     yield run("falcon", MEDIUM, 8, 1, 1024)
     yield run("mixtral", SMALL, 6, 1, 512)
     for optimizer in OPTIMIZERS:
-        yield run(*llama, 1, 32, optimizer=optimizer)
+        if optimizer in ("adafactor", "adafactor-loop"):
+            for dtype in ("bf16", "fp32"):
+                yield run("llama", TINY, 3, 1, 16, optimizer=optimizer, dtype=dtype, real=True)
+        else:
+            yield run(*llama, 1, 32, optimizer=optimizer)
     yield run(*llama, 1, 32, optimizer="adamw", dtype="fp32")
-    yield run(*llama, 1, 32, optimizer="adafactor", dtype="fp32")
+    yield run(*llama, 1, 32, optimizer="muon", dtype="fp32")
     yield run(*llama, 1, 32, optimizer="adamw-loop", dtype="fp32", autocast=True)
     yield run(*llama, 4, 1024, dtype="fp32", autocast=True)
     yield run(*llama, 4, 1024, dtype="fp32", autocast=True, checkpointing=True)
@@ -185,13 +211,15 @@ def largest(tracker):
 def measure(asked):
     """One line of the data."""
     began, fields = time.time(), fields_of(asked)
-    with FakeTensorMode(), frozen_parameters():
+    imagined = contextlib.nullcontext() if asked["real"] else FakeTensorMode()
+    with imagined, frozen_parameters():
         model = prepare(asked, fields)
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = OPTIMIZERS[asked["optimizer"]](trained)
+        made = OPTIMIZERS[asked["optimizer"]](trained)
+        optimizers = made if isinstance(made, tuple) else (made,)
         ids = torch.randint(0, fields["vocab_size"], (asked["batch"], asked["seq"]))
         tracker, phases = MemTracker(), {}
-        tracker.track_external(model, optimizer)
+        tracker.track_external(model, *optimizers)
         cast = contextlib.nullcontext
         if asked["autocast"]:
             cast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
@@ -210,9 +238,11 @@ def measure(asked):
                     phases[f"backward{name}"] = largest(tracker)
                     del loss, kept
                     tracker.reset_mod_stats()
-                optimizer.step()
+                for optimizer in optimizers:
+                    optimizer.step()
                 phases["step"] = largest(tracker)
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
     total = sum(p.numel() for p in model.parameters())
     told = {name: value for name, value in asked.items() if name not in ("kind", "shape", "layers", "tied")}
     where = max(phases, key=lambda name: phases[name]["Total"])
