@@ -15,8 +15,8 @@ from llmcalc.units import GIB
 from llmcalc.validation.training import TARGETS, TrainingSummary, compare_run, summarise
 
 RUN = {
-    "name": "a", "engine": "training", "program": "litgpt", "build": "1", "date": "2024", "model": "llama-3.2-1b",
-    "source": "https://example.org", "group": "full", "quality": 1, "options": {"micro_batch": 2},
+    "name": "a", "engine": "training", "program": "litgpt", "build": "1", "date": "2024",
+    "model": "llama-3.2-1b", "source": "https://example.org", "group": "full", "quality": 1, "options": {"micro_batch": 2},
     "metric": "active", "published": "10 GiB", "measured": {"peak": 10.0},
 }  # fmt: skip
 FAILED = {
@@ -36,10 +36,10 @@ def predicted(total, floor=1.0, spread=0.0):
             range_bytes=(int((total - spread) * GIB), int((total + spread) * GIB)),
             device=SimpleNamespace(usable_bytes=22 * GIB),
             peak=SimpleNamespace(phase="loss"),
-            timeline=[
+            timeline=SimpleNamespace(moments=[
                 SimpleNamespace(phase="forward", held=held),
                 SimpleNamespace(phase="step", held={**held, "gradients": floor * GIB / 4}),
-            ],
+            ]),
         )
 
     return train

@@ -13,7 +13,17 @@ from typing import Any
 
 from llmcalc.errors import CatalogError, UnknownNameError, did_you_mean
 
-KINDS = ("gpus", "models", "formats", "schemes", "sources", "class_defaults", "config_keys", "measurements")
+KINDS = (
+    "gpus",
+    "models",
+    "formats",
+    "schemes",
+    "sources",
+    "class_defaults",
+    "config_keys",
+    "measurements",
+    "optimizers",
+)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")
 DATA = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "data")

@@ -20,6 +20,7 @@ class Entry(pydantic.BaseModel):
     note: str | None = None
 
 
+Kind = Literal["all", "matrix", "vector", "hidden", "outside", "embedding", "query_key"]
 Positive = pydantic.confloat(gt=0, allow_inf_nan=False)
 
 
@@ -174,9 +175,40 @@ class TrainingMeasurement(Entry):
         return self
 
 
+class State(pydantic.BaseModel):
+    """One state of an optimizer: of which tensors, how many elements, in which dtype."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    name: str = pydantic.Field(min_length=1, max_length=40)
+    of: Kind = "all"
+    not_of: list[Kind] = []
+    shape: Literal[
+        "full", "rows", "columns", "rows_columns", "low_rank", "projector", "squares", "heads", "scalar"
+    ] = "full"
+    dtype: Literal["parameter", "fp32", "bf16", "fp8", "int8", "int4"] = "parameter"
+
+
+class Optimizer(Entry):
+    """One optimizer: its states by the shape of a tensor, and what a step takes besides."""
+
+    states: list[State] = []
+    step: Literal["none", "foreach", "largest"] = "none"
+    step_copies: float = pydantic.Field(1, ge=0, le=16)
+    step_bytes: int | None = pydantic.Field(None, ge=1, le=8)
+    block: int | None = pydantic.Field(None, gt=0, le=1 << 20)
+    least: int = pydantic.Field(0, ge=0, le=1 << 30)
+    paged: bool = False
+    rank: int | None = pydantic.Field(None, gt=0, le=1 << 20)
+    most: int | None = pydantic.Field(None, gt=0)
+    always_in_backward: bool = False
+    grade: Literal["exact", "derived", "calibrated", "assumed"] = "derived"
+    sources: list[str] = []
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement,
+    "measurements": Measurement, "optimizers": Optimizer,
 }  # fmt: skip
 
 

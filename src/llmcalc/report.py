@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from llmcalc.hardware import Device
 
 
-LISTED = ("catalog", "gpu", "lora", "quant", "engine")
+LISTED = (
+    "catalog", "gpu", "lora", "quant", "engine", "lora_targets", "trainable", "freeze", "modules_to_save", "offload",
+)  # fmt: skip
 """Keywords that may be lists, which a shell writes with commas or several times."""
 
 
@@ -224,6 +226,8 @@ class Report(_Shown):
         What the reader should know, what to try, and what would make it fit.
     refusal : str
         Why the engine does not even start; it then does not fit, whatever is free.
+    timeline : Estimate or None
+        Of training: the moments of a step.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -257,6 +261,7 @@ class Report(_Shown):
         self.inventory: Any = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
+        self.timeline: Any = None
         self.book: Any = None
         self.call: Call = Call(command, {})
         self.catalog_date = ""
@@ -375,6 +380,12 @@ class Report(_Shown):
         if not self.is_shared:
             return left
         return smaller(left, self.device.shared_low - self.total_bytes - self.host_bytes)
+
+    def timeline_text(self, units: str = "gib") -> str:
+        """Of training: memory over the step, as a small chart."""
+        from llmcalc.render.training import timeline_text
+
+        return timeline_text(self, units)
 
     def _reports(self) -> Sequence[Report]:
         return [self]

@@ -50,7 +50,11 @@ def _one(report: Any) -> dict[str, Any]:
         "total_bytes": plain(report.total_bytes),
         "range_bytes": plain(list(report.range_bytes)),
         "host_bytes": plain(report.host_bytes),
-        "peak": {"phase": report.peak.phase, "rank": report.peak.rank},
+        "peak": {
+            "phase": report.peak.phase,
+            "rank": report.peak.rank,
+            **({} if report.timeline is None else {"where": report.timeline.where}),
+        },
         "grade": report.grade,
         "items": [item_as_dict(item) for item in report.items],
         "device": None
@@ -68,7 +72,8 @@ def _one(report: Any) -> dict[str, Any]:
         "headroom_bytes": plain(report.headroom_bytes),
         "capacity": None
         if report.capacity is None
-        else {**plain(report.capacity.to_dict()), "as_placed": report.as_placed},
+        else plain(report.capacity.to_dict())
+        | ({} if report.command == "train" else {"as_placed": report.as_placed}),
         "warnings": list(report.warnings),
         "hints": list(report.hints),
         "advice": list(report.advice),
@@ -88,6 +93,19 @@ def _one(report: Any) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.timeline is not None:
+        result["timeline"] = [
+            {
+                "phase": one.phase,
+                "where": one.where,
+                "total_bytes": plain(one.total),
+                "items": plain(one.held),
+            }
+            for one in report.timeline.moments
+            if not hasattr(one.total, "tolist")
+        ]
+    if report.command == "train":
+        result["metrics"] = plain(metrics(report))
     if report.alternatives:
         result["alternatives"] = plain(report.alternatives)
     if report.fewest is not None:
@@ -101,6 +119,20 @@ def _one(report: Any) -> dict[str, Any]:
     if report.cards:
         result["smallest_cards"] = [{"name": name, "memory_bytes": memory} for name, memory in report.cards]
     return result
+
+
+def metrics(report: Any) -> dict[str, Any]:
+    """What each tool would show: tensors, what PyTorch allocates and reserves, the whole process. [B]"""
+    parts = {part.name: part.bytes for part in report["runtime"].items}
+    made = {"tensors_bytes": report.minimum_bytes}
+    total = report.minimum_bytes
+    for name, part in (
+        ("allocated_bytes", "cuBLAS workspace"), ("reserved_bytes", "allocator"), ("nvidia_smi_bytes", "CUDA context"),
+    ):  # fmt: skip
+        if part in parts:
+            total = total + parts[part]
+            made[name] = total
+    return made
 
 
 def as_dict(reports: Sequence[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
+from llmcalc.render.training import draw
 from llmcalc.render.words import device_name, label, row_name, visible
 from llmcalc.units import GIB
 
@@ -26,11 +27,14 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
     figure_class = matplotlib_figure(file)
     report = reports[0]
     swept = is_array(report.total_bytes)
+    stepped = report.timeline is not None and len(reports) == 1 and not swept
     figure = _picture(figure_class)(
-        figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained"
+        figsize=(8, 4.5 if swept or stepped else 1.8 + 0.5 * len(reports)), layout="constrained"
     )
     axes = figure.add_subplot()
-    if swept:
+    if stepped:
+        draw(axes, report, PALETTE)
+    elif swept:
         _sweep(axes, report)
     else:
         _bars(axes, reports)

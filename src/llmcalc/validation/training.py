@@ -125,7 +125,7 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> TrainingRow
 
 def floor_bytes(report: Any) -> int:
     """What lies in memory together before the optimizer's step, temporaries left out. [B]"""
-    moments = {moment.phase: moment.held for moment in report.timeline}
+    moments = {moment.phase: moment.held for moment in report.timeline.moments}
     last, first = moments.get("step", {}), moments["forward"]
     names = ("weights", "master_weights", "optimizer")
     return int(sum(first.get(name, 0) for name in names) + last.get("gradients", 0))

@@ -1,0 +1,93 @@
+"""Adapters beside a linear, with PEFT's flow of data and dtypes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmcalc.formula import Quantity
+from llmcalc.memory.training import ops
+from llmcalc.memory.training.plan import Adapter
+from llmcalc.memory.training.tape import Node, Sink, Tape, Value
+from llmcalc.model.inventory import size
+
+if TYPE_CHECKING:
+    from llmcalc.memory.training.context import Run
+
+LABEL = "adapters"
+
+
+def adapted(run: Run, y: Value, x: Value, role: str, adapter: Adapter, rows: Quantity) -> Value:
+    """What a linear returns, with its adapter's part."""
+    t = run.tape
+    label, t.label = t.label, LABEL
+    op = run.ops[role]
+    inp, out = size(op.inp), size(op.out)
+    if adapter.kind == "bottleneck":
+        y = _bottleneck(t, y, out, adapter, rows)
+    else:
+        y = _low_rank(run, y, x, inp, out, adapter, rows)
+    t.label = label
+    return y
+
+
+def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter, rows: Quantity) -> Value:
+    """``y + B(A(dropout(x.to(dtype)))) * scale``, then back to y's dtype."""
+    t, narrow = run.tape, y.element
+    work = run.element if run.plan.autocast else adapter.bytes
+    first = Sink(inp * adapter.rank, adapter.bytes, "adapter")
+    second = Sink(out * adapter.rank, adapter.bytes, "adapter")
+    wide = ops.cast(t, x, adapter.bytes)
+    if adapter.dropout:
+        wide = dropout(t, wide)
+    wide = ops.cast(t, wide, work)
+    low = ops.linear(t, wide, _cast_sink(t, first, work), None, adapter.rank, rows, size=first.numel)
+    del wide
+    high = ops.linear(t, low, _cast_sink(t, second, work), None, out, rows, size=second.numel)
+    del low
+    if adapter.kind == "dora":
+        return _dora(run, y, high, inp, out, adapter)
+    return ops.cast(t, ops.add(t, y, ops.scale(t, high)), narrow)
+
+
+def _cast_sink(t: Tape, sink: Sink, element: int) -> Sink | Value:
+    if sink.bytes == element:
+        return sink
+    return t.link(t.new(sink.numel, element), t.node(sink), lambda g, node: [g])
+
+
+def _dora(run: Run, y: Value, high: Value, inp: int, out: int, adapter: Adapter) -> Value:
+    """``(m / norm - 1) * y + m / norm * high``; the norm is of the base weight and its update together."""
+    t, element = run.tape, high.element
+    update = t.new(out * inp, element)  # B(A(1)), whose gradient is not wanted
+    whole = t.new(out * inp, element)
+    del update
+    squared = t.new(out * inp, element)
+    del whole, squared
+    magnitude = Sink(out, adapter.bytes, "adapter")
+    node = t.node(magnitude)
+    ratio = t.link(t.new(out, element), node, lambda g, node: [g])
+    base = ops.mul(t, ops.shift(t, ratio), y)
+    beside = ops.scale(t, ops.mul(t, ratio, high))
+    return ops.cast(t, ops.add(t, y, ops.add(t, base, beside)), y.element)
+
+
+def _bottleneck(t: Tape, y: Value, out: int, adapter: Adapter, rows: Quantity) -> Value:
+    """``y + up(relu(down(y)))``."""
+    down = Sink(out * adapter.rank, adapter.bytes, "adapter")
+    up = Sink(out * adapter.rank, adapter.bytes, "adapter")
+    low = ops.linear(t, ops.cast(t, y, adapter.bytes), down, None, adapter.rank, rows, size=down.numel)
+    high = ops.linear(t, ops.saving_output(t, low), up, None, out, rows, size=up.numel)
+    return ops.cast(t, ops.add(t, y, high), y.element)
+
+
+def dropout(t: Tape, x: Value) -> Value:
+    """Dropout on a GPU: a mask of one byte an element is saved."""
+    node = t.node(x)
+    mask = t.new(x.numel, 1)
+    out = t.like(x)
+    t.save(node, mask)
+
+    def back(g: Value, node: Node) -> list[Value | None]:
+        return [t.like(g)]
+
+    return t.link(out, node, back)

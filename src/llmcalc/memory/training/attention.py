@@ -1,0 +1,245 @@
+"""Attention: projections, rotation, and eager, sdpa or flash kernels."""
+
+from __future__ import annotations
+
+from llmcalc.memory.training import ops
+from llmcalc.memory.training.context import ATTENTION, NORMS, SCORES, Run
+from llmcalc.memory.training.shape import Shape
+from llmcalc.memory.training.tape import Node, Tape, Value
+
+WIDEST = 256
+"""Head width up to which a fused kernel shares key heads among query heads."""
+
+
+def attend(run: Run, x: Value) -> Value:
+    """From the normed input to the output projection."""
+    t = run.tape
+    label, t.label = t.label, ATTENTION
+    shape = Shape(run.group)
+    gate: Value | None = None
+    if "kv_b" in run.ops:
+        query, key, value = _latent(run, x, shape)
+    else:
+        query, key, value, gate = _projected(run, x, shape)
+    del x
+    out = core(run, query, key, value, shape)
+    del query, key, value
+    if gate is not None:
+        out = ops.mul(t, out, ops.saving_output(t, gate))
+    del gate
+    out = run.linear(out, "output")
+    t.label = label
+    return out
+
+
+def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, Value | None]:
+    """Queries, keys, values, and an output gate where queries are twice as wide."""
+    t, rows = run.tape, run.rows
+    q, k, v = shape.heads * shape.width, shape.kv_heads * shape.width, shape.kv_heads * shape.value
+    gate: Value | None = None
+    if "qkv" in run.ops:
+        query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
+    else:
+        query = run.linear(x, "query")
+        if run.out("query") == 2 * q:
+            query, gate = ops.split(t, query, [q * rows, q * rows])
+        query = _normed(run, query, "query_norm", shape.heads)
+        key = run.linear(x, "key")
+        key = _normed(run, key, "key_norm", shape.kv_heads)
+        value = run.linear(x, "value") if "value" in run.ops else key
+    del x
+    if run.shared.rotary:
+        cos, sin = run.shared.tables[table_of(run, shape.window)]
+        query = rotated(run, query, cos, sin, shape.heads, shape.width)
+        key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
+    return query, key, value, gate
+
+
+def _normed(run: Run, x: Value, role: str, heads: int) -> Value:
+    """Queries or keys with their norm, where there is one: over a head, or over all of them."""
+    if role not in run.ops:
+        return x
+    op = run.ops[role]
+    axes = dict(op.out[0])
+    per_head = not ({"heads", "kv_heads"} & set(axes)) or (
+        (role, "weight") in run.tensors and len(run.tensors[role, "weight"].dims) > 1
+    )
+    return run.norm(x, role, run.rows * heads if per_head else run.rows)
+
+
+def table_of(run: Run, window: int | None) -> str:
+    """Which rotation tables a layer reads."""
+    return "window" if window is not None and run.traits.two_tables else "full"
+
+
+def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) -> Value:
+    """Queries or keys turned by their positions."""
+    t, share = run.tape, min(run.shared.rotary, width)
+    narrow = x.element
+    if run.traits.tables == "narrow":
+        half = x.numel // 2
+        first, second = ops.split(t, x, [half, half])
+        del x
+        one = ops.add(t, ops.mul(t, first, cos), ops.mul(t, second, sin))
+        two = ops.add(t, ops.mul(t, second, cos), ops.mul(t, first, sin))
+        return ops.cat(t, one, two)
+    rest: Value | None = None
+    turning = x
+    if share < width:
+        turning = ops.part(t, x, x.numel // width * share)
+        rest = ops.part(t, x, x.numel // width * (width - share))
+    del x
+    out = ops.add(t, ops.mul(t, turning, cos), ops.mul(t, _half_turned(t, turning), sin))
+    del turning
+    out = ops.cast(t, out, narrow) if not run.plan.autocast or run.traits.tables == "wide" else out
+    if rest is not None:
+        out = ops.cat(t, out, rest)
+    elif run.traits.joins:
+        out = ops.cat(t, out)
+    return out
+
+
+def _half_turned(t: Tape, x: Value) -> Value:
+    """``cat((-x2, x1))``."""
+    half = x.numel // 2
+    first = ops.part(t, x, half)
+    second = ops.part(t, x, half)
+    return ops.cat(t, ops.scale(t, second), first)
+
+
+def _interleaved(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
+    """Even and odd slices turned, then side by side."""
+    half = x.numel // 2
+    one, two = ops.part(t, x, half), ops.part(t, x, half)
+    del x
+    first = ops.add(t, ops.mul(t, one, cos), ops.mul(t, two, sin))
+    second = ops.add(t, ops.mul(t, two, cos), ops.mul(t, one, sin))
+    return ops.cat(t, first, second)
+
+
+def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
+    """Multi-head latent attention: one latent and one rotary key, expanded to all heads."""
+    t, rows, heads = run.tape, run.rows, shape.heads
+    turning = run.shared.rotary
+    still = shape.width - turning
+    if "query_a" in run.ops:
+        query = run.linear(run.norm(run.linear(x, "query_a"), "query_a_norm"), "query_b")
+    else:
+        query = run.linear(x, "query")
+    passing, rotating = ops.split(t, query, [heads * still * rows, heads * turning * rows])
+    del query
+    rank = run.out("kv_a") - turning
+    latent, key = ops.split(t, run.linear(x, "kv_a"), [rank * rows, turning * rows])
+    latent = run.norm(latent, "kv_a_norm")
+    cos, sin = run.shared.tables["full"]
+    turn = _interleaved if run.traits.interleaved else None
+    rotating = turn(t, rotating, cos, sin) if turn else rotated(run, rotating, cos, sin, heads, turning)
+    key = turn(t, key, cos, sin) if turn else rotated(run, key, cos, sin, 1, turning)
+    query = ops.cat(t, passing, rotating)
+    del passing, rotating
+    both = run.linear(latent, "kv_b")
+    del latent
+    still_key, value = ops.split(t, both, [heads * still * rows, heads * shape.value * rows])
+    del both
+    wide = t.new(heads * shape.width * rows, still_key.element)
+    wide = ops.written(t, wide, still_key)
+    wide = ops.written(t, wide, key, heads * turning * rows)
+    return query, wide, value
+
+
+# -- kernels ---------------------------------------------------------------------------------
+
+
+def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """The attention proper; recomputed in backward where the plan says so."""
+    kernel = _eager if kernel_of(run) == "eager" else _fused
+
+    def forward(query: Value, key: Value, value: Value) -> Value:
+        return kernel(run, query, key, value, shape)
+
+    if run.plan.recompute == "selective":
+        return run.tape.checkpoint(forward, query, key, value)
+    return forward(query, key, value)
+
+
+def kernel_of(run: Run) -> str:
+    """Which kernel runs: capped scores and sinks have no fused one but flash."""
+    wanted = run.plan.attention
+    has_sinks = any(tensor.role == "sinks" for tensor in run.group.tensors)
+    return "eager" if wanted == "sdpa" and (run.traits.capped or has_sinks) else wanted
+
+
+def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """Sdpa and flash: queries, keys, values, result and the sums of each row are saved."""
+    t, rows = run.tape, run.rows
+    masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
+    shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
+    if shape.kv_heads < shape.heads and not shares:
+        key = ops.repeat(t, key, shape.heads * shape.width * rows)
+        value = ops.repeat(t, value, shape.heads * shape.value * rows)
+    if run.plan.autocast:
+        query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    mask: Value | None = None
+    if masked:
+        t.label = SCORES
+        mask = t.new(rows * run.seq, query.element)
+        t.label = ATTENTION
+    sizes = [query.numel, key.numel, value.numel]
+    element, scratch = query.element, 0 if run.plan.watched else 4 * shape.heads * (shape.width + 1) * rows
+    node = t.node(query, key, value)
+    t.save(node, query, key, value, *([mask] if mask is not None else []))
+    out = t.new(shape.heads * shape.value * rows, element)
+    sums = t.new(shape.heads * rows, 4)
+    t.save(node, out, sums)
+
+    def back(g: Value, node: Node) -> list[Value | None]:
+        wide = t.new(scratch, 1)  # the gradient of queries is summed in fp32
+        made: list[Value | None] = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
+        del wide
+        return made
+
+    return t.link(out, node, back)
+
+
+def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """All scores of all heads; the softmax in fp32, but with sinks in the model's dtype."""
+    t, rows = run.tape, run.rows
+    number = shape.heads * rows * run.seq
+    if shape.kv_heads < shape.heads:
+        key = ops.repeat(t, key, shape.heads * shape.width * rows)
+        value = ops.repeat(t, value, shape.heads * shape.value * rows)
+    if run.plan.autocast:
+        query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    t.label = SCORES
+    scores = ops.scale(t, ops.matmul(t, query, key, number))
+    del query, key
+    if run.traits.capped:
+        scores = ops.scale(t, scores)
+        scores = ops.saving_output(t, scores)
+        scores = ops.scale(t, scores)
+    scores = ops.shift(t, scores)  # masked
+    if any(tensor.role == "sinks" for tensor in run.group.tensors):
+        weights = _with_sinks(run, scores, number, shape.heads)
+    elif run.traits.narrow_softmax:
+        weights = ops.saving_output(t, scores)
+    else:
+        weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
+    del scores
+    t.label = ATTENTION
+    return ops.copy(t, ops.matmul(t, weights, value, shape.heads * shape.value * rows))
+
+
+def _with_sinks(run: Run, scores: Value, number: int, heads: int) -> Value:
+    """A learned score beside those of each row, dropped again after the softmax."""
+    t = run.tape
+    sink = run.weight("sinks", "")
+    beside = Value(t.new(0, 1).storage, heads * run.rows, scores.element)
+    beside = t.link(beside, t.node(sink), lambda g, node: [t.new(heads, g.element)])
+    joined = ops.cat(t, scores, beside)
+    del scores, beside
+    lowered = ops.shift(t, joined)
+    del joined
+    return ops.part(t, ops.saving_output(t, lowered), number)
+
+
+__all__ = ["NORMS", "attend", "core", "kernel_of", "rotated", "table_of"]

@@ -1,0 +1,305 @@
+"""A model as stretches that are run once each: embedding, one layer of each kind, head and loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.errors import ConfigError
+from llmcalc.formula import Quantity
+from llmcalc.memory.training import ops
+from llmcalc.memory.training.context import INPUTS, Run, Shared
+from llmcalc.memory.training.layer import decoder_layer
+from llmcalc.memory.training.ledger import Ledger
+from llmcalc.memory.training.losses import LOSSES
+from llmcalc.memory.training.plan import Plan
+from llmcalc.memory.training.tape import Sink, Tape, Value
+from llmcalc.memory.training.traits import Traits
+from llmcalc.model.inventory import Group, Inventory, size
+
+Books = tuple[Quantity, Quantity, Quantity, Quantity]
+"""Saved, logits, gradients of parameters, all else. [B]"""
+
+
+class Stretch:
+    """What one stretch does to memory; layers of a kind share one.
+
+    Attributes
+    ----------
+    forward, backward : tuple
+        What is alive at its peak of either, without what other stretches hold. [B]
+    saved, rest : int or ndarray
+        What it leaves behind after the forward pass: saved by autograd, and kept otherwise. [B]
+    logits : int or ndarray
+        Of the rest, logits. [B]
+    parts : dict
+        What it saves, by label. [B]
+    gradients, left : int or ndarray
+        After its backward: gradients of parameters, and what else stays. [B]
+    entry : int
+        Bytes of its input. [B]
+    """
+
+    __slots__ = (
+        "backward", "entry", "forward", "gradients", "ledger", "left", "left_logits", "logits", "parts", "rest",
+        "root", "run", "saved", "sink",
+    )  # fmt: skip
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.ledger = run, Ledger()
+        self.root: Any = None
+        self.sink: Sink | None = None
+        nothing: Books = (0, 0, 0, 0)
+        self.forward = self.backward = nothing
+        self.saved = self.rest = self.logits = self.gradients = self.left = self.left_logits = self.entry = 0
+        self.parts: dict[str, Quantity] = {}
+
+
+class Model:
+    """The stretches of a model and the order in which its layers run.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        What it consists of.
+    plan : Plan
+        How the step is run.
+    """
+
+    def __init__(self, inventory: Inventory, plan: Plan) -> None:
+        self.inventory, self.plan = inventory, plan
+        self.traits = Traits(inventory.family)
+        self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
+        self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
+        table = next((op for op in self.embed.ops if op.role == "embedding"), None)
+        if table is None:
+            raise ConfigError(
+                f"{inventory.title}: training memory needs the model's layers, and only a count is known.",
+                "Name the model, or give its config.json.",
+            )
+        self.hidden = size(table.out)
+        self.shared = Shared(0 if self.traits.tables == "none" else _rotary(inventory))
+        self.books = Ledger()  # of what all layers read
+        self.kept: list[Value] = []  # the output object
+        self.common: tuple[Quantity, Quantity] = (0, 0)
+        self.parts: dict[str, Quantity] = {}
+        self.order: list[tuple[int, Stretch]] = []
+        self.stretches: list[Stretch] = []
+
+    # -- forward -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Forward through one layer of each kind, then backward through the same."""
+        x_requires = self._embedding()
+        kinds: dict[Any, Stretch] = {}
+        for layer, group in _in_order(self.inventory):
+            key = (id(group), x_requires, *self._signature(group, layer))
+            stretch = kinds.get(key)
+            if stretch is None:
+                stretch = kinds[key] = self._layer(group, layer, x_requires)
+            x_requires = x_requires or stretch.root is not None
+            self.order.append((layer, stretch))
+        self._head(x_requires)
+        if self.plan.recompute == "none":  # else what is recomputed reads them again
+            self.shared.tables.clear()
+            self.shared.masks.clear()
+        for stretch in self.stretches:
+            stretch.run.casts.clear()
+            self._settle(stretch)
+        self.common = self.books.saved, self.books.now - self.books.saved
+        self.parts = dict(self.books.parts)
+        for stretch in reversed(self.stretches):
+            self._backward(stretch)
+
+    def _signature(self, group: Group, layer: int) -> tuple[Any, ...]:
+        plan = self.plan
+        trains = [plan.trains(group, layer, t.role, t.part) for t in group.tensors if t.tag == "main"]
+        linears = [op.role for op in group.ops if op.kind == "linear"]
+        beside = [_key(plan.adapter(group, layer, role)) for role in linears]
+        return tuple(trains), tuple(beside), tuple(plan.dequant(group, layer, role) for role in linears)
+
+    def _start(self, group: Group, layer: int | None) -> Stretch:
+        run = Run(self.tape, self.plan, group, layer, self.traits, self.shared, self.hidden)
+        stretch = Stretch(run)
+        self.stretches.append(stretch)
+        self.tape.ledger = stretch.ledger
+        return stretch
+
+    def _embedding(self) -> bool:
+        t = self.tape
+        stretch = self.stretch_of_embedding = self._start(self.embed, None)
+        run = stretch.run
+        t.label = INPUTS
+        ids = t.new(run.rows, 8)
+        x = ops.embedding(t, ids, run.weight("embedding"), self.hidden * run.rows, self.plan.weight_element)
+        del ids
+        if self.traits.scaled_embedding:
+            x = ops.scale(t, x)
+        if "position" in run.ops:
+            places = t.new(run.seq, 8)
+            beside = ops.embedding(
+                t, places, run.weight("position"), self.hidden * run.seq, self.plan.weight_element
+            )
+            del places
+            x = ops.add(t, x, beside)
+            del beside
+        if "embed_norm" in run.ops:
+            x = run.norm(x, "embed_norm")
+        stretch.root = x.node
+        self._shared(run)
+        t.ledger = stretch.ledger
+        requires = x.node is not None or self.plan.inputs_require_grad
+        del x
+        stretch.forward = stretch.ledger.at_peak()
+        return requires
+
+    def _shared(self, run: Run) -> None:
+        """Rotation tables and masks, which are made once."""
+        t, plan = self.tape, self.plan
+        t.ledger = self.books
+        t.label = "positions"
+        shared = self.shared
+        if shared.rotary:
+            element = 4 if self.traits.tables == "wide" else plan.weight_element
+            width = shared.rotary // 2 if self.traits.tables == "narrow" else shared.rotary
+            for kind in ("full", "window") if self.traits.two_tables else ("full",):
+                shared.tables[kind] = (t.new(width * run.seq, element), t.new(width * run.seq, element))
+        t.label = "masks"
+        windows = {op.window for group in self.inventory for op in group.ops if op.role == "attention"}
+        for window in windows:
+            shared.masks[window] = None
+            square = run.batch * run.seq * run.seq
+            if plan.attention == "eager" or (self.traits.capped and plan.attention == "sdpa"):
+                shared.masks[window] = t.new(square, plan.element)
+            elif plan.attention == "sdpa" and (plan.padded or (window is not None and run.seq >= window)):
+                shared.masks[window] = t.new(square, 1)
+
+    def _layer(self, group: Group, layer: int, requires: bool) -> Stretch:
+        t, plan = self.tape, self.plan
+        stretch = self._start(group, layer)
+        run = stretch.run
+        t.label = "hidden states"
+        x = t.new(self.hidden * run.rows, plan.weight_element)
+        stretch.entry = x.storage.bytes
+        if requires:
+            stretch.sink = Sink()
+            x.node = stretch.sink
+        if plan.recompute == "full":
+            window = next((op.window for op in group.ops if op.role == "attention"), None)
+            mask = self.shared.masks.get(window) if self.traits.passes_mask else None
+            inputs = [x] if mask is None else [x, mask]
+            out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs)
+            del inputs
+        else:
+            out = decoder_layer(run, x)
+        stretch.root = out.node
+        stretch.forward = stretch.ledger.at_peak()
+        return stretch
+
+    def _head(self, requires: bool) -> None:
+        t = self.tape
+        stretch = self.stretch_of_head = self._start(self.head, None)
+        run = stretch.run
+        t.label = "hidden states"
+        x = t.new(self.hidden * run.rows, self.plan.weight_element)
+        stretch.entry = x.storage.bytes
+        if requires:
+            stretch.sink = Sink()
+            x.node = stretch.sink
+        role = next((op.role for op in self.head.ops if op.kind == "linear" and op.role in HEADS), "")
+        if role == "embedding":
+            run.tensors["embedding", "weight"] = self.stretch_of_embedding.run.tensors["embedding", "weight"]
+            table = self.stretch_of_embedding.run.weight("embedding")
+            if table is not None:
+                table.pending = True
+            run.adopt("embedding", table)
+        if "final_norm" in run.ops:
+            x = run.norm(x, "final_norm")
+        loss = LOSSES[self.plan.loss](run, x, role, self.kept)
+        stretch.root = loss.node if loss is not None else None
+        del x, loss
+        stretch.forward = stretch.ledger.at_peak()
+
+    # -- after and backward --------------------------------------------------------------------
+
+    def _settle(self, stretch: Stretch) -> None:
+        books = stretch.ledger
+        stretch.saved, stretch.logits = books.saved, books.logits
+        stretch.rest = books.now - books.saved - books.logits
+        stretch.parts = {label: bytes_ for label, bytes_ in books.parts.items()}
+
+    def _backward(self, stretch: Stretch) -> None:
+        t, books = self.tape, stretch.ledger
+        t.ledger = books
+        books.mark()
+        if stretch.root is not None:
+            root, stretch.root = stretch.root, None
+            if stretch is self.stretch_of_head:
+                t.label = "gradients"
+                gradient = t.new(1, 4)
+            else:
+                t.label = "gradients"
+                gradient = t.new(self.hidden * stretch.run.rows, self.plan.weight_element)
+            held: list[Value | None] = [gradient]
+            del gradient
+            if stretch is self.stretch_of_embedding:
+                self._return_table(stretch)
+            t.backward(root, held)
+            del root
+        if stretch.sink is not None:
+            stretch.sink.received = None  # it goes on to the stretch before
+        stretch.run.casts.clear()
+        stretch.backward = books.at_peak()
+        stretch.gradients, stretch.left_logits = books.gradients, books.logits
+        stretch.left = books.now - books.gradients - books.logits
+        t.gradients.clear()
+
+    def _return_table(self, stretch: Stretch) -> None:
+        """The head's gradient of a tied table, which waits for the embedding's own."""
+        table = stretch.run.weight("embedding")
+        if table is not None and table.pending:
+            table.pending = False
+
+
+HEADS = ("embedding", "unembedding", "classifier")
+
+
+def _key(adapter: Any) -> Any:
+    if adapter is None:
+        return None
+    return (
+        adapter.kind,
+        id(adapter.rank) if hasattr(adapter.rank, "ndim") else adapter.rank,
+        adapter.bytes,
+        adapter.dropout,
+    )
+
+
+def _outside(inventory: Inventory, place: str) -> Group:
+    for group in inventory.groups:
+        if group.component == "text" and group.place == place:
+            return group
+    return Group("text", place, (), ())
+
+
+def _in_order(inventory: Inventory) -> list[tuple[int, Group]]:
+    found = [
+        (layer, group)
+        for group in inventory.groups
+        if group.place == "layer" and group.component == "text"
+        for layer in group.layers
+    ]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _rotary(inventory: Inventory) -> int:
+    """Width of one head that rotates: of a latent the part of its own. [elements]"""
+    width = 0
+    for group in inventory.groups:
+        if group.place != "layer" or group.component != "text":
+            continue
+        for op in group.ops:
+            if op.role == "kv_a":
+                return size(op.out[1:])
+            if op.role == "attention":
+                width = max(width, size(op.out) // dict(op.out[0]).get("heads", 1))
+    return int(width * inventory.rope[1]) // 2 * 2
