@@ -36,10 +36,12 @@ def predicted(total, floor=1.0, spread=0.0):
             range_bytes=(int((total - spread) * GIB), int((total + spread) * GIB)),
             device=SimpleNamespace(usable_bytes=22 * GIB),
             peak=SimpleNamespace(phase="loss"),
-            timeline=SimpleNamespace(moments=[
-                SimpleNamespace(phase="forward", held=held),
-                SimpleNamespace(phase="step", held={**held, "gradients": floor * GIB / 4}),
-            ]),
+            timeline=SimpleNamespace(
+                moments=[
+                    SimpleNamespace(phase="forward", held=held),
+                    SimpleNamespace(phase="step", held={**held, "gradients": floor * GIB / 4}),
+                ]
+            ),
         )
 
     return train
