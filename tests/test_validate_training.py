@@ -16,7 +16,8 @@ from llmcalc.validation.training import TARGETS, TrainingSummary, compare_run, s
 
 RUN = {
     "name": "a", "engine": "training", "program": "litgpt", "build": "1", "date": "2024",
-    "model": "llama-3.2-1b", "source": "https://example.org", "group": "full", "quality": 1, "options": {"micro_batch": 2},
+    "model": "llama-3.2-1b", "source": "https://example.org", "group": "full", "quality": 1,
+    "options": {"micro_batch": 2},
     "metric": "active", "published": "10 GiB", "measured": {"peak": 10.0},
 }  # fmt: skip
 FAILED = {

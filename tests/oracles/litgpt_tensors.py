@@ -2,10 +2,10 @@
 
     python tests/oracles/litgpt_tensors.py CHECKOUT tests/data/activation_litgpt.jsonl   # torch
 
-As in ``saved_tensors``, with litgpt's own model and its loss: the head runs on 128 tokens at a time, and Fabric
-turns the logits into fp32, which the training loop holds until the next ones are there (`logits`, not in `bytes`).
-On a GPU dropout saves a mask of one byte an element; a CPU saves it in the dtype of the activation, so adapters
-run without dropout here.
+As in ``saved_tensors``, with litgpt's own model and its loss: the head runs on 128 tokens at a time, and
+Fabric turns the logits into fp32, which the training loop holds until the next ones are there (`logits`, not in
+`bytes`). On a GPU dropout saves a mask of one byte an element; a CPU saves it in the dtype of the activation,
+so adapters run without dropout here.
 """
 
 import argparse
@@ -20,8 +20,10 @@ import torch
 COMMIT = "adcaaa4d"
 """Of 2024-06-14: the code that config_hub's figures are of."""
 
-LLAMA = {"bias": False, "norm_class_name": "RMSNorm", "mlp_class_name": "LLaMAMLP", "parallel_residual": False,
-         "rotary_percentage": 1.0}  # fmt: skip
+LLAMA = {
+    "bias": False, "norm_class_name": "RMSNorm", "mlp_class_name": "LLaMAMLP", "parallel_residual": False,
+    "rotary_percentage": 1.0,
+}  # fmt: skip
 SHAPE = {"n_embd": 128, "n_head": 8, "vocab_size": 512, "padded_vocab_size": 512}
 SAME = {"hidden_size": 128, "num_attention_heads": 8, "vocab_size": 512, "max_position_embeddings": 4096,
         "tie_word_embeddings": False}  # fmt: skip
@@ -35,14 +37,24 @@ MODELS = {
         {"num_key_value_heads": 2, "intermediate_size": 384},
     ),
     "gemma": (
-        {**LLAMA, "intermediate_size": 512, "n_query_groups": 1, "head_size": 32, "mlp_class_name": "GemmaMLP",
-         "scale_embeddings": True, "gelu_approximate": "tanh"},
-        {"num_key_value_heads": 1, "intermediate_size": 512, "head_dim": 32,
-         "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True},
+        {
+            **LLAMA, "intermediate_size": 512, "n_query_groups": 1, "head_size": 32,
+            "mlp_class_name": "GemmaMLP", "scale_embeddings": True, "gelu_approximate": "tanh",
+        },
+        {
+            "num_key_value_heads": 1, "intermediate_size": 512, "head_dim": 32,
+            "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+        },
     ),
     "phi": (
-        {"shared_attention_norm": True, "rotary_percentage": 0.5, "lm_head_bias": True, "gelu_approximate": "tanh"},
-        {"num_key_value_heads": 8, "intermediate_size": 512, "hidden_act": "gelu_new", "partial_rotary_factor": 0.5},
+        {
+            "shared_attention_norm": True, "rotary_percentage": 0.5, "lm_head_bias": True,
+            "gelu_approximate": "tanh",
+        },
+        {
+            "num_key_value_heads": 8, "intermediate_size": 512, "hidden_act": "gelu_new",
+            "partial_rotary_factor": 0.5,
+        },
     ),
     "gpt_neox": (
         {"rotary_percentage": 0.25},
@@ -50,8 +62,11 @@ MODELS = {
     ),
     "falcon": (
         {"bias": False, "rotary_percentage": 1.0, "n_query_groups": 1, "shared_attention_norm": True},
-        {"ffn_hidden_size": 512, "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True,
-         "bias": False, "alibi": False, "num_kv_heads": 1, "tie_word_embeddings": True},
+        {
+            "ffn_hidden_size": 512, "multi_query": True, "new_decoder_architecture": False,
+            "parallel_attn": True, "bias": False, "alibi": False, "num_kv_heads": 1,
+            "tie_word_embeddings": True,
+        },
     ),
 }  # fmt: skip
 """litgpt's fields, and those of the same model in transformers."""
