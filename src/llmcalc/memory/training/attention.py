@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmcalc.formula import Quantity
 from llmcalc.memory.training import ops
 from llmcalc.memory.training.context import ATTENTION, NORMS, SCORES, Run
 from llmcalc.memory.training.shape import Shape
@@ -50,6 +51,8 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     del x
     if run.shared.rotary:
         cos, sin = run.shared.tables[table_of(run, shape.window)]
+        if run.traits.tables == "repeated":
+            cos, sin = t.like(cos), t.like(sin)
         query = rotated(run, query, cos, sin, shape.heads, shape.width)
         key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
     return query, key, value, gate
@@ -76,6 +79,10 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
     """Queries or keys turned by their positions."""
     t, share = run.tape, min(run.shared.rotary, width)
     narrow = x.element
+    if run.traits.tables == "complex":
+        wide = ops.cast(t, x, 4)
+        del x
+        return ops.cast(t, ops.mul(t, wide, cos), narrow)
     if run.traits.tables == "narrow":
         half = x.numel // 2
         first, second = ops.split(t, x, [half, half])
@@ -89,6 +96,8 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
         turning = ops.part(t, x, x.numel // width * share)
         rest = ops.part(t, x, x.numel // width * (width - share))
     del x
+    if run.traits.wide_rotation:
+        turning = ops.cast(t, turning, 4)
     out = ops.add(t, ops.mul(t, turning, cos), ops.mul(t, _half_turned(t, turning), sin))
     del turning
     out = ops.cast(t, out, narrow) if not run.plan.autocast or run.traits.tables == "wide" else out
@@ -169,8 +178,21 @@ def kernel_of(run: Run) -> str:
     return "eager" if wanted == "sdpa" and (run.traits.capped or has_sinks) else wanted
 
 
+def lies_by_head(run: Run) -> bool:
+    """Whether queries are put together anew, so that the tokens of each head lie side by side in memory."""
+    return "kv_b" in run.ops or run.traits.joins or 0 < run.shared.rotary < Shape(run.group).width
+
+
+def _by_head(run: Run, x: Value, already: bool) -> Value:
+    """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
+    return x if already or run.single else ops.copy(run.tape, x)
+
+
 def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
-    """Sdpa and flash: queries, keys, values, result and the sums of each row are saved."""
+    """Fused kernels save queries, keys, values, the result and the sums of each row.
+
+    The result lies in memory as the queries do; if that is head by head, a copy of it goes on.
+    """
     t, rows = run.tape, run.rows
     masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
@@ -198,20 +220,28 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         del wide
         return made
 
-    return t.link(out, node, back)
+    out = t.link(out, node, back)
+    del query, key, value
+    return ops.copy(t, out) if lies_by_head(run) else out
+
+
+def _by_head(run: Run, x: Value, already: bool) -> Value:
+    """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
+    return x if already or run.single else ops.copy(run.tape, x)
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """All scores of all heads; the softmax in fp32, but with sinks in the model's dtype."""
     t, rows = run.tape, run.rows
     number = shape.heads * rows * run.seq
-    if shape.kv_heads < shape.heads:
+    repeats, headed = shape.kv_heads < shape.heads, lies_by_head(run)
+    if repeats:
         key = ops.repeat(t, key, shape.heads * shape.width * rows)
         value = ops.repeat(t, value, shape.heads * shape.value * rows)
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
     t.label = SCORES
-    scores = ops.scale(t, ops.matmul(t, query, key, number))
+    scores = _scores(run, query, key, number, headed, headed or repeats)
     del query, key
     if run.traits.capped:
         scores = ops.scale(t, scores)
@@ -226,10 +256,17 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
     del scores
     t.label = ATTENTION
+    value = _by_head(run, value, repeats)
     return ops.copy(t, ops.matmul(t, weights, value, shape.heads * shape.value * rows))
 
 
-def _with_sinks(run: Run, scores: Value, number: int, heads: int) -> Value:
+def _scores(run: Run, query: Value, key: Value, number: Quantity, headed: bool, key_headed: bool) -> Value:
+    t = run.tape
+    made = ops.matmul(t, _by_head(run, query, headed), _by_head(run, key, key_headed), number)
+    return ops.scale(t, made)
+
+
+def _with_sinks(run: Run, scores: Value, number: Quantity, heads: int) -> Value:
     """A learned score beside those of each row, dropped again after the softmax."""
     t = run.tape
     sink = run.weight("sinks", "")
@@ -237,7 +274,7 @@ def _with_sinks(run: Run, scores: Value, number: int, heads: int) -> Value:
     beside = t.link(beside, t.node(sink), lambda g, node: [t.new(heads, g.element)])
     joined = ops.cat(t, scores, beside)
     del scores, beside
-    lowered = ops.shift(t, joined)
+    lowered = ops.less_largest(t, joined, heads * run.rows)
     del joined
     return ops.part(t, ops.saving_output(t, lowered), number)
 

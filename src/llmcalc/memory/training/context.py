@@ -60,11 +60,13 @@ class Run:
     ----------
     rows : int or ndarray
         Tokens of all sequences. [tokens]
+    single : bool
+        Whether there is one sequence.
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "rows", "seq", "shared",
-        "tape", "tensors", "traits",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "rows", "seq",
+        "shared", "single", "tape", "tensors", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +82,7 @@ class Run:
         self.tape, self.plan, self.group, self.layer = tape, plan, group, layer
         self.traits, self.shared, self.hidden = traits, shared, hidden
         self.batch, self.seq, self.element = plan.batch, plan.seq, plan.element
+        self.single = bool(plan.batch == 1) if isinstance(plan.batch, int) else bool((plan.batch == 1).all())
         self.rows: Quantity = plan.batch * plan.seq
         self.ops: dict[str, Op] = {op.role: op for op in group.ops}
         self.tensors: dict[tuple[str, str], Tensor] = {
@@ -177,6 +180,14 @@ class Run:
         elif kind == "gemma":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.mul(t, scaled, self._one_plus(role)), x.element)
+        elif kind == "centred":
+            wide = ops.cast(t, x, 4)
+            centred = self._centred(wide, vectors)
+            inverse = ops.saving_output(t, ops.shift(t, ops.mean(t, ops.power(t, centred), vectors)))
+            del centred
+            scaled = ops.mul(t, self._centred(wide, vectors), inverse)
+            del wide, inverse
+            out = ops.cast(t, ops.mul(t, scaled, self._wide_weight(role)), x.element)
         elif kind == "wide":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.weigh(t, scaled, weight, element), x.element)
@@ -190,6 +201,20 @@ class Run:
         """``x * rsqrt(mean(x ** 2) + eps)``."""
         t = self.tape
         return ops.mul(t, x, ops.saving_output(t, ops.shift(t, ops.mean(t, ops.power(t, x), vectors))))
+
+    def _centred(self, x: Value, vectors: Quantity) -> Value:
+        """``x - mean(x)``."""
+        t = self.tape
+        middle = ops.mean(t, x, vectors)
+        node = t.node(x, middle)
+        return t.link(t.like(x), node, lambda g, node: [g, t.like(g)])
+
+    def _wide_weight(self, role: str) -> Value:
+        """``weight.float()``; a weight in fp32 takes no memory of its own."""
+        t, sink, numel = self.tape, self.weight(role), self.numel(role)
+        if self.plan.weight_element == 4:
+            return t.link(Value(t.new(0, 4).storage, numel, 4), t.node(sink), lambda g, node: [g])
+        return t.link(t.new(numel, 4), t.node(sink), lambda g, node: [g])
 
     def _one_plus(self, role: str) -> Value:
         """``1 + weight.float()``."""
@@ -208,6 +233,6 @@ class Run:
             return ops.mul(t, ops.scale(t, x), ops.shift(t, ops.saving_output(t, inner)))
         if kind == "squared":
             return ops.power(t, ops.saving_output(t, x))
-        if kind == "relu":
-            return ops.saving_output(t, x)
-        return ops.saving_input(t, x)
+        if kind == "sigmoid":
+            return ops.mul(t, x, ops.saving_output(t, ops.scale(t, x)))
+        return ops.saving_output(t, x) if kind == "output" else ops.saving_input(t, x)

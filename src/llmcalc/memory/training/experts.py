@@ -35,18 +35,21 @@ def routed(run: Run, x: Value) -> Value:
 
 def _softmax_first(run: Run, x: Value, active: int, stored: int) -> tuple[Value, Value]:
     """Chances of all experts in fp32, then the best of them."""
-    t = run.tape
+    t, traits = run.tape, run.traits
+    if traits.wide_router:
+        chances = ops.saving_output(t, _wide_linear(run, x, stored))
+        del x
+        if traits.facts.get("topk_method", "greedy") != "greedy":
+            chances = _within_groups(run, chances, stored, pairs=False)[0]
+        return top(t, chances, active * run.rows)
     logits = run.linear(x, "router")
     del x
-    if run.traits.casts_router:
-        chances = ops.saving_output(t, ops.cast(t, logits, 4))
-    else:
-        chances = ops.softmax(t, logits, True)
+    chances = ops.saving_output(t, ops.cast(t, logits, 4))
     best, chosen = top(t, chances, active * run.rows)
     del chances
-    if run.traits.norms_chances:
+    if not traits.unnormed_chances:
         best = _normed_in_place(run, best)
-    if run.traits.narrow_chances:
+    if traits.narrow_chances:
         best = ops.cast(t, best, logits.element)
     return best, chosen
 
@@ -59,27 +62,50 @@ def _softmax_last(run: Run, x: Value, active: int, stored: int) -> tuple[Value, 
 
 
 def _sigmoid(run: Run, x: Value, active: int, stored: int) -> tuple[Value, Value]:
-    """Sigmoids in fp32; a bias that does not train helps to choose."""
+    """Sigmoids in fp32; a bias that does not train helps to choose, first groups of experts, then experts."""
     t = run.tape
-    wide = ops.cast(t, x, 4)
+    scores = ops.saving_output(t, _wide_linear(run, x, stored))
     del x
-    scores = ops.saving_output(t, _wide_linear(run, wide, stored))
-    del wide
-    chosen = t.new(active * run.rows, INDEX)
-    best = ops.index(t, scores, active * run.rows, chosen)
+    choice, beside = ops.shift(t, scores), ()
+    if run.traits.facts.get("n_group"):
+        choice, beside = _within_groups(run, choice, stored, pairs=True)
+    chosen = top(t, choice, active * run.rows)[1]
+    del choice
+    node = t.node(scores)
+    t.save(node, chosen, *beside)
+    del beside
+    whole = scores.numel
+    best = t.link(t.new(active * run.rows, 4), node, lambda g, node: [t.new(whole, 4)])
     del scores
-    if run.traits.norms_chances:
+    if not run.traits.unnormed_chances:
         best = _normed_in_place(run, best)
     return ops.scale(t, best), chosen
 
 
+def _within_groups(run: Run, scores: Value, stored: int, pairs: bool) -> tuple[Value, tuple[Value, ...]]:
+    """Only experts of the best groups stay to be chosen: a group counts by its best expert, or its best two.
+
+    What autograd saves of the choice itself leads to no loss. It is counted, as hooks on saved tensors do.
+    """
+    t, rows, facts = run.tape, run.rows, run.traits.facts
+    groups, kept = int(facts.get("n_group") or 1), int(facts.get("topk_group") or 1)
+    best, first = top(t, scores, groups * (2 if pairs else 1) * rows)
+    if pairs:
+        best = ops.total(t, best, groups * rows)
+    second = top(t, best, kept * rows)[1]
+    del best
+    mask = t.new(stored * rows, 1)
+    node = t.node(scores)
+    t.save(node, mask, first, second)
+    return t.link(t.like(scores), node, lambda g, node: [t.like(g)]), (mask, first, second)
+
+
 def _wide_linear(run: Run, x: Value, stored: int) -> Value:
-    """The router's matrix in fp32, cast where it is stored in 16 bit."""
-    t, sink, numel = run.tape, run.weight("router"), run.numel("router")
-    weight: object = sink
-    if run.traits.casts_router_weight and run.plan.weight_element < 4:
-        weight = t.link(t.new(numel, 4), t.node(sink), lambda g, node: [g])
-    return ops.linear(t, x, weight, None, stored, run.rows, size=numel)
+    """The router in fp32; its matrix is stored so."""
+    t = run.tape
+    wide = ops.cast(t, x, 4)
+    del x
+    return ops.linear(t, wide, run.weight("router"), None, stored, run.rows, size=run.numel("router"))
 
 
 ROUTERS = {"softmax-first": _softmax_first, "softmax-last": _softmax_last, "sigmoid": _sigmoid}

@@ -41,6 +41,8 @@ def _sub_layer(run: Run, x: Value, before: str, module: object, after: str) -> V
     inner = module(run, inner)  # type: ignore[operator]
     if after in run.ops:
         inner = run.norm(inner, after)
+    if run.traits.scaled_branches:
+        inner = ops.scale(t, inner)
     return ops.add(t, x, inner)
 
 

@@ -16,6 +16,8 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     t = run.tape
     t.label = LOGITS
     logits = run.linear(x, role)
+    if run.traits.scaled_logits:
+        logits = ops.scale(t, logits)
     if run.traits.caps_logits:
         logits = ops.scale(t, ops.saving_output(t, ops.scale(t, logits)))
     if run.plan.keep_logits:

@@ -297,3 +297,15 @@ def written(t: Tape, whole: Value, x: Value, numel: Quantity = None) -> Value:
         return [rest, t.new(own, g.element) if expanded else Value(g.storage, own, g.element)]
 
     return t.link(out, node, back)
+
+
+def less_largest(t: Tape, x: Value, rows: Quantity) -> Value:
+    """``x - x.max(-1)``: where each row's largest stands is saved, and its gradient laid into zeros."""
+    node = t.node(x)
+    largest, places = t.new(rows, x.element), t.new(rows, 8)
+    t.save(node, places)
+    whole = x.numel
+    largest = t.link(largest, node, lambda g, node: [t.new(whole, g.element)])
+    del places
+    both = t.node(x, largest)
+    return t.link(t.like(x), both, lambda g, node: [g, t.like(g)])

@@ -67,7 +67,7 @@ class Model:
 
     def __init__(self, inventory: Inventory, plan: Plan) -> None:
         self.inventory, self.plan = inventory, plan
-        self.traits = Traits(inventory.family)
+        self.traits = Traits(inventory.family, inventory.facts)
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
@@ -161,7 +161,11 @@ class Model:
         if shared.rotary:
             element = 4 if self.traits.tables == "wide" else plan.weight_element
             width = shared.rotary // 2 if self.traits.tables == "narrow" else shared.rotary
-            for kind in ("full", "window") if self.traits.two_tables else ("full",):
+            if self.traits.tables == "complex":
+                table = t.new(width * run.seq, 4)
+                shared.tables["full"] = (table, table)
+                del table
+            for kind in self._kinds_of_tables():
                 shared.tables[kind] = (t.new(width * run.seq, element), t.new(width * run.seq, element))
         t.label = "masks"
         windows = {op.window for group in self.inventory for op in group.ops if op.role == "attention"}
@@ -172,6 +176,11 @@ class Model:
                 shared.masks[window] = t.new(square, plan.element)
             elif plan.attention == "sdpa" and (plan.padded or (window is not None and run.seq >= window)):
                 shared.masks[window] = t.new(square, 1)
+
+    def _kinds_of_tables(self) -> tuple[str, ...]:
+        if self.traits.tables == "complex":
+            return ()
+        return ("full", "window") if self.traits.two_tables else ("full",)
 
     def _layer(self, group: Group, layer: int, requires: bool) -> Stretch:
         t, plan = self.tape, self.plan

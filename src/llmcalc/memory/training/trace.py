@@ -95,7 +95,7 @@ def _walk(model: Model) -> Trace:
     moments: list[Moment] = []
     saved, rest = model.common
     logits: Quantity = 0
-    for place, (layer, stretch) in enumerate(whole):
+    for layer, stretch in whole:
         own = stretch.forward
         moments.append(
             Moment(
@@ -117,6 +117,8 @@ def _walk(model: Model) -> Trace:
     for layer, stretch in reversed(whole):
         saved, rest, logits = saved - stretch.saved, rest - stretch.rest, logits - stretch.logits
         own = stretch.backward
+        if stretch is model.stretch_of_embedding:  # the last layer that read them is done
+            saved, rest = saved - model.common[0], rest - model.common[1]
         phase = "loss" if stretch is model.stretch_of_head else "backward"
         moments.append(
             Moment(
@@ -130,7 +132,7 @@ def _walk(model: Model) -> Trace:
         )
         gradients = gradients + stretch.gradients
         logits, rest = logits + stretch.left_logits, rest + stretch.left
-    return Trace(total, moments, {label: bytes_ for label, bytes_ in parts.items()})
+    return Trace(total, moments, parts)
 
 
 def _name(model: Model, layer: int | None, stretch: Stretch) -> str:
