@@ -165,6 +165,11 @@ EXAMPLES = {
     "fit of several gpus": lambda: llmcalc.fit("llama-3.1-8b", engine="vllm", gpu="rtx-3060,h100"),
     "compared, one refused": lambda: llmcalc.compare("gpt2", quant="q8_0,awq", engine="none,llama.cpp"),
     "a slice": lambda: llmcalc.vram("qwen3-0.6b", engine="vllm", gpu="h100:1g.10gb"),
+    "training": lambda: llmcalc.train("llama-3.2-1b", precision="bf16", seq_len=512, gpu="rtx-4090"),
+    "adapters": lambda: llmcalc.train("llama-3.2-1b", method="qlora", seq_len=512, gpu="rtx-4090,rtx-3060"),
+    "training lengths": lambda: llmcalc.train("llama-3.2-1b", method="lora", seq_len=CONTEXTS, gpu="a10g"),
+    "training of a count": lambda: llmcalc.train("13b", gpu="h200"),
+    "training, what would help": lambda: llmcalc.train("llama-3.2-3b", seq_len=2048, gpu="rtx-4090"),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }

@@ -321,9 +321,9 @@ def timeline_peak(moments: Sequence[Moment]) -> tuple[Any, Any, dict[str, Quanti
     A gradient grows while activations are freed; the peak lies between, below the sum of maxima:
 
     >>> steps = [(8, 0), (5, 4), (0, 6)]
-    >>> moments = [Moment("backward", str(n), {"activations": a, "gradients": g}) for n, (a, g) in enumerate(steps)]
+    >>> moments = [Moment("backward", "", {"activations": a, "gradients": g}) for a, g in steps]
     >>> timeline_peak(moments)
-    ('backward', '1', {'activations': 5, 'gradients': 4})
+    ('backward', '', {'activations': 5, 'gradients': 4})
     """
     totals = [moment.total for moment in moments]
     if not any(map(is_array, totals)):

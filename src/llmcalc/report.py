@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 LISTED = (
-    "catalog", "gpu", "lora", "quant", "engine", "lora_targets", "trainable", "freeze", "modules_to_save", "offload",
+    "catalog", "gpu", "lora", "quant", "engine", "lora_targets", "trainable", "freeze", "modules_to_save",
+    "offload",
 )  # fmt: skip
 """Keywords that may be lists, which a shell writes with commas or several times."""
 

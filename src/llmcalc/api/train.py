@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any
 
 from llmcalc.answer.training.asked import Asked, resolve
+from llmcalc.answer.training.count import count_report
 from llmcalc.answer.training.question import Question
-from llmcalc.answer.training.report import count_report, train_report
+from llmcalc.answer.training.report import train_report
 from llmcalc.api import ModelLike, _catalog, _sign
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
@@ -80,7 +81,8 @@ def train(
         ``bottleneck``.
     precision : str
         ``bf16-mixed`` (the default: fp32 weights, gradients and states, bf16 compute), ``bf16``,
-        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``, ``fp32``.
+        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``,
+        ``fp32``.
     optimizer : str
         One of the catalog: ``adamw`` (the default), ``adamw-fused``, ``adamw-8bit``, ``adafactor`` ...
     optimizer_rank : int, optional
@@ -112,8 +114,8 @@ def train(
         Whether what is not quantized is cast to fp32, as PEFT's `prepare_model_for_kbit_training` does; True
         with fp32 adapters.
     trainable, freeze, last_layers : optional
-        What is trained or not: ``last-8``, ``head``, ``embedding``, ``norms``, ``bias``, ``vision`` ...; layers
-        from the end. [-]
+        What is trained or not: ``last-8``, ``head``, ``embedding``, ``norms``, ``bias``, ``vision`` ...;
+        layers from the end. [-]
     optimizer_in_backward, wide_embedding, untied_head, ema : bool
         The optimizer steps in the backward pass; embeddings keep fp32 states beside 8-bit ones; the head
         is a matrix of its own; an average of the weights is kept.
@@ -123,9 +125,11 @@ def train(
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory``, ``unsloth``.
+        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
+        ``unsloth``.
     metric : str
-        What the total means: ``nvidia-smi`` (the default), ``reserved`` or ``allocated``.
+        What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
+        what PyTorch's tool of that name sees.
     gpu : str or sequence of str, optional
         One GPU, or several to compare.
     reserve : int or str
@@ -161,7 +165,7 @@ def train(
     >>> (report["gradients"].bytes + report["optimizer"].bytes) / 1e9
     78.0
     """
-    asked = dict(locals())
+    asked = {key: _switch(key, value) for key, value in locals().items()}
     book = _catalog(catalog)
     if model is None and params is None and config is None and gpu is not None:
         return _largest(asked, book)
@@ -179,6 +183,15 @@ def train(
         _sign(report, Call("train", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+SWITCHES = ("padded", "keep_logits", "compile", "kbit_upcast", "wide_embedding", "untied_head")
+"""Settings that a preset may turn on, so that off has to be said."""
+
+
+def _switch(key: str, value: Any) -> Any:
+    """On and off as words, which a shell takes too."""
+    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
 
 
 def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
@@ -208,7 +221,7 @@ def _answer(
                 f"--method {asked.method} needs a model with layers, not a bare count.",
                 "Name a model or its config.json.",
             )
-        return count_report(inventory, asked, device, book)
+        return count_report(inventory, asked, device)
     question = Question(inventory, asked, book, device, others)
     report = train_report(question, device)
     if device is not None:
@@ -227,9 +240,15 @@ def _help(report: Report, *asked: Any) -> None:
 
 
 def _understand(
-    model: ModelLike, params: Any, config: Any, assume: str | None, book: Catalog, given: dict[str, Any],
-    reference: Any, teacher: Any,
-) -> tuple[Inventory, Asked, list[Any]]:  # fmt: skip
+    model: ModelLike,
+    params: Any,
+    config: Any,
+    assume: str | None,
+    book: Catalog,
+    given: dict[str, Any],
+    reference: Any,
+    teacher: Any,
+) -> tuple[Inventory, Asked, list[Any]]:
     """Read the models and resolve the rest, telling the mistakes of all together."""
     problems = Problems()
     inventory = None

@@ -40,7 +40,7 @@ def _bytes(entry: dict[str, Any], element: int, hidden: bool = True) -> float:
 
     kinds = {"all", "matrix", "hidden"} if hidden else {"all", "matrix", "outside", "embedding"}
     shape = Shape(1, ROWS, COLUMNS, frozenset(kinds))
-    return sum(size for _, size, _ in Optimizer(entry).states(shape, element)) / shape.numel
+    return float(sum(size for _, size, _ in Optimizer(entry).states(shape, element)) / shape.numel)
 
 
 def _list(options: dict[str, Any]) -> int:
@@ -53,11 +53,14 @@ def _list(options: dict[str, Any]) -> int:
             continue
         rows.append(
             {
-                "name": entry["name"], "16_bit": f"{_bytes(entry, 2):.3f}", "fp32": f"{_bytes(entry, 4):.3f}",
-                "embedding": f"{_bytes(entry, 2, hidden=False):.3f}", "step": Optimizer(entry).step_note,
+                "name": entry["name"],
+                "16_bit": f"{_bytes(entry, 2):.3f}",
+                "fp32": f"{_bytes(entry, 4):.3f}",
+                "embedding": f"{_bytes(entry, 2, hidden=False):.3f}",
+                "step": Optimizer(entry).step_note,
                 "paged": "yes" if entry.get("paged") else "",
             }
-        )  # fmt: skip
+        )
     return show_list(rows, options, "optimizers", options["search"], wrapped=("step",))
 
 
@@ -80,8 +83,9 @@ def show(name: str, **options: Any) -> int:
     entry = catalog.require("optimizers", name, "optimizer", "llmcalc optimizers lists all.")
     extra = {
         "bytes_per_parameter": {
-            "hidden matrix, 16 bit": round(_bytes(entry, 2), 4), "hidden matrix, fp32": round(_bytes(entry, 4), 4),
+            "hidden matrix, 16 bit": round(_bytes(entry, 2), 4),
+            "hidden matrix, fp32": round(_bytes(entry, 4), 4),
             "embedding, 16 bit": round(_bytes(entry, 2, hidden=False), 4),
         }
-    }  # fmt: skip
+    }
     return show_entry(entry, extra, options, "optimizers", lambda word: catalog.lookup("sources", word))

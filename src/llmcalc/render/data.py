@@ -127,8 +127,10 @@ def metrics(report: Any) -> dict[str, Any]:
     made = {"tensors_bytes": report.minimum_bytes}
     total = report.minimum_bytes
     for name, part in (
-        ("allocated_bytes", "cuBLAS workspace"), ("reserved_bytes", "allocator"), ("nvidia_smi_bytes", "CUDA context"),
-    ):  # fmt: skip
+        ("allocated_bytes", "cuBLAS workspace"),
+        ("reserved_bytes", "allocator"),
+        ("nvidia_smi_bytes", "CUDA context"),
+    ):
         if part in parts:
             total = total + parts[part]
             made[name] = total

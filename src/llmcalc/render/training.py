@@ -9,10 +9,16 @@ from llmcalc.units import DISPLAY
 
 ORDER = ("load", "forward", "loss", "backward", "step")
 SIGNS = {
-    "weights": "W", "master_weights": "M", "gradients": "G", "optimizer": "O", "activations": "A", "logits": "L",
-    "gathered": "S", "buffers": "B",
-}  # fmt: skip
-WIDTH = 44
+    "weights": "W",
+    "master_weights": "M",
+    "gradients": "G",
+    "optimizer": "O",
+    "activations": "A",
+    "logits": "L",
+    "gathered": "S",
+    "buffers": "B",
+}
+WIDTH = 40
 MOST = 18
 """Lines of the chart: layers that are alike are told by the first, the middle and the last of them."""
 
@@ -46,7 +52,8 @@ def note_of(item: Any, units: str) -> str:
 
 def capacity_lines(report: Any) -> list[str]:
     """The largest micro-batch, sequence and rank that fit."""
-    found, lines = report.capacity, []
+    found = report.capacity
+    lines: list[str] = []
     if found is None:
         return lines
     seq, batch = report.scenario["context"], report.scenario["micro_batch"]
@@ -144,8 +151,14 @@ def draw(axes: Any, report: Any, palette: Any) -> None:
     layers.append([runtime] * len(moments))
     stacked = [[*layer, layer[-1]] for layer in layers]  # steps reach to the end of the last moment
     colors = [palette[index % len(palette)] for index in range(len(stacked))]
-    axes.stackplot(places, stacked, labels=[*(name.replace("_", " ") for name in names), "runtime"],
-                   colors=colors, step="post", linewidth=0)  # fmt: skip
+    axes.stackplot(
+        places,
+        stacked,
+        labels=[*(name.replace("_", " ") for name in names), "runtime"],
+        colors=colors,
+        step="post",
+        linewidth=0,
+    )
     if report.device is not None:
         axes.axhline(report.device.usable_bytes / GIB, color="black", linewidth=1, linestyle="--")
         axes.text(0, report.device.usable_bytes / GIB, f" {report.device.name}", va="bottom", fontsize=8)

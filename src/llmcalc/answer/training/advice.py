@@ -106,9 +106,14 @@ class _Trial:
 
 
 def help_it(
-    report: Report, inventory: Inventory, asked: Asked, device: Device | None, book: Catalog,
-    given: dict[str, Any], others: list[Any],
-) -> None:  # fmt: skip
+    report: Report,
+    inventory: Inventory,
+    asked: Asked,
+    device: Device | None,
+    book: Catalog,
+    given: dict[str, Any],
+    others: list[Any],
+) -> None:
     """Add what would help to a report that does not surely fit; without a GPU the smallest cards."""
     if is_array(report.total_bytes):
         return
@@ -138,10 +143,15 @@ def _settings(report: Report, trial: _Trial, offered: list[Lever], device: Devic
     rows.sort(key=lambda row: (order[row[2]], row[0].cost))
     for lever, made, verdict in rows[:MOST]:
         gain = before - made[0]
-        report.told.alternatives.append({
-            "change": lever.option, "keywords": dict(lever.changes), "gain_bytes": gain, "verdict": verdict,
-            "price": lever.price,
-        })  # fmt: skip
+        report.told.alternatives.append(
+            {
+                "change": lever.option,
+                "keywords": dict(lever.changes),
+                "gain_bytes": gain,
+                "verdict": verdict,
+                "price": lever.price,
+            }
+        )
         words = {"fits": "fits", "too_close": "too close to call", "does_not_fit": "not enough alone"}[
             verdict
         ]

@@ -4,38 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.answer.training.part import choose_part
 from llmcalc.answer.training.presets import settings_of
+from llmcalc.answer.training.words import flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
-from llmcalc.memory.training.recipes import Recipe, find_recipe
-from llmcalc.memory.training.targets import find_targets, linears
-from llmcalc.memory.training.trainable import ADAPTED, METHODS, Choice, check_words
+from llmcalc.memory.training.recipes import RECIPES, Recipe, find_recipe
+from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
-from llmcalc.scenario import MAX_SEQUENCES, array_of
-from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_decimal, parse_integer, parse_length, shown
+from llmcalc.scenario import array_of
+from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
-METRICS = ("nvidia-smi", "reserved", "allocated")
+METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
-    "method": "full", "precision": "bf16-mixed", "optimizer": "adamw", "micro_batch": 1, "grad_accum": 1,
-    "recompute": "none", "attention": "flash", "loss": "eager", "recipe": "hf", "lora_r": 16,
-    "lora_targets": "all-linear", "adapter_dtype": "fp32", "lora_dropout": 0, "metric": "nvidia-smi",
-    "adapter_size": 64, "adapter_kind": "houlsby", "virtual_tokens": 20, "padded": False, "quant": None,
-    "wide_embedding": False, "untied_head": False, "keep_logits": None, "compile": False, "kbit_upcast": None, "seq_len": None,
-}  # fmt: skip
+    "method": "full",
+    "precision": "bf16-mixed",
+    "optimizer": "adamw",
+    "micro_batch": 1,
+    "grad_accum": 1,
+    "recompute": "none",
+    "attention": "flash",
+    "loss": "eager",
+    "recipe": "hf",
+    "lora_r": 16,
+    "lora_targets": "all-linear",
+    "adapter_dtype": "fp32",
+    "lora_dropout": 0,
+    "metric": "nvidia-smi",
+    "adapter_size": 64,
+    "adapter_kind": "houlsby",
+    "virtual_tokens": 20,
+    "padded": False,
+    "quant": None,
+    "wide_embedding": False,
+    "untied_head": False,
+    "keep_logits": None,
+    "compile": False,
+    "kbit_upcast": None,
+    "seq_len": None,
+}
 DEFAULT_SEQ = 8192
 KEYWORDS = (
-    *DEFAULTS, "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
-    "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    "reference", "teacher",
-)  # fmt: skip
+    *DEFAULTS,
+    "dtype",
+    "gpu",
+    "reserve",
+    "context",
+    "allow_overlong",
+    "like",
+    "optimizer_rank",
+    "rslora",
+    "modules_to_save",
+    "trainable",
+    "freeze",
+    "last_layers",
+    "optimizer_in_backward",
+    "ema",
+    "offload",
+    "reference",
+    "teacher",
+)
 
 
 class Asked:
@@ -65,7 +101,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.choice = Choice()
-        self.recipe: Recipe
+        self.recipe: Recipe = RECIPES["bf16-mixed"]
         self.optimizer: Optimizer
         self.batch: Quantity = 1
         self.seq: Quantity = DEFAULT_SEQ
@@ -128,7 +164,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
         if rank is not None and not asked.optimizer.takes_rank:
             raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
     with problems:
-        asked.batch = _number(values["micro_batch"], "--micro-batch")
+        asked.batch = number(values["micro_batch"], "--micro-batch")
     with problems:
         asked.accumulate = parse_integer(values["grad_accum"], "--grad-accum")
     with problems:
@@ -139,7 +175,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         _hardware(asked, book, given)
     with problems:
-        _trained(asked, inventory, values, given)
+        choose_part(asked, inventory, values, given)
     problems.check()
     _together(asked, inventory)
     return asked
@@ -160,14 +196,10 @@ def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None
         value, origin = default, "default"
         if preset.get(key) is not None:
             value, origin = preset[key], f"--like {asked.like}"
-        if given[key] is not None and given[key] is not False:
+        if given[key] is not None:
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
     asked.values["method"] = asked.method
-
-
-def _number(value: Any, option: str) -> Quantity:
-    return array_of(value, option, MAX_SEQUENCES) if is_array(value) else parse_integer(value, option)
 
 
 def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any]) -> Quantity:
@@ -178,8 +210,9 @@ def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any])
     limit = inventory.context
     if value is None:
         return min(limit or DEFAULT_SEQ, DEFAULT_SEQ)
-    seq = array_of(value, "--seq-len", MAX_TOKENS) if is_array(value) else parse_length(value, "--seq-len")
-    longest = int(seq.max()) if is_array(seq) else seq
+    option = "--seq-len"
+    seq: Any = array_of(value, option, MAX_TOKENS) if is_array(value) else parse_length(value, option)
+    longest = int(seq.max()) if is_array(seq) else int(seq)
     if limit is not None and longest > limit and not given["allow_overlong"]:
         if given["context"] is None and given["seq_len"] is None:
             return limit  # a preset's length is cut
@@ -193,20 +226,22 @@ def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any])
 def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems: Problems) -> None:
     """Settings that are one word of a list, and switches."""
     for key, allowed, name in (
-        ("attention", ATTENTIONS, "attention"), ("loss", LOSSES, "loss"),
-        ("recipe", IMPLEMENTATIONS, "implementation"), ("metric", METRICS, "metric"),
-    ):  # fmt: skip
+        ("attention", ATTENTIONS, "attention"),
+        ("loss", LOSSES, "loss"),
+        ("recipe", IMPLEMENTATIONS, "implementation"),
+        ("metric", METRICS, "metric"),
+    ):
         with problems:
-            setattr(asked, name, _one(values[key], allowed, f"--{key}"))
+            setattr(asked, name, one_word(values[key], allowed, f"--{key}"))
     with problems:
         asked.recompute = _recompute(values["recompute"])
     for key, name in (("padded", "padded"), ("compile", "compile"), ("untied_head", "untied")):
         with problems:
-            setattr(asked, name, _flag(values[key], f"--{key.replace('_', '-')}"))
+            setattr(asked, name, flag(values[key], f"--{key.replace('_', '-')}"))
     keeps = values["keep_logits"]
     with problems:
         # The output object of transformers holds the logits while the loss is differentiated.
-        kept = asked.implementation in ("hf", "litgpt") if keeps is None else _flag(keeps, "--keep-logits")
+        kept = asked.implementation in ("hf", "litgpt") if keeps is None else flag(keeps, "--keep-logits")
         asked.keep_logits = values["keep_logits"] = kept
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
@@ -214,26 +249,8 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         away = given["offload"]
         parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
         asked.offload = frozenset(
-            _one(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
+            one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
         )
-
-
-def _one(value: Any, allowed: tuple[str, ...], option: str) -> str:
-    word = str(value).strip().lower()
-    if word in allowed:
-        return word
-    near = did_you_mean(word, allowed, 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise InputError(f"{option} {word[:40]!r} is not known.", f"{hint}Use {one_of(allowed)}.")
-
-
-def _flag(value: Any, option: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word in ("on", "true", "yes", "1", "off", "false", "no", "0"):
-        return word in ("on", "true", "yes", "1")
-    raise InputError(f"{option} {word[:40]!r} is not known.", "Use on or off.")
 
 
 def _recompute(value: Any) -> str | int:
@@ -258,9 +275,9 @@ def _weights(
     stated, method, quant = inventory.quantization, asked.method, values["quant"]
     if stated is not None and "refused" in stated and quant is None:
         raise ConfigError(*stated["refused"])
-    own = None if stated is None else stated.get("applied")
+    own: Any = None if stated is None else stated.get("applied")
     named = own is not None and own.name != "none"
-    if named and str(quant).lower() not in ("none", "off"):
+    if named and (quant is None or str(quant).lower() != "none"):
         if method == "qlora":
             raise InputError(
                 f"{inventory.name} is already stored as {own.name}; QLoRA quantizes 16-bit weights.",
@@ -309,94 +326,6 @@ def _hardware(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
             )
 
 
-def _trained(asked: Asked, inventory: Inventory, values: dict[str, Any], given: dict[str, Any]) -> None:
-    """Adapters, or the part of the model that is trained."""
-    choice, method = asked.choice, asked.method
-    if given["last_layers"] is not None:
-        choice.last_layers = parse_integer(given["last_layers"], "--last-layers")
-        if choice.last_layers > inventory.layers and not inventory.is_opaque:
-            raise InputError(
-                f"--last-layers {choice.last_layers}: {inventory.name} has {inventory.layers} layers.",
-                f"Use 1 to {inventory.layers}.",
-            )
-    choice.trained, choice.frozen = _list(given["trainable"]), _list(given["freeze"])
-    choice.saved = _list(given["modules_to_save"])
-    choice.adapter_bytes = _adapter_bytes(values["adapter_dtype"])
-    if inventory.is_opaque:
-        return
-    for words, option in (
-        (choice.trained, "--trainable"), (choice.frozen, "--freeze"), (choice.saved, "--modules-to-save"),
-    ):  # fmt: skip
-        check_words(words, inventory, option)
-    if method == "freeze" and choice.last_layers is not None:
-        choice.trained = (*choice.trained, f"last-{choice.last_layers}")
-    if method == "freeze" and not choice.trained and not choice.frozen:
-        raise InputError(
-            "--method freeze does not say what is trained.",
-            "Add --trainable last-8,head, or --freeze embedding, for example.",
-        )
-    if method not in ("full", "freeze") and (choice.trained or choice.frozen):
-        raise InputError(
-            f"--method {method} leaves the model frozen; --trainable and --freeze say nothing.",
-            "Use --modules-to-save for modules trained beside adapters, or --method freeze.",
-        )
-    if method in ADAPTED:
-        _adapters(asked, inventory, values)
-    elif method in ("prompt", "prefix"):
-        choice.tokens = parse_integer(values["virtual_tokens"], "--virtual-tokens", 10**6)
-
-
-def _adapters(asked: Asked, inventory: Inventory, values: dict[str, Any]) -> None:
-    choice = asked.choice
-    choice.dropout = _dropout(values["lora_dropout"])
-    if choice.method == "bottleneck":
-        kind = _one(values["adapter_kind"], ("houlsby", "pfeiffer"), "--adapter-kind")
-        choice.rank = _number(values["adapter_size"], "--adapter-size")
-        ends = ("output", "down") if kind == "houlsby" else ("down",)
-        choice.targets = {
-            one.key: () for one in linears(inventory) if one.role in ends and one.group.place == "layer"
-        }
-        if not choice.targets:
-            raise InputError(
-                f"{inventory.name} has no plain feed-forward for bottleneck adapters.", "Use --method lora."
-            )
-        return
-    choice.rank = _number(values["lora_r"], "--lora-r")
-    choice.targets = find_targets(inventory, values["lora_targets"])
-    narrow = min(
-        (min(one.inputs, one.outputs), one.last) for one in linears(inventory) if one.key in choice.targets
-    )
-    most = int(choice.rank.max()) if is_array(choice.rank) else choice.rank
-    if most > narrow[0]:
-        raise InputError(
-            f"--lora-r {most:,} is above the width of {narrow[1]}, {narrow[0]:,}: that is no low rank.",
-            f"Use --lora-r {narrow[0]} or less, or leave {narrow[1]} out of --lora-targets.",
-        )
-
-
-def _list(value: Any) -> tuple[str, ...]:
-    words = value.split(",") if isinstance(value, str) else list(value or ())
-    return tuple(str(word).strip() for word in words if str(word).strip())
-
-
-def _adapter_bytes(value: Any) -> int:
-    word = str(value).strip().lower()
-    if word in ("fp32", "float32", "32", "f32"):
-        return 4
-    if word in ("bf16", "fp16", "bfloat16", "float16", "16", "f16"):
-        return 2
-    raise InputError(
-        f"--adapter-dtype {word[:40]!r} is not known.", "Use fp32 (PEFT's default), bf16 or fp16."
-    )
-
-
-def _dropout(value: Any) -> bool:
-    parsed = parse_decimal(str(value))
-    if parsed is None or not 0 <= parsed[0] < parsed[1]:
-        raise InputError(f"--lora-dropout is {shown(value)}.", "Use a share from 0 to below 1, such as 0.05.")
-    return parsed[0] > 0
-
-
 def _together(asked: Asked, inventory: Inventory) -> None:
     """Refuse what can't go together; say what follows from what was asked."""
     optimizer = asked.optimizer
@@ -410,16 +339,20 @@ def _together(asked: Asked, inventory: Inventory) -> None:
         )
     arrays = {
         option: len(value)
-        for option, value in (("--micro-batch", asked.batch), ("--seq-len", asked.seq), ("--lora-r", asked.choice.rank))
+        for option, value in (
+            ("--micro-batch", asked.batch),
+            ("--seq-len", asked.seq),
+            ("--lora-r", asked.choice.rank),
+        )
         if is_array(value)
-    }  # fmt: skip
+    }
     if len(set(arrays.values())) > 1:
         told = " and ".join(f"{option} {number:,}" for option, number in arrays.items())
         raise InputError(f"Arrays of different lengths: {told} values.", "Give as many of each.")
     quantized = asked.scheme is not None
     wish = asked.values["kbit_upcast"]
     asked.upcast = quantized and (
-        asked.choice.adapter_bytes == 4 if wish is None else _flag(wish, "--kbit-upcast")
+        asked.choice.adapter_bytes == 4 if wish is None else flag(wish, "--kbit-upcast")
     )
     asked.values["kbit_upcast"] = asked.upcast
     if (

@@ -7,19 +7,20 @@ from typing import Any
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError
 from llmcalc.estimate import Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device
-from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.model_states import Frozen, States, fold, packed
+from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.timeline import Layout, moments
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
 from llmcalc.precision import find_format
 
 COMPILED = (3, 4)
-"""What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some 37
-are activations; 0.65 to 0.9 (calibrated on that run)."""
+"""What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some
+37 are activations; 0.65 to 0.9 (calibrated on that run)."""
 
 
 class Estimate:
@@ -85,14 +86,19 @@ class Question:
     """
 
     def __init__(
-        self, inventory: Inventory, asked: Asked, book: Catalog, device: Device | None = None, others: Any = (),
-    ) -> None:  # fmt: skip
+        self,
+        inventory: Inventory,
+        asked: Asked,
+        book: Catalog,
+        device: Device | None = None,
+        others: Any = (),
+    ) -> None:
         self.asked, self.book, self.device, self.others = asked, book, device, list(others)
         self.inventory = untied(inventory) if asked.untied else inventory
         self.stored = self.inventory
         if asked.scheme is not None:
             self.stored = asked.scheme.apply(self.inventory, asked.dtype.name)
-        elif asked.values["quant"] in ("none", "off"):
+        elif str(asked.values["quant"]).lower() == "none" and asked.values["quant"] is not None:
             from llmcalc.precision.scheme import PLAIN
 
             self.stored = PLAIN.apply(self.inventory, asked.dtype.name)
@@ -118,15 +124,27 @@ class Question:
             seq = seq + choice.tokens
         frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
         return Training(
-            self.inventory, choice, asked.recipe, self.packed, batch=batch, seq=seq,
+            self.inventory,
+            choice,
+            asked.recipe,
+            self.packed,
+            batch=batch,
+            seq=seq,
             element=asked.recipe.element,
             weight_element=frozen if choice.leaves_model else asked.recipe.weights,
-            autocast=asked.recipe.autocast, attention=asked.attention, padded=asked.padded,
-            recompute=asked.recompute, loss=asked.loss, recipe=asked.implementation,
-            keep_logits=asked.keep_logits, in_backward=asked.in_backward, accumulates=self.accumulates,
+            autocast=asked.recipe.autocast,
+            attention=asked.attention,
+            padded=asked.padded,
+            recompute=asked.recompute,
+            loss=asked.loss,
+            recipe=asked.implementation,
+            keep_logits=asked.keep_logits,
+            watched=asked.metric == "memtracker",
+            in_backward=asked.in_backward,
+            accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
-        )  # fmt: skip
+        )
 
     @property
     def accumulates(self) -> bool:
@@ -141,9 +159,12 @@ class Question:
             stated = self.inventory.quantization or {}
             applied = stated.get("applied")
             frozen = Frozen(
-                asked.dtype.block_bytes // asked.dtype.elements, asked.dtype.name, self.bits,
-                scheme or (applied.name if applied is not None else ""), asked.upcast,
-            )  # fmt: skip
+                asked.dtype.block_bytes // asked.dtype.elements,
+                asked.dtype.name,
+                self.bits,
+                scheme or (applied.name if applied is not None else ""),
+                asked.upcast,
+            )
             self._states = plan.choice.rank, fold(self.stored, plan, asked.optimizer, frozen, asked.ema)
         return self._states[1]
 
@@ -160,7 +181,13 @@ class Question:
             asked.choice.rank if rank is None else rank,
         )
         states = self.states(plan)
-        found = trace(self.inventory, plan)
+        try:
+            found = trace(self.inventory, plan)
+        except NotImplementedError as error:
+            raise ConfigError(
+                f"What {self.inventory.name} keeps for the backward pass is not known{_why(error)}.",
+                "Use a model of another family; --params N tells the states of any.",
+            ) from None
         weights = dict(states.weights)
         layout = self._layout(plan, states)
         for label, model, shared in self.others:
@@ -184,9 +211,11 @@ class Question:
             layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
         layout.load = states.largest_frozen if self.packed else 0
         if "params" in asked.offload:  # a layer in use, and the next one under way
-            layout.resident = 2 * asked.dtype.block_bytes * max(
-                sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups
-            )  # fmt: skip
+            layout.resident = (
+                2
+                * asked.dtype.block_bytes
+                * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
+            )
         if asked.compile:
             layout.share = COMPILED
         if "activations" in asked.offload:
@@ -196,7 +225,8 @@ class Question:
     def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
         """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
         tokens = plan.batch * plan.seq
-        vocabulary, widest = _vocabulary(model), max(size(op.out) for g in model for op in g.ops)
+        vocabulary = _vocabulary(model)
+        widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
         if label == "teacher":  # its probabilities are kept in fp32 for the loss
             return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
         return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
@@ -215,6 +245,10 @@ class Question:
         if "activations" in away:
             held["activations"] = found.saved
         return held
+
+
+def _why(error: Exception) -> str:
+    return f" ({error})" if str(error) else ""
 
 
 def _vocabulary(inventory: Inventory) -> int:
@@ -240,10 +274,19 @@ def untied(inventory: Inventory) -> Inventory:
             Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
             for op in group.ops
         ]
-        groups.append(Group(
-            group.component, group.place, group.layers, [*group.tensors, head], group.caches, ops, group.prefix,
-            group.names, group.stored,
-        ))  # fmt: skip
+        groups.append(
+            Group(
+                group.component,
+                group.place,
+                group.layers,
+                [*group.tensors, head],
+                group.caches,
+                ops,
+                group.prefix,
+                group.names,
+                group.stored,
+            )
+        )
         changed = True
     if not changed:
         return inventory

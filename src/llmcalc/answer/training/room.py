@@ -32,12 +32,21 @@ class Room:
     """
 
     __slots__ = (
-        "max_lora_r", "max_micro_batch", "max_seq_len", "safe_lora_r", "safe_micro_batch", "safe_seq_len",
-    )  # fmt: skip
+        "max_lora_r",
+        "max_micro_batch",
+        "max_seq_len",
+        "safe_lora_r",
+        "safe_micro_batch",
+        "safe_seq_len",
+    )
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, None)
+        self.max_micro_batch: int | None = None
+        self.safe_micro_batch: int | None = None
+        self.max_seq_len: int | None = None
+        self.safe_seq_len: int | None = None
+        self.max_lora_r: int | None = None
+        self.safe_lora_r: int | None = None
 
     @property
     def max_context(self) -> Any:

@@ -45,9 +45,21 @@ class States:
     """
 
     __slots__ = (
-        "element", "gradients", "largest", "largest_frozen", "largest_gradient", "master", "optimizer", "paged",
-        "saved", "small", "total", "trained", "trained_bytes", "weights",
-    )  # fmt: skip
+        "element",
+        "gradients",
+        "largest",
+        "largest_frozen",
+        "largest_gradient",
+        "master",
+        "optimizer",
+        "paged",
+        "saved",
+        "small",
+        "total",
+        "trained",
+        "trained_bytes",
+        "weights",
+    )
 
     def __init__(self) -> None:
         self.weights: dict[str, Quantity] = {}
@@ -71,9 +83,15 @@ class States:
             self.weights[label] = self.weights.get(label, 0) + bytes_
 
     def train(
-        self, shape: Shape, count: int, optimizer: Optimizer, weight: int, gradient: int, master: int,
+        self,
+        shape: Shape,
+        count: int,
+        optimizer: Optimizer,
+        weight: int,
+        gradient: int,
+        master: int,
         state: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Add `count` trained tensors: gradient, master copy and states; the weights are weighed apart."""
         number = count * shape.numel
         self.trained = self.trained + number
@@ -187,9 +205,14 @@ def _base(
         made.weigh("fp8 copies", trained * tensor.numel * recipe.copies)
     shape = shape_of(tensor.role, tensor.dims, group.place, group.component)
     made.train(
-        shape, trained, optimizer, recipe.weights, plan.grad_bytes(group, None, tensor.role, tensor.part),
-        recipe.master, recipe.state_element,
-    )  # fmt: skip
+        shape,
+        trained,
+        optimizer,
+        recipe.weights,
+        plan.grad_bytes(group, None, tensor.role, tensor.part),
+        recipe.master,
+        recipe.state_element,
+    )
 
 
 DTYPES = {2: "16 bit", 4: "fp32"}

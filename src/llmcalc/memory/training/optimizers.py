@@ -178,10 +178,10 @@ class Optimizer:
         """What a step holds besides, in words."""
         copies = self.entry.get("step_copies", 1)
         if self.entry.get("step") == "foreach":
-            return f"{copies:g} more copy of all that is trained (foreach)"
+            return f"{copies:g} x all that is trained"
         if self.entry.get("step") == "largest":
-            return f"{copies:g} temporaries of the largest tensor"
-        return "works in place"
+            return f"{copies:g} x the largest tensor"
+        return "in place"
 
 
 def _below(value: Quantity, bound: int) -> Any:

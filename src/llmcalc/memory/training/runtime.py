@@ -15,8 +15,8 @@ WORKSPACE_HOPPER = 32 * MIB
 """cuBLAS, for each stream and handle; counted as allocated. [B]"""
 
 SLACK = (0, 2, 8)
-"""What the caching allocator reserves beyond what is allocated, where segments of 2 MiB and more do not fill up.
-Low, expected, high. [% of allocated]"""
+"""What the caching allocator reserves beyond what is allocated, where segments of 2 MiB and more do not fill
+up; low, expected, high. [% of allocated]"""
 
 HOPPER = ("h100", "h200", "h800", "h20", "gh200", "b200", "b100", "b300", "gb200", "rtx-50", "rtx 50")
 
@@ -31,7 +31,7 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     allocated : int or ndarray
         Bytes of tensors at the peak. [B]
     metric : str
-        ``allocated``, ``reserved`` or ``nvidia-smi``.
+        ``allocated``, ``reserved`` or ``nvidia-smi``; ``memtracker`` (PyTorch's own tool, tensors alone).
     device : str
         Name of the GPU, which decides the workspace.
 
@@ -40,26 +40,54 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     >>> runtime_item(10 << 30, "allocated").bytes
     8388608
     """
+    if metric == "memtracker":
+        return Item("runtime", [0], phases=PHASES, formula="none", note="MemTracker counts tensors alone")
     hopper = device.lower().startswith(HOPPER)
     workspace = WORKSPACE_HOPPER if hopper else WORKSPACE
     parts = [
-        Item("cuBLAS workspace", [workspace], phases=PHASES, grade="assumed", formula="constant",
-             inputs={"bytes": workspace}, source=SOURCE, note="allocated through PyTorch"),
-    ]  # fmt: skip
+        Item(
+            "cuBLAS workspace",
+            [workspace],
+            phases=PHASES,
+            grade="assumed",
+            formula="constant",
+            inputs={"bytes": workspace},
+            source=SOURCE,
+            note="allocated through PyTorch",
+        ),
+    ]
     if metric in ("reserved", "nvidia-smi"):
         low, middle, high = (ceil_div(allocated * share, 100) for share in SLACK)
         parts.append(
-            Item("allocator", [middle], low=[low], high=[high], phases=PHASES, grade="assumed",
-                 formula="share of allocated", inputs={"percent": SLACK[1]}, source=SOURCE,
-                 note=f"{SLACK[0]} to {SLACK[2]} % of what is allocated")
-        )  # fmt: skip
+            Item(
+                "allocator",
+                [middle],
+                low=[low],
+                high=[high],
+                phases=PHASES,
+                grade="assumed",
+                formula="share of allocated",
+                inputs={"percent": SLACK[1]},
+                source=SOURCE,
+                note=f"{SLACK[0]} to {SLACK[2]} % of what is allocated",
+            )
+        )
     if metric == "nvidia-smi":
         low, middle, high = CONTEXT
         parts.append(
-            Item("CUDA context", [middle], low=[low], high=[high], phases=PHASES, grade="assumed",
-                 formula="constant", inputs={"bytes": middle}, source=SOURCE,
-                 note="kernels and driver, 0.45 to 0.95 GiB")
-        )  # fmt: skip
+            Item(
+                "CUDA context",
+                [middle],
+                low=[low],
+                high=[high],
+                phases=PHASES,
+                grade="assumed",
+                formula="constant",
+                inputs={"bytes": middle},
+                source=SOURCE,
+                note="kernels and driver, 0.45 to 0.95 GiB",
+            )
+        )
     counted = {
         "allocated": "workspace",
         "reserved": "workspace, allocator",

@@ -14,13 +14,29 @@ Key = tuple[str, str, str]
 
 ALL = ("all-linear", "all_linear", "all", "linear")
 ROLES = {
-    "q": ("query",), "k": ("key",), "v": ("value",), "o": ("output",), "query": ("query",), "key": ("key",),
-    "value": ("value",), "proj": ("output",), "projection": ("output",), "output_proj": ("output",),
-    "mlp": ("gate", "up", "down", "gate_up"), "head": ("unembedding",), "lm_head": ("unembedding",),
-    "attention": ("query", "key", "value", "qkv", "output"), "attn": ("query", "key", "value", "qkv", "output"),
-    "w1": ("gate",), "w2": ("down",), "w3": ("up",), "linear_qkv": ("qkv", "query", "key", "value"),
-    "linear_proj": ("output",), "linear_fc1": ("gate", "up", "gate_up"), "linear_fc2": ("down",),
-}  # fmt: skip
+    "q": ("query",),
+    "k": ("key",),
+    "v": ("value",),
+    "o": ("output",),
+    "query": ("query",),
+    "key": ("key",),
+    "value": ("value",),
+    "proj": ("output",),
+    "projection": ("output",),
+    "output_proj": ("output",),
+    "mlp": ("gate", "up", "down", "gate_up"),
+    "head": ("unembedding",),
+    "lm_head": ("unembedding",),
+    "attention": ("query", "key", "value", "qkv", "output"),
+    "attn": ("query", "key", "value", "qkv", "output"),
+    "w1": ("gate",),
+    "w2": ("down",),
+    "w3": ("up",),
+    "linear_qkv": ("qkv", "query", "key", "value"),
+    "linear_proj": ("output",),
+    "linear_fc1": ("gate", "up", "gate_up"),
+    "linear_fc2": ("down",),
+}
 """Names of other dialects (litgpt, torchtune, Megatron), where a model has no module of that name."""
 
 SEGMENTS = {"q": 0, "query": 0, "k": 1, "key": 1, "v": 2, "value": 2}
@@ -47,7 +63,7 @@ class Linear:
         self.outputs, self.inputs, self.copies = size(op.out), size(op.inp), op.stored
         layer = group.layers[0] if group.layers else None
         if tensor is None:  # a tied head multiplies by the embedding
-            self.role, self.names = "unembedding", ("lm_head",)
+            self.role, self.names = "unembedding", ("lm_head", "output")
         else:
             gguf = gguf_name(group, tensor, layer) or ""
             self.names = (module_name(group, tensor, layer), gguf.removesuffix(".weight"))

@@ -10,8 +10,15 @@ from llmcalc.memory.training.model_states import States
 
 PHASES = ("load", "forward", "loss", "backward", "step")
 NAMES = (
-    "weights", "master_weights", "gradients", "optimizer", "activations", "logits", "gathered", "buffers",
-)  # fmt: skip
+    "weights",
+    "master_weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "gathered",
+    "buffers",
+)
 """Items that the allocator holds, in the contract's order; ``runtime`` comes on top."""
 
 
@@ -42,8 +49,16 @@ class Layout:
     """
 
     __slots__ = (
-        "extra", "in_backward", "kept_logits", "load", "offload", "persistent", "resident", "share", "step",
-    )  # fmt: skip
+        "extra",
+        "in_backward",
+        "kept_logits",
+        "load",
+        "offload",
+        "persistent",
+        "resident",
+        "share",
+        "step",
+    )
 
     def __init__(self) -> None:
         self.persistent = self.in_backward = False
@@ -104,11 +119,20 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     if not layout.in_backward:
         optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
         found.append(
-            Moment("step", "optimizer", {
-                **base, "optimizer": optimizer, "gradients": held, "activations": 0,
-                "logits": layout.kept_logits, "gathered": 0, "buffers": 0,
-            })
-        )  # fmt: skip
+            Moment(
+                "step",
+                "optimizer",
+                {
+                    **base,
+                    "optimizer": optimizer,
+                    "gradients": held,
+                    "activations": 0,
+                    "logits": layout.kept_logits,
+                    "gathered": 0,
+                    "buffers": 0,
+                },
+            )
+        )
     return found
 
 
@@ -125,9 +149,17 @@ def _others(
 ) -> list[Moment]:
     """Other models' forward passes, while the activations of the one that is trained are kept."""
     return [
-        Moment(phase, where, {
-            **base, "gradients": gradients, "activations": now["activations"], "logits": now["logits"],
-            "gathered": 0, "buffers": extra,
-        })
+        Moment(
+            phase,
+            where,
+            {
+                **base,
+                "gradients": gradients,
+                "activations": now["activations"],
+                "logits": now["logits"],
+                "gathered": 0,
+                "buffers": extra,
+            },
+        )
         for phase, where, extra in layout.extra
-    ]  # fmt: skip
+    ]

@@ -52,9 +52,17 @@ class Choice:
     """
 
     __slots__ = (
-        "adapter_bytes", "dropout", "frozen", "last_layers", "method", "rank", "saved", "targets", "tokens",
+        "adapter_bytes",
+        "dropout",
+        "frozen",
+        "last_layers",
+        "method",
+        "rank",
+        "saved",
+        "targets",
+        "tokens",
         "trained",
-    )  # fmt: skip
+    )
 
     def __init__(self, method: str = "full") -> None:
         self.method = method
@@ -157,9 +165,11 @@ class Training(Plan):
         rank, method = self.choice.rank, self.choice.method
         if method == "bottleneck":
             return [
-                Shape(1, rank, one.outputs, MATRIX), Shape(1, rank, 1, VECTOR),
-                Shape(1, one.outputs, rank, MATRIX), Shape(1, one.outputs, 1, VECTOR),
-            ]  # fmt: skip
+                Shape(1, rank, one.outputs, MATRIX),
+                Shape(1, rank, 1, VECTOR),
+                Shape(1, one.outputs, rank, MATRIX),
+                Shape(1, one.outputs, 1, VECTOR),
+            ]
         parts = self.choice.targets[one.key]
         outputs = one.outputs
         if parts:
@@ -193,9 +203,11 @@ class Training(Plan):
             ]
         if choice.method == "prefix":
             width = sum(
-                size(part) for _, cache in self.inventory.caches if not cache.is_state
+                size(part)
+                for _, cache in self.inventory.caches
+                if not cache.is_state
                 for _, part in cache.parts
-            )  # fmt: skip
+            )
             if not width:
                 raise InputError(
                     f"{self.inventory.name} has no attention for a prefix.", "Use --method lora or prompt."
