@@ -3,9 +3,9 @@
     python tests/oracles/litgpt_tensors.py CHECKOUT tests/data/activation_litgpt.jsonl   # torch
 
 As in ``saved_tensors``, with litgpt's own model and its loss: the head runs on 128 tokens at a time, and
-Fabric turns the logits into fp32, which the training loop holds until the next ones are there (`logits`, not in
-`bytes`). On a GPU dropout saves a mask of one byte an element; a CPU saves it in the dtype of the activation,
-so adapters run without dropout here.
+Fabric turns the logits into fp32, which the training loop holds until the next ones are there (`logits`, not
+in `bytes`). On a GPU dropout saves a mask of one byte an element; a CPU saves it in the dtype of the
+activation, so adapters run without dropout here.
 """
 
 import argparse

@@ -7,6 +7,10 @@ pass made), temporaries (whatever backward made), optimizer (states and what a s
 the second step, when the optimizer's states are there, the largest moment is kept; a phase begins with what
 the one before left. Logits that nobody needs for backward are dropped after the loss, as trainers do, unless
 `keep_logits`.
+
+Fake tensors can't be asked whether sequences are packed, so that transformers makes a mask to be safe, and
+with it repeats keys and values. A real run without padding has neither: the question is answered here, unless
+`masked`.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from saved_tensors import Adapted
 from tiny_models import FAMILIES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
+from transformers import masking_utils
 from transformers.optimization import Adafactor
 
 CHECKPOINTING = {"use_reentrant": False}
@@ -74,7 +79,7 @@ def run(kind, shape, layers, batch, seq, **options):
         "kind": kind, "shape": shape, "layers": layers, "batch": batch, "seq": seq, "dtype": "bf16",
         "attention": "sdpa", "checkpointing": False, "autocast": False, "optimizer": "adamw", "lora": None,
         "frozen_layers": 0, "tied": False, "micro_batches": 1, "keep_logits": False,
-        "real": False,
+        "real": False, "masked": False,
     } | options  # fmt: skip
 
 
@@ -87,6 +92,9 @@ def settings():
     """The runs: where the peak lies, families, optimizers, adapters, precision."""
     llama = ("llama", SMALL, 12)
     yield run("qwen3", MEDIUM, 12, 2, 1024, tied=True)
+    yield run("qwen3", MEDIUM, 12, 2, 1024, tied=True, masked=True)
+    yield run("gpt_neox", MEDIUM, 12, 4, 512, masked=True)
+    yield run("llama", NARROW_VOCABULARY, 12, 1, 8192, optimizer="adamw-loop", masked=True)
     yield run("qwen3", MEDIUM, 12, 2, 1024, tied=True, keep_logits=True)
     yield run("qwen3", MEDIUM, 12, 2, 1024, tied=True, checkpointing=True)
     yield run("qwen3", MEDIUM, 12, 1, 64, tied=True)
@@ -175,6 +183,16 @@ def frozen_parameters():
         setattr(torch.Tensor, name, method)
 
 
+@contextlib.contextmanager
+def packing_known(masked):
+    """Whether transformers may ask if sequences are packed; they are not."""
+    own = masking_utils.find_packed_sequence_indices
+    if not masked:
+        masking_utils.find_packed_sequence_indices = lambda *given, **named: None
+    yield
+    masking_utils.find_packed_sequence_indices = own
+
+
 def prepare(asked, fields):
     """The model, trainable as asked."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -212,7 +230,7 @@ def measure(asked):
     """One line of the data."""
     began, fields = time.time(), fields_of(asked)
     imagined = contextlib.nullcontext() if asked["real"] else FakeTensorMode()
-    with imagined, frozen_parameters():
+    with imagined, frozen_parameters(), packing_known(asked["masked"]):
         model = prepare(asked, fields)
         trained = [p for p in model.parameters() if p.requires_grad]
         made = OPTIMIZERS[asked["optimizer"]](trained)
