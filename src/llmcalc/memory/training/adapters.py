@@ -49,6 +49,33 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
     return ops.cast(t, ops.add(t, y, ops.scale(t, high)), narrow)
 
 
+def beside(run: Run, y: Value, x: Value, roles: tuple[str, ...]) -> Value:
+    """litgpt's adapter of a joint product: one first matrix for all that have one, zeros where none is."""
+    found = [(role, run.plan.adapter(run.group, run.layer, role)) for role in roles]
+    own = [(role, adapter) for role, adapter in found if adapter is not None]
+    if not own:
+        return y
+    t, rows = run.tape, run.rows
+    label, t.label = t.label, LABEL
+    rank = sum(adapter.rank for _, adapter in own)
+    inp, bytes_ = size(run.ops[roles[0]].inp), own[0][1].bytes
+    out = sum(run.out(role) for role, _ in own)
+    first = Sink(inp * rank, bytes_, "adapter")
+    second = Sink(sum(run.out(role) * adapter.rank for role, adapter in own), bytes_, "adapter")
+    wide = ops.cast(t, x, bytes_)
+    if own[0][1].dropout:
+        wide = dropout(t, wide)
+    low = ops.linear(t, wide, first, None, rank, rows, size=first.numel)
+    del wide
+    high = ops.linear(t, low, second, None, out, rows, size=second.numel)
+    del low
+    if len(own) < len(roles):
+        high = ops.repeat(t, high, y.numel)
+    made = ops.cast(t, ops.add(t, y, ops.scale(t, high)), y.element)
+    t.label = label
+    return made
+
+
 def _cast_sink(t: Tape, sink: Sink, element: int) -> Sink | Value:
     if sink.bytes == element:
         return sink

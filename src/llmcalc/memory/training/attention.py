@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmcalc.formula import Quantity
-from llmcalc.memory.training import ops
+from llmcalc.memory.training import ops, recipes
 from llmcalc.memory.training.context import ATTENTION, NORMS, SCORES, Run
 from llmcalc.memory.training.shape import Shape
 from llmcalc.memory.training.tape import Node, Tape, Value
@@ -40,6 +40,10 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     gate: Value | None = None
     if "qkv" in run.ops:
         query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
+    elif run.recipe.joint and run.out("query") == q:
+        query, key, value = run.joint(x, ("query", "key", "value"))
+        query = _normed(run, query, "query_norm", shape.heads)
+        key = _normed(run, key, "key_norm", shape.kv_heads)
     else:
         query = run.linear(x, "query")
         if run.out("query") == 2 * q:
@@ -79,6 +83,10 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
     """Queries or keys turned by their positions."""
     t, share = run.tape, min(run.shared.rotary, width)
     narrow = x.element
+    if run.recipe.rotation == "in-place":
+        return recipes.turned_in_place(t, x, cos, sin)
+    if run.recipe.rotation == "paired":
+        return recipes.turned_in_pairs(t, x)
     if run.traits.tables == "complex":
         wide = ops.cast(t, x, 4)
         del x
@@ -103,7 +111,7 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
     out = ops.cast(t, out, narrow) if not run.plan.autocast or run.traits.tables == "wide" else out
     if rest is not None:
         out = ops.cat(t, out, rest)
-    elif run.traits.joins:
+    elif run.traits.joins or run.recipe.rotation == "joined":
         out = ops.cat(t, out)
     return out
 
@@ -180,6 +188,8 @@ def kernel_of(run: Run) -> str:
 
 def lies_by_head(run: Run) -> bool:
     """Whether queries are put together anew, so that the tokens of each head lie side by side in memory."""
+    if run.recipe.rotation == "joined":
+        return True
     return "kv_b" in run.ops or run.traits.joins or 0 < run.shared.rotary < Shape(run.group).width
 
 
@@ -196,7 +206,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     t, rows = run.tape, run.rows
     masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
-    if shape.kv_heads < shape.heads and not shares:
+    if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
         key = ops.repeat(t, key, shape.heads * shape.width * rows)
         value = ops.repeat(t, value, shape.heads * shape.value * rows)
     if run.plan.autocast:

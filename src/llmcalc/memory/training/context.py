@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.formula import Quantity
-from llmcalc.memory.training import adapters, ops
+from llmcalc.memory.training import adapters, ops, recipes
 from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.tape import Sink, Tape, Value
 from llmcalc.memory.training.traits import Traits
@@ -65,7 +65,7 @@ class Run:
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "rows", "seq",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "recipe", "rows", "seq",
         "shared", "single", "tape", "tensors", "traits",
     )  # fmt: skip
 
@@ -81,6 +81,7 @@ class Run:
     ) -> None:
         self.tape, self.plan, self.group, self.layer = tape, plan, group, layer
         self.traits, self.shared, self.hidden = traits, shared, hidden
+        self.recipe = recipes.RECIPES[plan.recipe]
         self.batch, self.seq, self.element = plan.batch, plan.seq, plan.element
         self.single = bool(plan.batch == 1) if isinstance(plan.batch, int) else bool((plan.batch == 1).all())
         self.rows: Quantity = plan.batch * plan.seq
@@ -135,6 +136,32 @@ class Run:
 
     # -- modules -----------------------------------------------------------------------------
 
+    def joint(self, x: Value, roles: tuple[str, ...]) -> list[Value]:
+        """Several matrices as one product, whose parts are views, with one adapter for all that have one."""
+        t, rows, plan = self.tape, self.rows, self.plan
+        sinks = [self.weight(role, part) for part in ("weight", "bias") for role in roles]
+        packed = max(plan.dequant(self.group, self.layer, role) for role in roles)
+        numels = [self.numel(role) for role in roles]
+        node = t.node(x, *sinks)
+        if node is not None:
+            trains = any(node.needs(i + 1) for i in range(len(roles)))
+            t.save(node, *([x] if trains else []), *([None] if node.needs(0) else []))
+        outs = [self.out(role) * rows for role in roles]
+        tile = t.new(packed * sum(numels), 1)
+        whole = t.new(sum(outs[1:], outs[0]), x.element)
+        del tile
+        sizes = [x.numel, *(sink.numel if sink is not None else 0 for sink in sinks)]
+        element = x.element
+
+        def back(g: Value, node: Any) -> list[Any]:
+            tile = t.new(packed * sum(numels), 1) if node.needs(0) else None
+            made = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
+            del tile
+            return made
+
+        whole = adapters.beside(self, t.link(whole, node, back), x, roles)
+        return ops.split(t, whole, outs)
+
     def linear(self, x: Value, role: str, rows: Quantity = None) -> Value:
         """A matrix with its bias and adapter, from 16 bit, autocast or packed weights."""
         t, plan = self.tape, self.plan
@@ -174,7 +201,12 @@ class Run:
         kind = self.traits.norm
         if self.numel(role, "bias"):
             kind = "layer"
-        if kind == "layer":
+        if self.recipe.norm in ("in-place", "fused"):
+            over = self.recipe.norm == "in-place" and kind == "llama"
+            out = recipes.fused_norm(t, x, weight, self.weight(role, "bias"), vectors, over)
+        elif self.recipe.norm == "scaled" and kind != "layer":
+            out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
+        elif kind == "layer":
             wide = x.element if not self.plan.autocast else 4
             out = ops.layer_norm(t, ops.cast(t, x, wide), weight, self.weight(role, "bias"), vectors, wide)
         elif kind == "gemma":

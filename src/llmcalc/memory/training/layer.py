@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.memory.training import experts, ops, states
+from llmcalc.memory.training import experts, ops, recipes, states
 from llmcalc.memory.training.attention import attend
 from llmcalc.memory.training.context import FFN, Run
 from llmcalc.memory.training.tape import Value
@@ -101,11 +101,19 @@ def dense(run: Run, x: Value, prefix: str) -> Value:
         half = both.numel // 2
         gate, up = ops.split(t, both, [half, half])
         del both
-        wide = ops.mul(t, up, run.activation(gate))
+        if run.recipe.gate == "open":
+            wide = ops.mul(t, up, run.activation(gate))
+        else:
+            wide = recipes.gated(t, gate, up, over=False)
+        del gate, up
     elif f"{prefix}gate" in run.ops:
-        acted = run.activation(run.linear(x, f"{prefix}gate"))
-        wide = ops.mul(t, acted, run.linear(x, f"{prefix}up"))
-        del acted
+        gate = run.linear(x, f"{prefix}gate")
+        if run.recipe.gate == "open":
+            gate = run.activation(gate)
+            wide = ops.mul(t, gate, run.linear(x, f"{prefix}up"))
+        else:
+            wide = recipes.gated(t, gate, run.linear(x, f"{prefix}up"), run.recipe.gate == "in-place")
+        del gate
     else:
         wide = run.activation(run.linear(x, f"{prefix}up"))
     del x

@@ -101,6 +101,12 @@ class Storage:
         if not self.holds:
             self._move(-self.bytes)
 
+    def relabel(self, label: str) -> None:
+        """It is for something else from now on."""
+        if self.label == LOGITS and not self.holds:
+            self.ledger.logits = self.ledger.logits - self.bytes
+        self.label = label
+
     def _move(self, bytes_: Quantity) -> None:
         ledger = self.ledger
         ledger.saved = ledger.saved + bytes_

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from llmcalc.formula import Quantity, ceil_div, is_array, smaller
 from llmcalc.memory.training import ops
 from llmcalc.memory.training.context import INPUTS, Run
 from llmcalc.memory.training.ledger import LOGITS
 from llmcalc.memory.training.tape import Node, Tape, Value
+from llmcalc.model.inventory import size
 
 INDEX = 8
 """Bytes of a token id. [B]"""
+
+OUTPUT_CHUNKS, HEAD_CHUNK = 8, 128
+"""torchtune's chunks of the logits; tokens of a chunk of litgpt's head. [-]"""
 
 
 def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
@@ -22,14 +29,14 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         logits = ops.scale(t, ops.saving_output(t, ops.scale(t, logits)))
     if run.plan.keep_logits:
         kept.append(logits)
-    return cross_entropy(t, ops.cast(t, logits, 4), run)
+    wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
+    del logits
+    return cross_entropy(t, wide, run)
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     """``log_softmax``, then the likelihood of each target."""
-    t.label = INPUTS
-    edge = run.batch if run.batch == 1 else 0  # a view of the padded labels, else a copy without padding
-    targets = t.new(run.rows + edge, INDEX)
+    targets = _targets(run)
     t.label = LOGITS
     likely = ops.saving_output(t, logits)
     del logits
@@ -41,10 +48,120 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     loss = t.new(1, 4)
     whole, element = likely.numel, likely.element
 
-    def back(g: Value, node: Node) -> list[Value | None]:
+    def back(g: Value, node: Node) -> list[Any]:
         return [t.new(whole, element)]
 
     return t.link(loss, node, back)
+
+
+def _targets(run: Run) -> Value:
+    """Shifted labels: of one sequence a view of the padded ones, else a copy."""
+    run.tape.label = INPUTS
+    return run.tape.new(run.rows + run.batch if run.single else run.rows, INDEX)
+
+
+def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """All logits in 16 bit, but their loss chunk by chunk, so that gradients of logits are one chunk's.
+
+    torchtune makes 8 chunks in fp32; litgpt one for every 128 tokens of a sequence, in the logits' own dtype.
+    """
+    t, rows, plan = run.tape, run.rows, run.plan
+    t.label = LOGITS
+    vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
+    chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
+    wide = x.element if own else 4
+    weight, numel = run.weight(role), run.numel(role)
+    logits = t.new(vocab * rows, x.element)
+    if plan.keep_logits:
+        kept.append(logits)
+    targets = _targets(run)
+    t.label = LOGITS
+    node = t.node(x, weight)
+    if node is not None:
+        t.save(node, *([x] if node.needs(1) else []), targets)
+    copy = t.new(vocab * chunk, wide) if wide != x.element else None
+    likely = t.new(vocab * rows, wide)
+    t.save(node, likely)
+    del copy, logits, likely
+    whole, element = x.numel, x.element
+
+    def back(g: Value, node: Node) -> list[Any]:
+        first = t.new(vocab * chunk, wide)
+        second = t.new(vocab * chunk, wide)
+        del first
+        narrow = t.new(vocab * chunk, element) if wide != element else second
+        del second
+        grads = [
+            t.new(whole, element) if node.needs(0) else None,
+            t.new(numel, element) if node.needs(1) else None,
+        ]
+        more = t.new(numel, element) if node.needs(1) else None  # the next chunk's, before it is added
+        del more, narrow
+        return grads
+
+    return t.link(t.new(1, 4), node, back)
+
+
+def fused(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """Liger's: logits of one chunk at a time, whose gradients are made at once in the forward pass."""
+    t, rows = run.tape, run.rows
+    t.label = LOGITS
+    vocab, width = size(run.ops[role].out), size(run.ops[role].inp)
+    weight, numel = run.weight(role), run.numel(role)
+    chunk = _power_of_two(ceil_div(rows, ceil_div(vocab, width)))
+    node = t.node(x, weight)
+    targets = _targets(run)
+    t.label = LOGITS
+    back_x = t.like(x)
+    back_w = t.new(numel, x.element) if node is not None and node.needs(1) else None
+    logits = t.new(vocab * chunk, x.element)
+    if back_w is not None:
+        product = t.new(numel, x.element)
+        wide = t.new(numel, 4)
+        del product, wide
+    del logits, targets
+    t.save(node, back_x, *([back_w] if back_w is not None else []))
+    sizes, element = (x.numel, numel), x.element
+    del back_x, back_w
+
+    def back(g: Value, node: Node) -> list[Any]:
+        pairs = zip(sizes, [*node.kept, None], strict=False)
+        return [
+            Value(own, n, element) if own is not None and node.needs(i) else None
+            for i, (n, own) in enumerate(pairs)
+        ]
+
+    return t.link(t.new(1, 4), node, back)
+
+
+def _power_of_two(number: Quantity) -> Quantity:
+    """The next power of two."""
+    if is_array(number):
+        import numpy as np
+
+        return 2 ** np.ceil(np.log2(np.maximum(number, 1))).astype(np.int64)
+    return 1 << (int(number) - 1).bit_length()
+
+
+def vocab_parallel(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """Megatron's: a softmax in fp32 written over its logits; its gradient is written over it in turn."""
+    t = run.tape
+    t.label = LOGITS
+    logits = run.linear(x, role)
+    targets = _targets(run)
+    t.label = LOGITS
+    node = t.node(logits)
+    chances = t.like(logits, 4)
+    t.save(node, chances, targets)
+    numel, element = logits.numel, logits.element
+    del chances, logits, targets
+
+    def back(g: Value, node: Node) -> list[Any]:
+        own = node.kept[0]
+        wide = Value(own, numel, 4) if own is not None else t.new(numel, 4)
+        return [t.new(numel, element) if element < 4 else wide]
+
+    return t.link(t.new(1, 4), node, back)
 
 
 def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
@@ -55,4 +172,6 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     return t.link(t.new(1, 4), node, lambda g, node: [t.new(whole, element)])
 
 
-LOSSES = {"eager": eager, "none": none}
+LOSSES = {
+    "eager": eager, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel, "none": none,
+}  # fmt: skip

@@ -1,108 +1,131 @@
-"""Precision of training: which copies of a parameter there are, and in how many bytes."""
+"""Implementations of the same layers, and the fused operations that they bring."""
 
 from __future__ import annotations
 
-from llmcalc.errors import InputError, did_you_mean
+from typing import Any
+
+from llmcalc.formula import Quantity
+from llmcalc.memory.training import ops
+from llmcalc.memory.training.tape import WEIGHT, Node, Sink, Tape, Value
+
+PROCESSORS = 132
+"""Multiprocessors of a large GPU; a fused norm sums its weight's gradient once for each. [-]"""
 
 
 class Recipe:
-    """What one trained parameter takes.
+    """What an implementation does otherwise than transformers.
 
     Attributes
     ----------
-    name : str
-        As in ``--precision``.
-    weights, gradients, master : int
-        Bytes of a trained parameter in the model, in its gradient, in an fp32 copy. [B]
-    states : int or None
-        Bytes of an element of the optimizer's states; None follows the parameter. [B]
-    element : int
-        Bytes of an activation in the compute dtype. [B]
-    autocast : bool
-        Whether wider weights are cast where they are used.
-    persistent : bool
-        Whether gradients have a buffer of their own that is there from the start.
-    copies : int
-        Bytes of narrow copies of the matrices that stay. [B]
-    note : str
-        Who trains so.
-    source : str
-        Where it is told.
+    norm : str
+        ``family``: as the family's class in transformers; ``in-place``, ``fused``: one kernel that saves its
+        input, with or without writing the gradient over the one that came; ``scaled``: in fp32, by the
+        weight's fp32 copy.
+    rotation : str
+        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in fp32;
+        ``joined``: what rotates and what does not are put side by side, though all of it rotates.
+    repeats : bool
+        Keys and values are always copied for every query head.
+    joint : bool
+        Query, key and value are one product.
+    gate : str
+        ``open``: activation and product are two operations; ``in-place``, ``fused``: one kernel.
+
+    Notes
+    -----
+    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026); Megatron-LM's follows its
+    published estimator, so it is derived, not measured.
     """
 
-    __slots__ = (
-        "autocast", "copies", "element", "gradients", "master", "name", "note", "persistent", "source",
-        "states", "weights",
-    )  # fmt: skip
+    __slots__ = ("gate", "joint", "norm", "repeats", "rotation")
 
     def __init__(
-        self, name: str, weights: int, gradients: int, master: int, states: int | None, element: int,
-        note: str, *, autocast: bool = False, persistent: bool = False, copies: int = 0, source: str = "",
-    ) -> None:  # fmt: skip
-        self.name, self.weights, self.gradients, self.master = name, weights, gradients, master
-        self.states, self.element, self.note, self.autocast = states, element, note, autocast
-        self.persistent, self.copies, self.source = persistent, copies, source
-
-    @property
-    def state_element(self) -> int:
-        """Bytes of an element of the optimizer's states. [B]"""
-        return self.weights if self.states is None else self.states
-
-    def per_parameter(self, states: int = 2) -> int:
-        """Bytes that a trained parameter takes with so many states of the optimizer. [B]
-
-        Examples
-        --------
-        >>> RECIPES["megatron-bf16"].per_parameter(), RECIPES["bf16-mixed"].per_parameter()
-        (18, 16)
-        """
-        return self.weights + self.copies + self.gradients + self.master + states * self.state_element
+        self,
+        norm: str = "family",
+        rotation: str = "family",
+        gate: str = "open",
+        repeats: bool = False,
+        joint: bool = False,
+    ) -> None:
+        self.norm, self.rotation, self.gate = norm, rotation, gate
+        self.repeats, self.joint = repeats, joint
 
 
-_MEGATRON = "megatron-dist-optimizer"
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("bf16-mixed", 4, 4, 0, None, 2, "fp32 weights, autocast to bf16", autocast=True,
-               source="torch-amp"),
-        Recipe("fp16-mixed", 4, 4, 0, None, 2, "fp32 weights, autocast to fp16, loss scaling", autocast=True,
-               source="torch-amp"),
-        Recipe("bf16", 2, 2, 0, None, 2, "everything in bf16", source="torchtune-memory"),
-        Recipe("fp16", 2, 2, 0, None, 2, "everything in fp16", source="torchtune-memory"),
-        Recipe("bf16-fp32-states", 2, 2, 0, 4, 2, "bf16 with the optimizer's states in fp32",
-               source="torchtune-memory"),
-        Recipe("megatron-bf16", 2, 4, 4, 4, 2, "bf16 weights, fp32 master, gradients and states",
-               persistent=True, source=_MEGATRON),
-        Recipe("megatron-fp16", 2, 2, 4, 4, 2, "fp16 weights and gradients, fp32 master and states",
-               persistent=True, source=_MEGATRON),
-        Recipe("fp8", 2, 4, 4, 4, 2, "megatron-bf16 with fp8 copies of matrices, plain and transposed",
-               persistent=True, copies=2, source="te-fp8"),
-        Recipe("fp32", 4, 4, 0, None, 4, "everything in fp32", source=_MEGATRON),
-    )
-}  # fmt: skip
-ALIASES = {
-    "bf16-true": "bf16", "pure-bf16": "bf16", "16-mixed": "fp16-mixed", "amp": "bf16-mixed",
-    "mixed": "bf16-mixed", "32": "fp32", "32-true": "fp32", "megatron": "megatron-bf16",
-}  # fmt: skip
+    "hf": Recipe(),
+    "liger": Recipe(norm="in-place", rotation="in-place", gate="in-place"),
+    "torchtune": Recipe(norm="family", rotation="paired", repeats=True),
+    "litgpt": Recipe(norm="scaled", rotation="joined", repeats=True, joint=True),
+    "megatron": Recipe(norm="fused", gate="fused", joint=True),
+}
 
 
-def find_recipe(name: object) -> Recipe:
-    """Look a precision up by name.
+def fused_norm(
+    t: Tape, x: Value, weight: Sink | None, bias: Sink | None, vectors: Quantity, over: bool
+) -> Value:
+    """A norm in one kernel: its input and the scale of each vector are saved.
 
-    Raises
-    ------
-    InputError
-        If there is none, with the nearest.
-
-    Examples
-    --------
-    >>> find_recipe("BF16").note
-    'everything in bf16'
+    `over` writes the gradient of the input over the one that came.
     """
-    word = str(name).strip().lower().replace("_", "-")
-    word = ALIASES.get(word, word)
-    if word in RECIPES:
-        return RECIPES[word]
-    near = did_you_mean(word, [*RECIPES, *ALIASES], 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise InputError(f"--precision {str(name)[:40]!r} is not known.", f"{hint}Use {', '.join(RECIPES)}.")
+    node = t.node(x, weight, bias)
+    scale = t.new(vectors, 4)
+    out = t.like(x)
+    t.save(node, x, WEIGHT, scale)
+    sizes = [sink.numel if sink is not None else 0 for sink in (weight, bias)]
+
+    def back(g: Value, node: Node) -> list[Any]:
+        sums = t.new(PROCESSORS * sizes[0], 4)
+        made: list[Any] = [(g if over else t.like(g)) if node.needs(0) else None]
+        made += [t.new(size, g.element) if node.needs(i + 1) else None for i, size in enumerate(sizes)]
+        del sums
+        return made
+
+    return t.link(out, node, back)
+
+
+def gated(t: Tape, gate: Value, up: Value, over: bool) -> Value:
+    """``act(gate) * up`` in one kernel, which saves both; `over` writes the gradients over them."""
+    node = t.node(gate, up)
+    t.save(node, gate, up)
+    sizes, element = (gate.numel, up.numel), gate.element
+
+    def back(g: Value, node: Node) -> list[Any]:
+        made: list[Any] = []
+        for i, numel in enumerate(sizes):
+            kept = node.kept[i]
+            if not node.needs(i):
+                made.append(None)
+            elif over and kept is not None:
+                made.append(Value(kept, numel, element))
+            else:
+                made.append(t.new(numel, element))
+        return made
+
+    return t.link(t.like(gate), node, back)
+
+
+def turned_in_place(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
+    """Queries or keys rotated where they lie, and their gradients likewise."""
+    node = t.node(x)
+    t.save(node, cos, sin)
+    return t.link(Value(x.storage, x.numel, x.element), node, lambda g, node: [g])
+
+
+def turned_in_pairs(t: Tape, x: Value) -> Value:
+    """torchtune's rotation: neighbours in fp32, stacked anew; its table is a buffer of the model."""
+    half = x.numel // 2
+    wide = ops.cast(t, x, 4)
+    narrow = x.element
+    del x
+    one, two = ops.part(t, wide, half), ops.part(t, wide, half)
+    del wide
+    first = ops.add(t, ops.scale(t, one), ops.scale(t, two))
+    second = ops.add(t, ops.scale(t, two), ops.scale(t, one))
+    return ops.cast(t, ops.cat(t, first, second), narrow)
+
+
+def scaled_norm(t: Tape, x: Value, weight: Value, vectors: Quantity) -> Value:
+    """litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
+    wide = ops.cast(t, x, 4)
+    inverse = ops.saving_output(t, ops.shift(t, ops.mean(t, ops.mul(t, wide, wide), vectors)))
+    return ops.cast(t, ops.mul(t, ops.mul(t, wide, inverse), weight), x.element)

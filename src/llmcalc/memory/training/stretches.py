@@ -27,6 +27,8 @@ class Stretch:
     ----------
     forward, backward : tuple
         What is alive at its peak of either, without what other stretches hold. [B]
+    again : tuple
+        The same of a forward pass that keeps what it saves, where the first one kept nothing. [B]
     saved, rest : int or ndarray
         What it leaves behind after the forward pass: saved by autograd, and kept otherwise. [B]
     logits : int or ndarray
@@ -40,7 +42,7 @@ class Stretch:
     """
 
     __slots__ = (
-        "backward", "entry", "forward", "gradients", "ledger", "left", "left_logits", "logits", "parts", "rest",
+        "again", "backward", "entry", "forward", "gradients", "ledger", "left", "left_logits", "logits", "parts", "rest",
         "root", "run", "saved", "sink",
     )  # fmt: skip
 
@@ -49,7 +51,7 @@ class Stretch:
         self.root: Any = None
         self.sink: Sink | None = None
         nothing: Books = (0, 0, 0, 0)
-        self.forward = self.backward = nothing
+        self.forward = self.backward = self.again = nothing
         self.saved = self.rest = self.logits = self.gradients = self.left = self.left_logits = self.entry = 0
         self.parts: dict[str, Quantity] = {}
 
@@ -174,7 +176,9 @@ class Model:
             square = run.batch * run.seq * run.seq
             if plan.attention == "eager" or (self.traits.capped and plan.attention == "sdpa"):
                 shared.masks[window] = t.new(square, plan.element)
-            elif plan.attention == "sdpa" and (plan.padded or (window is not None and run.seq >= window)):
+            elif plan.attention == "sdpa" and (
+                plan.padded or (window is not None and _reached(run.seq, window))
+            ):
                 shared.masks[window] = t.new(square, 1)
 
     def _kinds_of_tables(self) -> tuple[str, ...]:
@@ -199,9 +203,15 @@ class Model:
             out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs)
             del inputs
         else:
+            if isinstance(plan.recompute, int):  # once for nothing, as the layers of a block first run
+                t.checkpoint(lambda x: decoder_layer(run, x), x)
+                stretch.forward = stretch.ledger.at_peak()
+                stretch.ledger.mark()
             out = decoder_layer(run, x)
         stretch.root = out.node
-        stretch.forward = stretch.ledger.at_peak()
+        stretch.again = stretch.ledger.at_peak()
+        if not isinstance(plan.recompute, int):
+            stretch.forward = stretch.again
         return stretch
 
     def _head(self, requires: bool) -> None:
@@ -270,6 +280,11 @@ class Model:
 
 
 HEADS = ("embedding", "unembedding", "classifier")
+
+
+def _reached(seq: Quantity, window: int) -> bool:
+    """Whether a sequence is as long as a window; of an array all are or none is."""
+    return seq >= window if isinstance(seq, int) else bool((seq >= window).all())
 
 
 def _key(adapter: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ class Value:
 class Holder:
     """What stands for a saved tensor while its layer is to be recomputed."""
 
-    __slots__ = ("frame", "storage")
+    __slots__ = ("__weakref__", "frame", "storage")
 
     def __init__(self, frame: Frame) -> None:
         self.frame: Frame = frame
@@ -82,7 +83,7 @@ class Frame:
 
     def __init__(self, run: Callable[..., Value], inputs: Sequence[Value]) -> None:
         self.run, self.inputs = run, tuple(inputs)
-        self.holders: list[Holder] = []
+        self.holders: list[weakref.ref[Holder]] = []
         self.count, self.done = 0, False
         for item in self.inputs:
             item.storage.hold()
@@ -103,15 +104,18 @@ class Node:
         For each input the node and output that its gradient goes to, and its size; None if it needs none.
     saved : list
         What it keeps.
+    kept : list of Storage
+        The same while it runs, for kernels that write gradients over what was saved.
     run : callable
         Makes the gradients of the inputs of those of the outputs.
     """
 
-    __slots__ = ("edges", "order", "outputs", "run", "saved")
+    __slots__ = ("edges", "kept", "order", "outputs", "run", "saved")
 
     def __init__(self, order: int, edges: list[Any], outputs: int) -> None:
         self.order, self.edges, self.outputs = order, edges, outputs
         self.saved: list[Any] = []
+        self.kept: list[Storage | None] = []
         self.run: Any = None
 
     def needs(self, index: int) -> bool:
@@ -203,16 +207,16 @@ class Tape:
                 self._remake(self._recomputing, storage)
             elif self._frame is not None:
                 holder = Holder(self._frame)
-                self._frame.holders.append(holder)
+                self._frame.holders.append(weakref.ref(holder))
                 node.saved.append(holder)
             elif storage is not None:
                 storage.hold()
                 node.saved.append(storage)
 
     def _remake(self, frame: Frame, storage: Storage | None) -> None:
-        holder = frame.holders[frame.count]
+        holder = frame.holders[frame.count]()
         frame.count += 1
-        if storage is not None:
+        if storage is not None and holder is not None:
             storage.hold()
             holder.storage = storage
         if frame.count == len(frame.holders):
@@ -269,7 +273,7 @@ class Tape:
 
     def _step(self, node: Node, inputs: list[Value | None]) -> list[Value | None]:
         """One node: its gradients, brought to the sizes of its inputs, after which nothing is saved."""
-        kept = [self._unpack(item) for item in node.saved]
+        kept = node.kept = [self._unpack(item) for item in node.saved]
         made = list(node.run(*inputs, node))
         inputs.clear()
         for place, edge in enumerate(node.edges):
@@ -287,6 +291,7 @@ class Tape:
         for storage in kept:
             if storage is not None:
                 storage.let_go()
+        kept.clear()
         node.saved, node.run = [], None
         return made
 
@@ -309,7 +314,6 @@ class Tape:
         finally:
             self._recomputing, self.label = None, label
         frame.done = True
-        frame.holders = []  # they name the frame
 
     def _collect(self, slots: list[Value | None], index: int, arrived: list[Value]) -> None:
         """Add a gradient to those that came before it: in place if nobody else looks at the sum."""
@@ -339,6 +343,7 @@ class Tape:
         if self.accumulates:
             return
         storage = value.storage
+        storage.relabel("gradients")
         self.ledger.gradients = self.ledger.gradients + storage.bytes
         self.ledger.add(0)
         if self.in_backward:
