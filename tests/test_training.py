@@ -17,7 +17,7 @@ from llmcalc.cli import run
 from llmcalc.errors import LlmcalcError
 from llmcalc.estimate import Moment, timeline_peak
 from llmcalc.memory.training.optimizers import Optimizer, Shape, find_optimizer, shape_of
-from llmcalc.memory.training.recipes import RECIPES
+from llmcalc.memory.training.precisions import RECIPES
 from llmcalc.model.inventory import dim
 
 NAMES = [
@@ -447,7 +447,10 @@ def test_what_fits_does_and_one_more_does_not():
 
 @pytest.mark.parametrize("edge", [0, 1, 5, 99, 100])
 def test_largest_finds_the_edge(edge):
-    assert largest(lambda n: n <= edge, 100, 7) == edge
+    for start in (1, 7, 100):
+        assert largest(lambda n: 10 * n, 10 * edge + 5, 100, start) == edge
+        assert largest(lambda n: n * n, edge * edge, 100, start) == edge
+        assert largest(lambda n: max(400, 10 * n), 10 * edge + 5, 100, start) == (edge if edge >= 40 else 0)
 
 
 def test_changes_that_help_come_with_their_price():

@@ -123,7 +123,7 @@ def command(timeline: bool, **options: Any) -> int:
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train --params 13b --precision bf16
     """
-    from llmcalc.api.train import train
+    from llmcalc.answer.training.ask import train
 
     options["timeline"] = timeline
     return respond(train, options)

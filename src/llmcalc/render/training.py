@@ -60,10 +60,7 @@ def capacity_lines(report: Any) -> list[str]:
     for label, most, safe, unit in (
         ("largest batch", found.max_micro_batch, found.safe_micro_batch, f"x {seq:,} tokens"),
         ("longest sequence", found.max_seq_len, found.safe_seq_len, f"tokens x {batch:,}"),
-        ("highest rank", found.max_lora_r, found.safe_lora_r, ""),
     ):
-        if most is None:
-            continue
         text = f"{most:,} {unit}".strip() if most else "none: the rest leaves no room"
         if label == "longest sequence" and report.context_limit and most >= report.context_limit // 8 * 8:
             text += " (the model's limit)"

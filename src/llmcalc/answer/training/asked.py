@@ -6,17 +6,16 @@ from typing import Any
 
 from llmcalc.answer.training.part import choose_part
 from llmcalc.answer.training.presets import settings_of
-from llmcalc.answer.training.words import flag, number, one_word
+from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.hardware import Device, parse_gpus
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
-from llmcalc.memory.training.recipes import RECIPES, Recipe, find_recipe
+from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
-from llmcalc.scenario import array_of
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
 
 ATTENTIONS = ("flash", "sdpa", "eager")
@@ -211,7 +210,7 @@ def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any])
     if value is None:
         return min(limit or DEFAULT_SEQ, DEFAULT_SEQ)
     option = "--seq-len"
-    seq: Any = array_of(value, option, MAX_TOKENS) if is_array(value) else parse_length(value, option)
+    seq: Any = array(value, option, MAX_TOKENS) if is_array(value) else parse_length(value, option)
     longest = int(seq.max()) if is_array(seq) else int(seq)
     if limit is not None and longest > limit and not given["allow_overlong"]:
         if given["context"] is None and given["seq_len"] is None:
@@ -305,13 +304,17 @@ def _weights(
             asked.notes += scheme.notes
 
 
+def _this_machine(book: Catalog) -> list[Device]:
+    from llmcalc.machine import find_gpus
+
+    return find_gpus(book)
+
+
 def _hardware(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
     if given["reserve"] is not None:
         asked.reserve = parse_bytes(given["reserve"], "--reserve")
     if given["gpu"] is None:
         return
-    from llmcalc.scenario import _this_machine
-
     for device in parse_gpus(given["gpu"], book, _this_machine):
         if (device.count or 1) > 1:
             raise InputError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.answer.common import size_of
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.items import items_of
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.estimate import Item, Peak
 from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.hardware import Device
+from llmcalc.model.inventory import Inventory
 from llmcalc.report import Report
 from llmcalc.units import format_bytes, format_count
 
@@ -66,7 +66,7 @@ def _describe(report: Report, question: Question, made: Estimate, device: Device
     per = f"{asked.recipe.name}: {bytes_told(asked)}"
     report.header = [
         inventory.title,
-        f"{size_of(inventory)} params",
+        f"{_size(inventory)} params",
         _how(asked),
         *([share] if share else []),
         per,
@@ -114,6 +114,14 @@ def _how(asked: Asked) -> str:
     if choice.method == "freeze":
         return f"trained: {', '.join(choice.trained) or 'all but ' + ', '.join(choice.frozen)}"
     return "full" + (f" but {', '.join(choice.frozen)}" if choice.frozen else "")
+
+
+def _size(inventory: Inventory) -> str:
+    """Parameters for the heading, active ones too where they differ."""
+    total = format_count(inventory.params)
+    if inventory.routed_params:
+        return f"{total} ({format_count(inventory.active_params)} active)"
+    return total
 
 
 def _ways(asked: Asked) -> list[str]:

@@ -19,34 +19,41 @@ STEP = 8
 
 
 class Room:
-    """What fits beside all else as it was asked; None where it was not asked for or never ends.
+    """What fits beside all else as it was asked, each solved for when somebody looks.
+
+    Parameters
+    ----------
+    question : Question
+        What was asked.
+    device : Device
+        The card.
+    known : Estimate
+        Of the question as it stands.
 
     Attributes
     ----------
-    max_micro_batch, safe_micro_batch : int or None
+    max_micro_batch, safe_micro_batch : int
         Most sequences of this length, expected, and at the high end of the estimate. [-]
-    max_seq_len, safe_seq_len : int or None
+    max_seq_len, safe_seq_len : int
         Longest sequences of this number, within the model's limit. [tokens]
     max_lora_r, safe_lora_r : int or None
-        Highest rank of adapters. [-]
+        Highest rank of adapters; None where there are none. [-]
     """
 
-    __slots__ = (
-        "max_lora_r",
-        "max_micro_batch",
-        "max_seq_len",
-        "safe_lora_r",
-        "safe_micro_batch",
-        "safe_seq_len",
-    )
+    NAMES = (
+        "max_micro_batch", "safe_micro_batch", "max_seq_len", "safe_seq_len", "max_lora_r", "safe_lora_r",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.max_micro_batch: int | None = None
-        self.safe_micro_batch: int | None = None
-        self.max_seq_len: int | None = None
-        self.safe_seq_len: int | None = None
-        self.max_lora_r: int | None = None
-        self.safe_lora_r: int | None = None
+    def __init__(self, question: Question, device: Device, known: Any) -> None:
+        self._question, self._device, self._known = question, device, known
+        self._found: dict[str, int | None] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Room.NAMES:
+            raise AttributeError(name)
+        if name not in self._found:
+            self._solve(name.partition("_")[2])
+        return self._found[name]
 
     @property
     def max_context(self) -> Any:
@@ -65,61 +72,82 @@ class Room:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.NAMES}
+
+    def _solve(self, what: str) -> None:
+        question, asked = self._question, self._question.asked
+        unit, limit, start = 1, MOST_BATCH, int(asked.batch)
+        if what == "seq_len":
+            unit, start = STEP, int(asked.seq)
+            limit = (question.inventory.context or 1 << 20) // STEP
+        elif what == "lora_r":
+            if asked.method not in ("lora", "qlora", "dora"):
+                self._found |= {"max_lora_r": None, "safe_lora_r": None}
+                return
+            start, targets = int(asked.choice.rank), asked.choice.targets
+            widths = [
+                min(one.inputs, one.outputs) for one in linears(question.inventory) if one.key in targets
+            ]
+            limit = min(widths)
+        keyword = {"micro_batch": "batch", "seq_len": "seq", "lora_r": "rank"}[what]
+        made: dict[int, Any] = {start // unit: self._known} if start % unit == 0 else {}
+
+        def estimate(number: int) -> Any:
+            if number not in made:
+                made[number] = question.estimate(**{keyword: unit * number})
+            return made[number]
+
+        first = max(start // unit, 1)
+        most = largest(lambda n: int(estimate(n).total), self._device.usable_bytes, limit, first)
+        safe = largest(lambda n: int(estimate(n).high), self._device.usable_low, most, most) if most else 0
+        self._found |= {f"max_{what}": unit * most, f"safe_{what}": unit * safe}
 
 
-def room(question: Question, device: Device) -> Room | None:
-    """Solve for each of batch, length and rank, the others as asked; None for arrays."""
-    asked, found = question.asked, Room()
+def room(question: Question, device: Device, report: Any) -> Room | None:
+    """Batch, length and rank that fit, the others as asked; None for arrays."""
+    asked = question.asked
     if any(is_array(value) for value in (asked.batch, asked.seq, asked.choice.rank)):
         return None
-    limit = question.inventory.context or 1 << 20
-    found.max_micro_batch, found.safe_micro_batch = _most(
-        lambda n: question.estimate(batch=n), device, MOST_BATCH, int(asked.batch)
-    )
-    found.max_seq_len, found.safe_seq_len = (
-        STEP * n if n is not None else None
-        for n in _most(
-            lambda n: question.estimate(seq=STEP * n), device, max(limit // STEP, 1), asked.seq // STEP
-        )
-    )
-    if asked.method in ("lora", "qlora", "dora"):
-        targets = asked.choice.targets
-        widest = min(
-            min(one.inputs, one.outputs) for one in linears(question.inventory) if one.key in targets
-        )
-        found.max_lora_r, found.safe_lora_r = _most(
-            lambda n: question.estimate(rank=n), device, widest, int(asked.choice.rank)
-        )
-    return found
+    return Room(question, device, report.timeline)
 
 
-def _most(estimate: Callable[[int], Any], device: Device, limit: int, start: int) -> tuple[int, int]:
-    """The largest number that is expected to fit, and the one that surely does; 0 if none."""
-    expected = largest(lambda n: bool(estimate(n).total <= device.usable_bytes), limit, start)
-    if not expected:
-        return 0, 0
-    return expected, largest(lambda n: bool(estimate(n).high <= device.usable_low), expected, expected)
+def largest(need: Callable[[int], int], budget: int, limit: int, start: int = 1) -> int:
+    """The largest whole number up to a limit whose need is within a budget, where needs grow; 0 if none is.
 
-
-def largest(fits: Callable[[int], bool], limit: int, start: int = 1) -> int:
-    """The largest whole number up to a limit that fits, where all smaller ones do; 0 if none does.
+    Needs are nearly straight lines, so that a line through what is known finds the place in a few steps.
 
     Examples
     --------
-    >>> largest(lambda n: n * n <= 50, 100)
+    >>> largest(lambda n: n * n, 50, 100)
     7
     """
-    low, high = 0, max(1, min(start, limit))
-    while fits(high):
-        low = high
-        if high == limit:
-            return limit
-        high = min(2 * high, limit)
+    low, high = 0, limit + 1
+    known: dict[int, int] = {}
+    guess = max(1, min(start, limit))
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        known[guess] = need(guess)
+        if known[guess] <= budget:
+            low = guess
+        else:
+            high = guess
+        guess = _next(known, budget, low, high)
     return low
+
+
+def _next(known: dict[int, int], budget: int, low: int, high: int) -> int:
+    """Where to look next: on the line through the two nearest known, or halfway if that fails to close in."""
+    if len(known) > LINES:
+        return (low + high) // 2
+    if len(known) == 1:
+        return min(2 * low, high - 1) if low else 1
+    first, second = sorted(sorted(known, key=lambda n: abs(known[n] - budget))[:2])
+    rise = known[second] - known[first]
+    there = second + (budget - known[second]) * (second - first) // rise if rise > 0 else 2 * second
+    return max(low + 1, min(there, high - 1))
+
+
+LINES = 12
+"""Steps along lines before halves are taken."""
 
 
 def largest_models(
@@ -161,7 +189,7 @@ def largest_models(
 
 def _least(given: dict[str, Any], book: Catalog) -> float:
     """Bytes that a parameter takes at the least, to pass over models that can't fit. [B]"""
-    from llmcalc.memory.training.recipes import find_recipe
+    from llmcalc.memory.training.precisions import find_recipe
 
     method = given.get("method") or "full"
     if method != "full":

@@ -6,13 +6,21 @@ from typing import Any
 
 from llmcalc.errors import InputError, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
-from llmcalc.scenario import MAX_SEQUENCES, array_of
 from llmcalc.units import parse_integer
+
+MOST = 10**9
+
+
+def array(value: Any, option: str, most: int) -> Quantity:
+    """An array of whole numbers above 0."""
+    from llmcalc.scenario import array_of  # only arrays pay for it
+
+    return array_of(value, option, most)
 
 
 def number(value: Any, option: str) -> Quantity:
     """A whole number above 0, or an array of them."""
-    return array_of(value, option, MAX_SEQUENCES) if is_array(value) else parse_integer(value, option)
+    return array(value, option, MOST) if is_array(value) else parse_integer(value, option, MOST)
 
 
 def one_word(value: Any, allowed: tuple[str, ...], option: str) -> str:

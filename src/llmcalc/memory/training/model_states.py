@@ -7,7 +7,7 @@ from typing import Any
 
 from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.optimizers import Optimizer, Shape, shape_of
-from llmcalc.memory.training.recipes import Recipe
+from llmcalc.memory.training.precisions import Recipe
 from llmcalc.memory.training.targets import Key
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor

@@ -52,21 +52,27 @@ class Linear:
         Where it stands.
     outputs, inputs, copies : int
         Its widths, and how many of it a layer has. [-]
-    names : tuple of str
-        Its module's name, whole and in each dialect.
+    tensor : Tensor or None
+        Its weight; None of a tied head.
     """
 
-    __slots__ = ("copies", "group", "inputs", "names", "op", "outputs", "role")
+    __slots__ = ("copies", "group", "inputs", "op", "outputs", "role", "tensor")
 
     def __init__(self, group: Group, op: Op, tensor: Tensor | None) -> None:
         self.group, self.op, self.role = group, op, op.role
         self.outputs, self.inputs, self.copies = size(op.out), size(op.inp), op.stored
-        layer = group.layers[0] if group.layers else None
+        self.tensor = tensor
         if tensor is None:  # a tied head multiplies by the embedding
-            self.role, self.names = "unembedding", ("lm_head", "output")
-        else:
-            gguf = gguf_name(group, tensor, layer) or ""
-            self.names = (module_name(group, tensor, layer), gguf.removesuffix(".weight"))
+            self.role = "unembedding"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Its module's name and GGUF's."""
+        if self.tensor is None:
+            return "lm_head", "output"
+        layer = self.group.layers[0] if self.group.layers else None
+        gguf = gguf_name(self.group, self.tensor, layer) or ""
+        return module_name(self.group, self.tensor, layer), gguf.removesuffix(".weight")
 
     @property
     def key(self) -> Key:

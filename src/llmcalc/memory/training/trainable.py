@@ -10,7 +10,7 @@ from llmcalc.formula import Quantity
 from llmcalc.memory.training.formulas import bottleneck_parameters, lora_parameters
 from llmcalc.memory.training.optimizers import Shape
 from llmcalc.memory.training.plan import Adapter, Plan
-from llmcalc.memory.training.recipes import Recipe
+from llmcalc.memory.training.precisions import Recipe
 from llmcalc.memory.training.targets import Key, Linear, linears
 from llmcalc.model.dialects import module_name
 from llmcalc.model.inventory import Group, Inventory, size
@@ -152,6 +152,8 @@ class Training(Plan):
 
     def adapters(self) -> Iterator[tuple[Linear, int, list[Shape]]]:
         """Each adapted linear, how many of it there are, and the tensors of its adapter."""
+        if self._adapter is None:
+            return
         for one in linears(self.inventory):
             group = one.group
             layers: tuple[int | None, ...] = group.layers if group.place == "layer" else (None,)
