@@ -123,7 +123,9 @@ TABLE = Shape(1, 32000, 4096, frozenset({"all", "matrix", "outside", "embedding"
 
 
 def states(name, shape, element=2, **keywords):
-    return sum(size for _, size, _ in find_optimizer(name, Catalog.shipped(), **keywords).states(shape, element))
+    return sum(
+        size for _, size, _ in find_optimizer(name, Catalog.shipped(), **keywords).states(shape, element)
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,12 @@ def states(name, shape, element=2, **keywords):
         ("lion", 2 * MATRIX.numel, 2 * 1024, 2 * TABLE.numel),
         ("adafactor", 4 * (1024 + 4096), 4 * 1024, 4 * (32000 + 4096)),
         ("adafactor-beta1", 4 * (1024 + 4096 + MATRIX.numel), 8 * 1024, 4 * (36096 + TABLE.numel)),
-        ("adamw-8bit", 2 * (MATRIX.numel + MATRIX.numel // 64), 8 * 1024, 2 * (TABLE.numel + TABLE.numel // 64)),
+        (
+            "adamw-8bit",
+            2 * (MATRIX.numel + MATRIX.numel // 64),
+            8 * 1024,
+            2 * (TABLE.numel + TABLE.numel // 64),
+        ),
         ("muon", 2 * MATRIX.numel, 4 * 1024, 4 * TABLE.numel),
         ("galore", 2 * 128 * (2 * 4096 + 1024), 4 * 1024, 4 * TABLE.numel),
         ("apollo-mini", 2 * 2 * 4096, 4 * 1024, 4 * TABLE.numel),
@@ -252,7 +259,9 @@ def test_bottleneck_adapters_are_about_3_percent():
     report = llmcalc.train("bert-large-cased", method="bottleneck", adapter_size=100, seq_len=128)
     assert report.model["trainable_params"] == 2 * 24 * (2 * 1024 * 100 + 1024 + 100)
     assert 0.025 < report.model["trainable_params"] / report.model["params"] < 0.035
-    half = llmcalc.train("bert-large-cased", method="bottleneck", adapter_size=100, adapter_kind="pfeiffer", seq_len=128)
+    half = llmcalc.train(
+        "bert-large-cased", method="bottleneck", adapter_size=100, adapter_kind="pfeiffer", seq_len=128
+    )
     assert 2 * half.model["trainable_params"] == report.model["trainable_params"]
 
 
@@ -322,7 +331,9 @@ def test_the_base_is_stored_as_vram_stores_it():
 
 def test_preparation_for_k_bit_training_widens_what_is_not_quantized():
     # PEFT 0.21.2 casts every 16-bit parameter to fp32 that is no 4-bit one: here embedding, head, norms.
-    on, off = (llmcalc.train("llama-3.1-8b", method="qlora", kbit_upcast=word, **SHORT) for word in ("on", "off"))
+    on, off = (
+        llmcalc.train("llama-3.1-8b", method="qlora", kbit_upcast=word, **SHORT) for word in ("on", "off")
+    )
     left = 2 * 128256 * 4096 + (2 * 32 + 1) * 4096
     assert on["weights"].bytes - off["weights"].bytes == 2 * left
     narrow = llmcalc.train("llama-3.1-8b", method="qlora", adapter_dtype="bf16", **SHORT)
@@ -411,7 +422,10 @@ def test_a_reference_doubles_the_sequences():
     assert pairs["activations"].bytes == plain["activations"].bytes
     assert pairs["weights"].bytes == 2 * plain["weights"].bytes
     adapters = llmcalc.train("llama-3.2-1b", method="lora", seq_len=1024, reference="same")
-    assert adapters["weights"].bytes == llmcalc.train("llama-3.2-1b", method="lora", seq_len=1024)["weights"].bytes
+    assert (
+        adapters["weights"].bytes
+        == llmcalc.train("llama-3.2-1b", method="lora", seq_len=1024)["weights"].bytes
+    )
 
 
 def test_metrics_count_more_and_more():
@@ -421,7 +435,9 @@ def test_metrics_count_more_and_more():
     ]
     assert totals == sorted(totals)
     made = llmcalc.train("llama-3.2-1b", **SHORT).to_dict()["metrics"]
-    assert [made[name] for name in ("tensors_bytes", "allocated_bytes", "reserved_bytes", "nvidia_smi_bytes")] == totals
+    assert [
+        made[name] for name in ("tensors_bytes", "allocated_bytes", "reserved_bytes", "nvidia_smi_bytes")
+    ] == totals
 
 
 # -- backwards ---------------------------------------------------------------------------------
@@ -468,7 +484,9 @@ def test_changes_that_help_come_with_their_price():
 
 
 def test_the_largest_models_of_a_card():
-    reports = llmcalc.train(gpu="rtx-4090", method="qlora", seq_len=512, recompute="full", optimizer="paged-adamw-8bit")
+    reports = llmcalc.train(
+        gpu="rtx-4090", method="qlora", seq_len=512, recompute="full", optimizer="paged-adamw-8bit"
+    )
     sizes = [report.model["params"] for report in reports]
     assert sizes == sorted(sizes, reverse=True)
     assert all(report.verdict == "fits" for report in reports)
@@ -488,12 +506,16 @@ def test_presets_are_shown_and_give_way(name):
 
 
 def test_litgpt_has_a_head_of_its_own():
-    tied, own = (llmcalc.train("llama-3.2-1b", precision="bf16", untied_head=on, **SHORT) for on in ("off", "on"))
+    tied, own = (
+        llmcalc.train("llama-3.2-1b", precision="bf16", untied_head=on, **SHORT) for on in ("off", "on")
+    )
     assert own["weights"].bytes - tied["weights"].bytes == 2 * 128256 * 2048
 
 
 def test_the_call_can_be_repeated():
-    report = llmcalc.train("llama-3.2-1b", method="lora", keep_logits=False, lora_targets=["q_proj", "v_proj"], **SHORT)
+    report = llmcalc.train(
+        "llama-3.2-1b", method="lora", keep_logits=False, lora_targets=["q_proj", "v_proj"], **SHORT
+    )
     assert eval(report.call.python(), {"llmcalc": llmcalc}).total_bytes == report.total_bytes
     assert "--keep-logits off" in report.call.shell()
     assert "--lora-targets q_proj" in report.call.shell()
@@ -570,7 +592,9 @@ def test_100_000_settings_at_once(keyword):
     shares = sum(np.broadcast_to(item.bytes_at_peak, 100_000) for item in device_items(report))
     assert (shares == report.total_bytes).all()
     for index in (0, 777, 99_999):
-        one = llmcalc.train("llama-3.2-1b", method="lora", **{"seq_len": 512, keyword: int(many[index])}, gpu="h100")
+        one = llmcalc.train(
+            "llama-3.2-1b", method="lora", **{"seq_len": 512, keyword: int(many[index])}, gpu="h100"
+        )
         assert one.total_bytes == report.total_bytes[index]
 
 

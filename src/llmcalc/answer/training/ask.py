@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked, resolve
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
-from llmcalc.hardware import Device
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
 from llmcalc.model.readers.count import read_count
 from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
 
 ModelLike = Any
 """As in `llmcalc.api`."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmcalc.answer.training.part import choose_part
-from llmcalc.answer.training.presets import settings_of
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
-from llmcalc.hardware import Device, parse_gpus
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
@@ -71,6 +71,10 @@ KEYWORDS = (
     "reference",
     "teacher",
 )
+
+
+PARTS = ("trainable", "freeze", "last_layers", "modules_to_save", "adapter_dtype", "lora_targets", "lora_r")
+"""Keywords about the trained part."""
 
 
 class Asked:
@@ -146,7 +150,11 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         asked.choice = Choice(_method(given["method"]))
     with problems:
-        preset = settings_of(given["like"], asked.method)
+        preset: dict[str, Any] = {}
+        if given["like"] is not None:
+            from llmcalc.answer.training.presets import settings_of
+
+            preset = settings_of(given["like"], asked.method)
         asked.like = given["like"]
         _settle(asked, given, preset)
     problems.check()
@@ -174,7 +182,10 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         _hardware(asked, book, given)
     with problems:
-        choose_part(asked, inventory, values, given)
+        if asked.method != "full" or any(given[key] is not None for key in PARTS):
+            from llmcalc.answer.training.part import choose_part
+
+            choose_part(asked, inventory, values, given)
     problems.check()
     _together(asked, inventory)
     return asked
@@ -315,6 +326,8 @@ def _hardware(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
         asked.reserve = parse_bytes(given["reserve"], "--reserve")
     if given["gpu"] is None:
         return
+    from llmcalc.hardware import parse_gpus
+
     for device in parse_gpus(given["gpu"], book, _this_machine):
         if (device.count or 1) > 1:
             raise InputError(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, is_array
-from llmcalc.hardware import Device
 from llmcalc.memory.training.model_states import Frozen, States, fold, packed
 from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.timeline import Layout, moments
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
 from llmcalc.precision import find_format
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
 
 COMPILED = (3, 4)
 """What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some

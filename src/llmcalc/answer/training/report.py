@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.items import items_of
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.estimate import Item, Peak
 from llmcalc.formula import Quantity, ceil_div, is_array
-from llmcalc.hardware import Device
 from llmcalc.model.inventory import Inventory
 from llmcalc.report import Report
 from llmcalc.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
 
 SPREADS = {"activations": (65, 90, 75)}
 """Range of what compiled code keeps, low and high, beside what is taken. [%]"""

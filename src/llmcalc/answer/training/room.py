@@ -135,14 +135,21 @@ def largest(need: Callable[[int], int], budget: int, limit: int, start: int = 1)
 
 
 def _next(known: dict[int, int], budget: int, low: int, high: int) -> int:
-    """Where to look next: on the line through the two nearest known, or halfway if that fails to close in."""
+    """Where to look next.
+
+    Needs bend upwards where the peak moves: of those above the budget the lowest two are on the last piece,
+    whose line meets the budget at the edge or before it. Halves where that fails to close in.
+    """
     if len(known) > LINES:
         return (low + high) // 2
-    if len(known) == 1:
-        return min(2 * low, high - 1) if low else 1
-    first, second = sorted(sorted(known, key=lambda n: abs(known[n] - budget))[:2])
+    over, under = sorted(n for n in known if n >= high), sorted(n for n in known if n <= low)
+    if not under:
+        return 1 if high > 1 and 1 not in known else (low + high) // 2
+    if not over:
+        return min(2 * low, high - 1)
+    first, second = over[:2] if len(over) > 1 else (under[-1], over[0])
     rise = known[second] - known[first]
-    there = second + (budget - known[second]) * (second - first) // rise if rise > 0 else 2 * second
+    there = second + (budget - known[second]) * (second - first) // rise if rise > 0 else (low + high) // 2
     return max(low + 1, min(there, high - 1))
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.optimizers import Optimizer, Shape, shape_of
 from llmcalc.memory.training.precisions import Recipe
-from llmcalc.memory.training.targets import Key
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor
+
+if TYPE_CHECKING:
+    from llmcalc.memory.training.targets import Key
 
 ELEMENT = {"fp32": 4, "fp64": 8}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import InputError, did_you_mean
 from llmcalc.formula import Quantity
@@ -11,9 +11,10 @@ from llmcalc.memory.training.formulas import bottleneck_parameters, lora_paramet
 from llmcalc.memory.training.optimizers import Shape
 from llmcalc.memory.training.plan import Adapter, Plan
 from llmcalc.memory.training.precisions import Recipe
-from llmcalc.memory.training.targets import Key, Linear, linears
-from llmcalc.model.dialects import module_name
 from llmcalc.model.inventory import Group, Inventory, size
+
+if TYPE_CHECKING:  # names of modules are looked at where there are adapters alone
+    from llmcalc.memory.training.targets import Key, Linear
 
 METHODS = ("full", "lora", "qlora", "dora", "freeze", "prompt", "prefix", "bottleneck")
 ADAPTED = ("lora", "qlora", "dora", "bottleneck")
@@ -154,6 +155,8 @@ class Training(Plan):
         """Each adapted linear, how many of it there are, and the tensors of its adapter."""
         if self._adapter is None:
             return
+        from llmcalc.memory.training.targets import linears
+
         for one in linears(self.inventory):
             group = one.group
             layers: tuple[int | None, ...] = group.layers if group.place == "layer" else (None,)
@@ -256,6 +259,8 @@ def selects(word: str, layers: int, group: Group, layer: int | None, role: str, 
     held = next((t for t in group.tensors if t.role == role), None)
     if held is None:
         return False
+    from llmcalc.model.dialects import module_name
+
     name = module_name(group, held, layer)
     return name == word or name.endswith(f".{word}")
 
