@@ -147,14 +147,15 @@ class Run:
             trains = any(node.needs(i + 1) for i in range(len(roles))) or (plan.keeps_inputs and packed > 0)
             t.save(node, *([x] if trains else []), *([None] if node.needs(0) else []))
         outs = [self.out(role) * rows for role in roles]
-        tile = t.new(packed * sum(numels), 1)
+        twice = plan.recipe == "litgpt"  # Fabric packs what it has turned into fp16
+        tile = ops.unpacked(t, packed * sum(numels), twice)
         whole = t.new(sum(outs[1:], outs[0]), x.element)
         del tile
         sizes = [x.numel, *(sink.numel if sink is not None else 0 for sink in sinks)]
         element = x.element
 
         def back(g: Value, node: Any) -> list[Any]:
-            tile = t.new(packed * sum(numels), 1) if node.needs(0) else None
+            tile = ops.unpacked(t, packed * sum(numels), twice) if node.needs(0) else None
             made = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
             del tile
             return made
@@ -184,7 +185,8 @@ class Run:
             self.out(role),
             rows,
             size=self.numel(role),
-            unpacked=packed * self.numel(role),
+            packed=packed * self.numel(role),
+            twice=plan.recipe == "litgpt",
             keeps=plan.keeps_inputs and packed > 0,
         )
         if packed:

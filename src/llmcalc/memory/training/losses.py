@@ -72,16 +72,22 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
     wide = 4
     weight, numel = run.weight(role), run.numel(role)
+    packed = plan.dequant(run.group, run.layer, role) * numel
+    earlier = t.new(plan.earlier, 1)
     logits = t.new(vocab * rows, x.element)
+    tile = ops.unpacked(t, packed, own)
+    del tile
     if own:
         logits = t.new(vocab * rows, wide)
+    del earlier
     if own or plan.keep_logits:
         kept.append(logits)
     targets = _targets(run)
     t.label = LOGITS
     node = t.node(x, weight)
     if node is not None:
-        t.save(node, *([x] if node.needs(1) else []), targets)
+        keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
+        t.save(node, *([x] if keeps else []), targets)
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
     likely = t.new(vocab * rows, wide)
     t.save(node, likely)
@@ -94,12 +100,13 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         del first
         narrow = t.new(vocab * chunk, element) if wide != element else second
         del second
+        tile = ops.unpacked(t, packed, own) if node.needs(0) else None
         grads = [
             t.new(whole, element) if node.needs(0) else None,
             t.new(numel, element) if node.needs(1) else None,
         ]
         more = t.new(numel, element) if node.needs(1) else None  # the next chunk's, before it is added
-        del more, narrow
+        del more, narrow, tile
         return grads
 
     return t.link(t.new(1, 4), node, back)
