@@ -142,6 +142,7 @@ class Question:
             recipe=asked.implementation,
             keep_logits=asked.keep_logits,
             watched=asked.metric == "memtracker",
+            keeps_inputs=asked.keeps_inputs,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -184,6 +185,8 @@ class Question:
         )
         states = self.states(plan)
         try:
+            if plan.recipe == "litgpt" and plan.loss == "chunked" and not asked.longest_first:
+                plan.earlier = self._earlier(plan)
             found = trace(self.inventory, plan)
         except NotImplementedError as error:
             raise ConfigError(
@@ -202,6 +205,17 @@ class Question:
         name = "" if self.device is None else self.device.name
         made.runtime = runtime_item(made.allocated, asked.metric, name)
         return made
+
+    def _earlier(self, plan: Training) -> Quantity:
+        """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
+        from llmcalc.memory.training.trace import trace
+
+        left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
+        if not (plan.keeps_inputs and self.packed):
+            return left
+        bare = copy.copy(plan)
+        bare.keeps_inputs = False
+        return left + trace(self.inventory, plan).saved - trace(self.inventory, bare).saved
 
     def _layout(self, plan: Training, states: States) -> Layout:
         asked, layout = self.asked, Layout()

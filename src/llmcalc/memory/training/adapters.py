@@ -34,13 +34,15 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
     """``y + B(A(dropout(x.to(dtype)))) * scale``, then back to y's dtype."""
     t, narrow = run.tape, y.element
     work = run.element if run.plan.autocast else adapter.bytes
-    first = Sink(inp * adapter.rank, adapter.bytes, "adapter")
+    whole, out = out * rows, sum(adapter.parts) or out
+    rank = adapter.rank * max(len(adapter.parts), 1)
+    first = Sink(inp * rank, adapter.bytes, "adapter")
     second = Sink(out * adapter.rank, adapter.bytes, "adapter")
     wide = ops.cast(t, x, adapter.bytes)
     if adapter.dropout:
         wide = dropout(t, wide)
     wide = ops.cast(t, wide, work)
-    low = ops.linear(t, wide, _cast_sink(t, first, work), None, adapter.rank, rows, size=first.numel)
+    low = ops.linear(t, wide, _cast_sink(t, first, work), None, rank, rows, size=first.numel)
     if adapter.kind == "dora":
         del wide
         high = ops.linear(t, low, _cast_sink(t, second, work), None, out, rows, size=second.numel)
@@ -48,15 +50,34 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
         return _dora(run, y, high, inp, out, adapter)
     made = [low]
     del low  # nothing names what stands between, but the input's copy keeps its name
-    return _added(t, y, made, _cast_sink(t, second, work), out, rows, second.numel, narrow)
+    placed = whole if adapter.parts and len(adapter.parts) < 3 else None
+    return _added(t, y, made, _cast_sink(t, second, work), out, rows, second.numel, narrow, placed)
+
+
+def inner(run: Run, x: Value, role: str) -> tuple[Value | Sink, ...]:
+    """Of a head's adapter what its first matrix makes, and its second matrix; nothing where it has none."""
+    adapter = run.plan.adapter(run.group, run.layer, role)
+    if adapter is None:
+        return ()
+    t, op = run.tape, run.ops[role]
+    label, t.label = t.label, LABEL
+    first = Sink(size(op.inp) * adapter.rank, adapter.bytes, "adapter")
+    wide = ops.cast(t, x, adapter.bytes)
+    if adapter.dropout:
+        wide = dropout(t, wide)
+    low = ops.linear(t, wide, first, None, adapter.rank, run.rows, size=first.numel)
+    t.label = label
+    return low, Sink(size(op.out) * adapter.rank, adapter.bytes, "adapter")
 
 
 def _added(
     t: Tape, y: Value, low: list[Value], second: Sink | Value, out: int, rows: Quantity, numel: Quantity,
-    narrow: int,
+    narrow: int, placed: Quantity = None,
 ) -> Value:  # fmt: skip
-    """``(y + B(low) * scale).to(dtype)``."""
+    """``(y + B(low) * scale).to(dtype)``, the adapter's part first laid into zeros if it is not as wide."""
     high = [ops.linear(t, low.pop(), second, None, out, rows, size=numel)]
+    if placed is not None:
+        high = [_placed(t, high.pop(), placed, out)]
     scaled = [ops.scale(t, high.pop())]
     whole = [ops.add(t, y, scaled.pop())]
     return ops.cast(t, whole.pop(), narrow)
@@ -83,10 +104,19 @@ def beside(run: Run, y: Value, x: Value, roles: tuple[str, ...]) -> Value:
     high = ops.linear(t, low, second, None, out, rows, size=second.numel)
     del low
     if len(own) < len(roles):
-        high = ops.repeat(t, high, y.numel)
+        high = _placed(t, high, y.numel, out)
     made = ops.cast(t, ops.add(t, y, ops.scale(t, high)), y.element)
     t.label = label
     return made
+
+
+def _placed(t: Tape, x: Value, numel: Quantity, columns: int) -> Value:
+    """Zeros with a tensor written in at some columns: ``index_copy`` saves it and where they are."""
+    node, own = t.node(x), x.numel
+    places = t.new(columns, 8)
+    t.save(node, x, places)
+    del places
+    return t.link(t.new(numel, x.element), node, lambda g, node: [t.new(own, g.element)])
 
 
 def _cast_sink(t: Tape, sink: Sink, element: int) -> Sink | Value:

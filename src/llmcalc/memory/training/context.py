@@ -152,17 +152,18 @@ class Run:
         numels = [self.numel(role) for role in roles]
         node = t.node(x, *sinks)
         if node is not None:
-            trains = any(node.needs(i + 1) for i in range(len(roles)))
+            trains = any(node.needs(i + 1) for i in range(len(roles))) or (plan.keeps_inputs and packed > 0)
             t.save(node, *([x] if trains else []), *([None] if node.needs(0) else []))
         outs = [self.out(role) * rows for role in roles]
-        tile = t.new(packed * sum(numels), 1)
+        twice = plan.recipe == "litgpt"  # Fabric packs what it has turned into fp16
+        tile = ops.unpacked(t, packed * sum(numels), twice)
         whole = t.new(sum(outs[1:], outs[0]), x.element)
         del tile
         sizes = [x.numel, *(sink.numel if sink is not None else 0 for sink in sinks)]
         element = x.element
 
         def back(g: Value, node: Any) -> list[Any]:
-            tile = t.new(packed * sum(numels), 1) if node.needs(0) else None
+            tile = ops.unpacked(t, packed * sum(numels), twice) if node.needs(0) else None
             made = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
             del tile
             return made
@@ -192,7 +193,9 @@ class Run:
             self.out(role),
             rows,
             size=self.numel(role),
-            unpacked=packed * self.numel(role),
+            packed=packed * self.numel(role),
+            twice=plan.recipe == "litgpt",
+            keeps=plan.keeps_inputs and packed > 0,
         )
         if packed:
             y = ops.cast(t, y, narrow)
@@ -212,8 +215,9 @@ class Run:
         if self.recipe.norm in ("in-place", "fused"):
             over = self.recipe.norm == "in-place" and kind == "llama"
             out = recipes.fused_norm(t, x, weight, self.weight(role, "bias"), vectors, over)
-        elif self.recipe.norm == "scaled" and kind != "layer":
-            out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
+        elif self.recipe.norm == "narrow" and kind != "layer":
+            factor = self._narrow_one_plus(role) if kind == "gemma" else weight
+            out = recipes.narrow_norm(t, x, factor, element, vectors)
         elif kind == "layer":
             element = x.element if not self.plan.autocast else 4
             x = ops.cast(t, x, element)
@@ -257,6 +261,11 @@ class Run:
             return t.link(Value(t.new(0, 4).storage, numel, 4), t.node(sink), lambda g, node: [g])
         return t.link(t.new(numel, 4), t.node(sink), lambda g, node: [g])
 
+    def _narrow_one_plus(self, role: str) -> Value:
+        """``1 + weight``."""
+        t, node = self.tape, self.tape.node(self.weight(role))
+        return t.link(t.new(self.numel(role), self.plan.weight_element), node, lambda g, node: [g])
+
     def _one_plus(self, role: str) -> Value:
         """``1 + weight.float()``."""
         t, sink, numel = self.tape, self.weight(role), self.numel(role)
@@ -269,7 +278,7 @@ class Run:
     def activation(self, x: Value) -> Value:
         """The feed-forward layer's elementwise function."""
         t, kind = self.tape, self.traits.activation
-        if kind == "long":
+        if kind == "long" and self.plan.recipe != "litgpt":  # which has one kernel for it
             inner = ops.scale(t, ops.add(t, x, ops.scale(t, ops.power(t, x))))
             return ops.mul(t, ops.scale(t, x), ops.shift(t, ops.saving_output(t, inner)))
         if kind == "squared":

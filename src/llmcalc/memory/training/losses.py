@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.formula import Quantity, ceil_div, is_array, smaller
-from llmcalc.memory.training import ops
+from llmcalc.memory.training import adapters, ops
 from llmcalc.memory.training.context import INPUTS, Run
 from llmcalc.memory.training.ledger import LOGITS
 from llmcalc.memory.training.tape import Node, Tape, Value
@@ -29,8 +29,7 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         logits = ops.scale(t, ops.saving_output(t, ops.scale(t, logits)))
     if run.plan.keep_logits:
         kept.append(logits)
-    wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
-    return cross_entropy(t, wide, run)  # the model's own logits keep their name
+    return cross_entropy(t, ops.cast(t, logits, 4), run)  # the model's own logits keep their name
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
@@ -59,29 +58,42 @@ def _targets(run: Run) -> Value:
 
 
 def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
-    """All logits in 16 bit, but their loss chunk by chunk, so that gradients of logits are one chunk's.
+    """All logits at once, but their loss chunk by chunk, so that gradients of logits are one chunk's.
 
-    torchtune makes 8 chunks in fp32; litgpt one for every 128 tokens of a sequence, in the logits' own dtype.
+    torchtune makes 8 chunks in fp32; litgpt one for every 128 tokens of a sequence, of logits that Fabric has
+    turned into fp32 and that the training loop holds until the next ones are there.
     """
     t, rows, plan = run.tape, run.rows, run.plan
     t.label = LOGITS
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
-    wide = x.element if own else 4
+    wide, used = 4, rows - run.batch if own else rows  # litgpt drops each sequence's last
     weight, numel = run.weight(role), run.numel(role)
+    packed = plan.dequant(run.group, run.layer, role) * numel
+    earlier = t.new(plan.earlier, 1)
     logits = t.new(vocab * rows, x.element)
-    if plan.keep_logits:
+    tile = ops.unpacked(t, packed, own)
+    del tile
+    if own:
+        logits = t.new(vocab * rows, wide)
+    del earlier
+    if own or plan.keep_logits:
         kept.append(logits)
     targets = _targets(run)
     t.label = LOGITS
-    node = t.node(x, weight)
+    beside = adapters.inner(run, x, role)
+    low = [one for one in beside if isinstance(one, Value)]
+    node = t.node(x, weight, *beside)
     if node is not None:
-        t.save(node, *([x] if node.needs(1) else []), targets)
-    copy = t.new(vocab * chunk, wide) if wide != x.element else None
-    likely = t.new(vocab * rows, wide)
+        keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
+        t.save(node, *([x] if keeps else []), *low, targets)
+    copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
+    likely = t.new(vocab * used, wide)
     t.save(node, likely)
     del copy, logits, likely
     whole, element = x.numel, x.element
+    sizes = [(one.numel, one.element if isinstance(one, Value) else one.bytes) for one in beside]
+    del beside, low
 
     def back(g: Value, node: Node) -> list[Any]:
         first = t.new(vocab * chunk, wide)
@@ -89,13 +101,14 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         del first
         narrow = t.new(vocab * chunk, element) if wide != element else second
         del second
+        tile = ops.unpacked(t, packed, own) if node.needs(0) else None
         grads = [
             t.new(whole, element) if node.needs(0) else None,
             t.new(numel, element) if node.needs(1) else None,
         ]
         more = t.new(numel, element) if node.needs(1) else None  # the next chunk's, before it is added
-        del more, narrow
-        return grads
+        del more, narrow, tile
+        return [*grads, *(t.new(n, bytes_) for n, bytes_ in sizes)]
 
     return t.link(t.new(1, 4), node, back)
 
