@@ -30,6 +30,10 @@ COMMANDS = {
     "vram llama-3.1-8b --ctx 32k --gpu rtx-4090 --quant q4_k_m": [
         "llmcalc", "vram", "llama-3.1-8b", "--ctx", "32k", "--gpu", "rtx-4090", "--quant", "q4_k_m",
     ],
+    "train llama-3.1-8b --seq-len 2k": ["llmcalc", "train", "llama-3.1-8b", "--seq-len", "2k"],
+    "train llama-3.1-8b --method lora --seq-len 2k --gpu rtx-4090": [
+        "llmcalc", "train", "llama-3.1-8b", "--method", "lora", "--seq-len", "2k", "--gpu", "rtx-4090",
+    ],
     "vram gemma-3-27b --ctx 128k": ["llmcalc", "vram", "gemma-3-27b", "--ctx", "128k"],
 }  # fmt: skip
 BOUNDED = {name: QUANT_BOUND if "--quant" in name else BOUND for name in list(COMMANDS)[2:6]}

@@ -370,7 +370,7 @@ def test_shares_at_the_peak_add_up_and_no_moment_is_higher(keywords, seq):
     for item in device_items(report):
         assert item.bytes_at_peak <= item.bytes
         assert item.bytes <= sum(part.bytes for part in item.items) or not item.items
-    assert [moment.phase for moment in report.timeline.moments][0] == "load"
+    assert report.timeline.moments[0].phase == "load"
 
 
 def test_more_never_needs_less():

@@ -80,32 +80,9 @@ def _one(report: Any) -> dict[str, Any]:
         "llmcalc": {"version": report.version, "catalog": report.catalog_date, "call": report.call.shown()},
     }
     if report.inventory is not None:
-        inventory = report.inventory
-        result["model"] |= {
-            "routed_params": inventory.routed_params,
-            "layers": inventory.layers,
-            "context": inventory.context,
-            "family": inventory.family,
-            "by_tag": {
-                tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()
-            },
-            "unexplained_params": inventory.unexplained_params,
-            "stored_note": inventory.stored_note,
-        }
-        result["roles"] = inventory.by_role()
-    if report.timeline is not None:
-        result["timeline"] = [
-            {
-                "phase": one.phase,
-                "where": one.where,
-                "total_bytes": plain(one.total),
-                "items": plain(one.held),
-            }
-            for one in report.timeline.moments
-            if not hasattr(one.total, "tolist")
-        ]
+        _inventory(report.inventory, result)
     if report.command == "train":
-        result["metrics"] = plain(metrics(report))
+        result |= {"timeline": _timeline(report.timeline), "metrics": plain(metrics(report))}
     if report.alternatives:
         result["alternatives"] = plain(report.alternatives)
     if report.fewest is not None:
@@ -119,6 +96,29 @@ def _one(report: Any) -> dict[str, Any]:
     if report.cards:
         result["smallest_cards"] = [{"name": name, "memory_bytes": memory} for name, memory in report.cards]
     return result
+
+
+def _inventory(inventory: Any, result: dict[str, Any]) -> None:
+    """What `params` tells of a model besides."""
+    result["model"] |= {
+        "routed_params": inventory.routed_params,
+        "layers": inventory.layers,
+        "context": inventory.context,
+        "family": inventory.family,
+        "by_tag": {tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()},
+        "unexplained_params": inventory.unexplained_params,
+        "stored_note": inventory.stored_note,
+    }
+    result["roles"] = inventory.by_role()
+
+
+def _timeline(made: Any) -> list[dict[str, Any]]:
+    """The moments of a step; none for arrays."""
+    return [
+        {"phase": one.phase, "where": one.where, "total_bytes": plain(one.total), "items": plain(one.held)}
+        for one in (made.moments if made is not None else ())
+        if not hasattr(one.total, "tolist")
+    ]
 
 
 def metrics(report: Any) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.report import bytes_told, scenario_of
 from llmcalc.estimate import Item, Peak, add_up
@@ -16,63 +14,46 @@ from llmcalc.report import Report
 from llmcalc.units import format_bytes
 
 
+def _items(number: int, asked: Asked) -> list[Item]:
+    """What can be told without layers: weights, master weights, gradients and states."""
+    recipe, optimizer = asked.recipe, asked.optimizer
+    shape = Shape(1, number, 1, frozenset({"all", "matrix", "hidden"}))
+    states = optimizer.states(shape, recipe.state_element)
+
+    def plain(name: str, each: int, rule: str, first: str, phases: tuple[str, ...], note: str) -> Item:
+        return Item(
+            name, [number * each], phases=phases, formula=rule, source=recipe.source, note=note,
+            inputs={first: number, "bytes_per_element": each},
+        )  # fmt: skip
+
+    each = recipe.weights + recipe.copies
+    made = 0 if asked.in_backward else recipe.gradients
+    told = "freed at once" if asked.in_backward else f"{recipe.gradients} B a parameter"
+    return [
+        plain("weights", each, "state_bytes", "elements", ALWAYS, f"{each} B a parameter"),
+        plain("master_weights", recipe.master, "state_bytes", "elements", ALWAYS, f"{recipe.master} B"),
+        plain("gradients", made, "gradient_bytes", "parameters", ("backward", "step"), told),
+        Item(
+            "optimizer",
+            [add_up(size for _, size, resident in states if resident)],
+            phases=ALWAYS,
+            grade=optimizer.grade,
+            formula="sum of states",
+            inputs={"optimizer": optimizer.name},
+            source=optimizer.source,
+            note=", ".join(name for name, _, _ in states) or "no states",
+        ),
+        *(
+            Item(name, [0], phases=("forward",), formula="none", note="needs the layers: name the model")
+            for name in ("activations", "logits", "gathered", "buffers")
+        ),
+    ]
+
+
 def count_report(inventory: Inventory, asked: Asked, device: Device | None) -> Report:
     """Model states of a bare count: what its layers would hold is not known."""
     recipe, number = asked.recipe, inventory.params
-    shape = Shape(1, number, 1, frozenset({"all", "matrix", "hidden"}))
-    states = asked.optimizer.states(shape, recipe.state_element)
-    kept = add_up(size for _, size, resident in states if resident)
-    rule: dict[str, Any] = {"grade": "exact", "source": recipe.source}
-    items = [
-        Item(
-            "weights",
-            [number * (recipe.weights + recipe.copies)],
-            phases=ALWAYS,
-            formula="state_bytes",
-            inputs={"elements": number, "bytes_per_element": recipe.weights + recipe.copies},
-            note=f"{recipe.weights + recipe.copies} B a parameter",
-            **rule,
-        ),
-        Item(
-            "master_weights",
-            [number * recipe.master],
-            phases=ALWAYS,
-            formula="state_bytes",
-            inputs={"elements": number, "bytes_per_element": recipe.master},
-            note=f"{recipe.master} B",
-            **rule,
-        ),
-        Item(
-            "gradients",
-            [0 if asked.in_backward else number * recipe.gradients],
-            phases=("backward", "step"),
-            formula="gradient_bytes",
-            inputs={"parameters": number, "bytes_per_element": recipe.gradients},
-            note="freed at once" if asked.in_backward else f"{recipe.gradients} B a parameter",
-            **rule,
-        ),
-        Item(
-            "optimizer",
-            [kept],
-            phases=ALWAYS,
-            grade=asked.optimizer.grade,
-            formula="sum of states",
-            inputs={"optimizer": asked.optimizer.name},
-            source=asked.optimizer.source,
-            note=", ".join(name for name, _, _ in states) or "no states",
-        ),
-    ]
-    for name in ("activations", "logits", "gathered", "buffers"):
-        items.append(
-            Item(
-                name,
-                [0],
-                phases=("forward",),
-                formula="none",
-                grade="assumed" if name == "activations" else "exact",
-                note="needs the layers: name the model",
-            )
-        )
+    items = _items(number, asked)
     total = add_up(item.amounts[0] for item in items)
     runtime = runtime_item(total, asked.metric, "" if device is None else device.name)
     items.append(runtime)

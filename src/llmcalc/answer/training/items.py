@@ -48,77 +48,76 @@ def _share_parts(item: Item) -> None:
             part.at_peak = part.amounts[0]
 
 
+ORACLE = "activation-oracle"
+"""How activations were held against PyTorch."""
+
+
 def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> dict[str, Any]:
     """Grade, formula, inputs, source and parts of an item."""
-    asked, states, recipe = question.asked, made.states, question.asked.recipe
-    exact = question.inventory.grade
-    if asked.scheme is not None and name == "weights":
-        exact = worst_grade([exact, asked.scheme.grade])
-    trained = states.trained
+    asked = question.asked
     if name == "weights":
-        parts = [
-            Item(
-                label,
-                [size],
-                phases=ALWAYS,
-                grade=exact,
-                formula="sum of tensors",
-                source=recipe.source,
-                note=label,
-            )
-            for label, size in made.weights.items()
-        ]
-        kept = parts if len(parts) > 1 and "params" not in asked.offload else []
-        return {
-            "grade": exact,
-            "formula": "sum of tensors",
-            "source": recipe.source,
-            "items": kept,
-            "note": _parts_told(made.weights),
-        }
+        return _weights_facts(question, made)
     if name == "master_weights":
         return {
-            "grade": exact,
+            "grade": question.inventory.grade,
             "formula": "state_bytes",
-            "inputs": {"elements": trained, "bytes_per_element": 4},
-            "source": recipe.source,
-            "note": "an fp32 copy of what is trained" if recipe.master else "none in this precision",
+            "inputs": {"elements": made.states.trained if asked.recipe.master else 0, "bytes_per_element": 4},
+            "source": asked.recipe.source,
+            "note": "an fp32 copy of what is trained" if asked.recipe.master else "none in this precision",
         }
     if name == "gradients":
-        plain = not is_array(amount) and amount == states.gradients and trained
-        per = ceil_div(states.gradients, trained) if plain else 0
-        fits = plain and gradient_bytes(trained, per) == amount
-        return {
-            "grade": exact,
-            "formula": "gradient_bytes" if fits else "sum over a step",
-            "inputs": {"parameters": trained, "bytes_per_element": per} if fits else {},
-            "source": recipe.source,
-            "note": _gradient_note(asked, states),
-        }
+        return _gradient_facts(question, made, amount)
     if name == "optimizer":
-        return _optimizer_facts(asked, states, made, amount)
-    trace = made.trace
+        return _optimizer_facts(asked, made.states, made, amount)
     if name == "activations":
-        saved = {label: value for label, value in trace.parts.items() if is_array(value) or value}
-        grade = "calibrated" if asked.compile else "derived"
+        saved = {label: value for label, value in made.trace.parts.items() if is_array(value) or value}
         return {
-            "grade": grade,
+            "grade": "calibrated" if asked.compile else "derived",
             "formula": "trace of what autograd keeps",
             "inputs": {"parts": saved},
-            "source": "activation-oracle",
-            "note": _activation_note(asked, saved, trace.saved),
+            "source": ORACLE,
+            "note": _activation_note(asked, saved, made.trace.saved),
         }
+    if name == "gathered":
+        return {"formula": "none", "note": "nothing is sharded"}
     notes = {
         "logits": f"{asked.loss} loss: logits, copies, gradients",
-        "gathered": "nothing is sharded",
         "buffers": "gradients of activations and other temporaries",
     }
-    rule = "none" if name == "gathered" else "trace of a step"
+    return {"grade": "derived", "formula": "trace of a step", "source": ORACLE, "note": notes[name]}
+
+
+def _weights_facts(question: Question, made: Estimate) -> dict[str, Any]:
+    """Weights by what they are: trained, frozen, adapters, other models."""
+    asked = question.asked
+    grade = question.inventory.grade
+    if asked.scheme is not None:
+        grade = worst_grade([grade, asked.scheme.grade])
+    source = asked.recipe.source + (", peft-0.21.2" if asked.upcast else "")
+    parts = [
+        Item(label, [size], phases=ALWAYS, grade=grade, formula="sum of tensors", source=source, note=label)
+        for label, size in made.weights.items()
+    ]
     return {
-        "grade": "exact" if name == "gathered" else "derived",
-        "formula": rule,
-        "source": "" if name == "gathered" else "activation-oracle",
-        "note": notes[name],
+        "grade": grade,
+        "formula": "sum of tensors",
+        "source": source,
+        "items": parts if len(parts) > 1 and "params" not in asked.offload else [],
+        "note": _parts_told(made.weights),
+    }
+
+
+def _gradient_facts(question: Question, made: Estimate, amount: Quantity) -> dict[str, Any]:
+    states, asked = made.states, question.asked
+    plain = not is_array(amount) and amount == states.gradients and states.trained
+    per = ceil_div(states.gradients, states.trained) if plain else 0
+    fits = plain and gradient_bytes(states.trained, per) == amount
+    return {
+        "grade": question.inventory.grade,
+        "formula": "gradient_bytes" if fits else "sum over a step",
+        "inputs": {"parameters": states.trained, "bytes_per_element": per} if fits else {},
+        "source": asked.recipe.source,
+        "note": _gradient_note(asked, states),
     }
 
 

@@ -143,6 +143,7 @@ class Question:
             keep_logits=asked.keep_logits,
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
+            compiled=asked.compile,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -232,7 +233,7 @@ class Question:
                 * asked.dtype.block_bytes
                 * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
             )
-        if asked.compile:
+        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
             layout.share = COMPILED
         if "activations" in asked.offload:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])

@@ -24,16 +24,19 @@ class Shared:
         Cosines and sines by the kind of layer.
     masks : dict
         Masks by window; None where kernels need none.
+    padding : Value or None
+        Which tokens are none.
     rotary : int
         Width of a head that rotates. [elements]
     """
 
-    __slots__ = ("masks", "rotary", "tables")
+    __slots__ = ("masks", "padding", "rotary", "tables")
 
     def __init__(self, rotary: int) -> None:
         self.rotary = rotary
         self.tables: dict[str, tuple[Value, Value]] = {}
         self.masks: dict[int | None, Value | None] = {}
+        self.padding: Value | None = None
 
 
 class Run:
@@ -62,11 +65,15 @@ class Run:
         Tokens of all sequences. [tokens]
     single : bool
         Whether there is one sequence.
+    casts : dict
+        Autocast's copies of weights.
+    lingering : list of Value
+        What the layer's code names to its end.
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "recipe", "rows", "seq",
-        "shared", "single", "tape", "tensors", "traits",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan",
+        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +98,7 @@ class Run:
         }
         self._sinks: dict[tuple[str, str], Sink | None] = {}
         self.casts: dict[tuple[str, str], Value] = {}
+        self.lingering: list[Value] = []
 
     # -- weights -----------------------------------------------------------------------------
 
@@ -195,13 +203,13 @@ class Run:
         adapter = plan.adapter(self.group, self.layer, role)
         return adapters.adapted(self, y, source, role, adapter, rows) if adapter is not None else y
 
-    def norm(self, x: Value, role: str, vectors: Quantity = None) -> Value:
-        """The norm of that role over each of a token's `vectors` (rows times heads, where heads are normed)."""
+    def norm(self, x: Value, role: str, vectors: Quantity = None, kind: str = "") -> Value:
+        """The norm of that role over each of so many `vectors`: tokens, or their heads."""
         t = self.tape
         label, t.label = t.label, NORMS
         vectors = self.rows if vectors is None else vectors
         weight, element = self.weight(role), self.plan.weight_element
-        kind = self.traits.norm
+        kind = kind or self.traits.norm
         if self.numel(role, "bias"):
             kind = "layer"
         if self.recipe.norm in ("in-place", "fused"):
@@ -210,8 +218,9 @@ class Run:
         elif self.recipe.norm == "scaled" and kind != "layer":
             out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
         elif kind == "layer":
-            wide = x.element if not self.plan.autocast else 4
-            out = ops.layer_norm(t, ops.cast(t, x, wide), weight, self.weight(role, "bias"), vectors, wide)
+            element = x.element if not self.plan.autocast else 4
+            x = ops.cast(t, x, element)
+            out = ops.layer_norm(t, x, weight, self.weight(role, "bias"), vectors, element)
         elif kind == "gemma":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.mul(t, scaled, self._one_plus(role)), x.element)

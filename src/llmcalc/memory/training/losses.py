@@ -30,8 +30,7 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     if run.plan.keep_logits:
         kept.append(logits)
     wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
-    del logits
-    return cross_entropy(t, wide, run)
+    return cross_entropy(t, wide, run)  # the model's own logits keep their name
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
@@ -39,7 +38,6 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     targets = _targets(run)
     t.label = LOGITS
     likely = ops.saving_output(t, logits)
-    del logits
     node = t.node(likely)
     t.save(node, likely, targets)
     weight = t.new(1, 4)
@@ -70,7 +68,7 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     t.label = LOGITS
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
-    wide = 4
+    wide = x.element if plan.compiled and not own else 4
     weight, numel = run.weight(role), run.numel(role)
     packed = plan.dequant(run.group, run.layer, role) * numel
     earlier = t.new(plan.earlier, 1)
@@ -89,13 +87,13 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
         t.save(node, *([x] if keeps else []), targets)
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
-    likely = t.new(vocab * rows, wide)
+    likely = logits if wide == x.element and not own else t.new(vocab * rows, wide)
     t.save(node, likely)
     del copy, logits, likely
     whole, element = x.numel, x.element
 
     def back(g: Value, node: Node) -> list[Any]:
-        first = t.new(vocab * chunk, wide)
+        first = t.new(vocab * chunk, wide) if wide != element else None
         second = t.new(vocab * chunk, wide)
         del first
         narrow = t.new(vocab * chunk, element) if wide != element else second

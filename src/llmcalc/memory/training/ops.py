@@ -128,7 +128,7 @@ def saving_input(t: Tape, x: Value) -> Value:
 
 
 def saving_output(t: Tape, x: Value) -> Value:
-    """An elementwise function whose backward is one kernel over its result: sigmoid, tanh, rsqrt, softmax ..."""
+    """An elementwise function whose backward is one kernel over its result: sigmoid, tanh, rsqrt ..."""
     node = t.node(x)
     out = t.like(x)
     t.save(node, out)
@@ -221,10 +221,10 @@ def linear(
     t: Tape, x: Value, weight: Any, bias: Any, out: Quantity, rows: Quantity, *,
     size: int = 0, packed: Quantity = 0, keeps: bool = False, twice: bool = False,
 ) -> Value:  # fmt: skip
-    """``x @ weight.T + bias``: the input is saved if the weight trains, the weight if the input's gradient is wanted.
+    """``x @ weight.T + bias``: the input is saved if the weight trains, the weight for the input's gradient.
 
-    `weight` is a parameter or autocast's copy of it, of `size` elements. `packed` bytes of the matrix are unpacked
-    here, and again in backward; `keeps` saves the input though the weight does not train.
+    `weight` is a parameter or autocast's copy of it, of `size` elements. `packed` bytes of the matrix are
+    unpacked here, and again in backward; `keeps` saves the input though the weight does not train.
     """
     node = t.node(x, weight, bias)
     if node is not None:
@@ -292,7 +292,7 @@ def softmax(t: Tape, x: Value, through_copy: bool = False) -> Value:
 
 
 def written(t: Tape, whole: Value, x: Value, numel: Quantity = None) -> Value:
-    """``whole[...] = x``, perhaps expanded: the gradient of the whole is copied, that of the part a view of it."""
+    """``whole[...] = x``, perhaps expanded: the gradient of the whole is copied, that of the part a view."""
     node = t.node(whole, x)
     own, wide = x.numel, whole.numel
     out = Value(whole.storage, whole.numel, whole.element)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.estimate import Item
+from llmcalc.estimate import Item, add_up
 from llmcalc.formula import Quantity, ceil_div
 from llmcalc.units import GIB, MIB
 
@@ -42,52 +42,17 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     """
     if metric == "memtracker":
         return Item("runtime", [0], phases=PHASES, formula="none", note="MemTracker counts tensors alone")
-    hopper = device.lower().startswith(HOPPER)
-    workspace = WORKSPACE_HOPPER if hopper else WORKSPACE
+    workspace = WORKSPACE_HOPPER if device.lower().startswith(HOPPER) else WORKSPACE
     parts = [
-        Item(
-            "cuBLAS workspace",
-            [workspace],
-            phases=PHASES,
-            grade="assumed",
-            formula="constant",
-            inputs={"bytes": workspace},
-            source=SOURCE,
-            note="allocated through PyTorch",
-        ),
+        _part("cuBLAS workspace", workspace, workspace, workspace, "constant", "allocated through PyTorch")
     ]
     if metric in ("reserved", "nvidia-smi"):
         low, middle, high = (ceil_div(allocated * share, 100) for share in SLACK)
-        parts.append(
-            Item(
-                "allocator",
-                [middle],
-                low=[low],
-                high=[high],
-                phases=PHASES,
-                grade="assumed",
-                formula="share of allocated",
-                inputs={"percent": SLACK[1]},
-                source=SOURCE,
-                note=f"{SLACK[0]} to {SLACK[2]} % of what is allocated",
-            )
-        )
+        note = f"{SLACK[0]} to {SLACK[2]} % of what is allocated"
+        parts.append(_part("allocator", low, middle, high, "share of allocated", note))
     if metric == "nvidia-smi":
-        low, middle, high = CONTEXT
-        parts.append(
-            Item(
-                "CUDA context",
-                [middle],
-                low=[low],
-                high=[high],
-                phases=PHASES,
-                grade="assumed",
-                formula="constant",
-                inputs={"bytes": middle},
-                source=SOURCE,
-                note="kernels and driver, 0.45 to 0.95 GiB",
-            )
-        )
+        note = "kernels and driver, 0.45 to 0.95 GiB"
+        parts.append(_part("CUDA context", *CONTEXT, "constant", note))
     counted = {
         "allocated": "workspace",
         "reserved": "workspace, allocator",
@@ -95,9 +60,9 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     }
     return Item(
         "runtime",
-        [_sum(part.amounts[0] for part in parts)],
-        low=[_sum(part.low[0] for part in parts)],
-        high=[_sum(part.high[0] for part in parts)],
+        [add_up(part.amounts[0] for part in parts)],
+        low=[add_up(part.low[0] for part in parts)],
+        high=[add_up(part.high[0] for part in parts)],
         phases=PHASES,
         grade="assumed",
         formula="sum of parts",
@@ -107,10 +72,11 @@ def runtime_item(allocated: Quantity, metric: str, device: str = "") -> Item:
     )
 
 
+def _part(name: str, low: Quantity, middle: Quantity, high: Quantity, rule: str, note: str) -> Item:
+    return Item(
+        name, [middle], low=[low], high=[high], phases=PHASES, grade="assumed", formula=rule, source=SOURCE,
+        note=note,
+    )  # fmt: skip
+
+
 PHASES = ("load", "forward", "loss", "backward", "step")
-
-
-def _sum(values: object) -> Quantity:
-    from llmcalc.estimate import add_up
-
-    return add_up(values)  # type: ignore[arg-type]
