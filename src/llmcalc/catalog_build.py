@@ -16,7 +16,7 @@ import pydantic
 import yaml
 
 from llmcalc.catalog import COMPILED, MAGIC, fold, sources_of
-from llmcalc.catalog_schemas import SCHEMAS, Entry
+from llmcalc.catalog_schemas import Entry, schema_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
@@ -89,7 +89,6 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
         raise CatalogError(
             f"{path}: {kind} must be a list of entries.", f"Write {kind}: followed by - name: ..."
         )
-    schema = SCHEMAS[kind]
     checked: list[dict[str, Any]] = []
     wrong: list[str] = []
     for number, entry in enumerate(raw, 1):
@@ -98,6 +97,7 @@ def check_entries(path: str, kind: str, raw: Any) -> list[dict[str, Any]]:
         if not isinstance(entry, dict):
             wrong.append(f"{where}: not a mapping of fields")
             continue
+        schema = schema_of(kind, entry)
         try:
             schema.model_validate(entry)
         except pydantic.ValidationError as error:

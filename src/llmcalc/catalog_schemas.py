@@ -142,6 +142,39 @@ class Measurement(Entry):
     refusal: str | None = None
 
 
+class TrainingMeasurement(Entry):
+    """One training run on one GPU: what it was told, and its published peak, or that it ran out of memory."""
+
+    engine: Literal["training"]
+    program: str
+    build: str
+    date: str
+    model: str
+    config: dict[str, Any] | None = None
+    source: str
+    group: Literal["full", "lora", "qlora"]
+    quality: Literal[1, 2] | None = None
+    options: dict[str, Any]
+    devices: str | None = None
+    metric: Literal["allocated", "active", "reserved", "unknown"] | None = None
+    published: str | None = None
+    measured: dict[Literal["peak"], float]
+    out_of_memory: bool = False
+    card: str | None = None
+    inferred: list[str] = []
+    note: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _peak_or_card(self) -> TrainingMeasurement:
+        if self.out_of_memory == ("peak" in self.measured):
+            raise ValueError("a run has a measured peak, or ran out of memory")
+        if self.out_of_memory and self.card is None:
+            raise ValueError("a run out of memory names its card")
+        if not self.out_of_memory and None in (self.quality, self.metric, self.published):
+            raise ValueError("a measured run has quality, metric and published")
+        return self
+
+
 class State(pydantic.BaseModel):
     """One state of an optimizer: of which tensors, how many elements, in which dtype."""
 
@@ -177,3 +210,10 @@ SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
     "measurements": Measurement, "optimizers": Optimizer,
 }  # fmt: skip
+
+
+def schema_of(kind: str, entry: dict[str, Any]) -> type[Entry]:
+    """The schema that an entry of a catalog is checked against."""
+    if kind == "measurements" and entry.get("engine") == "training":
+        return TrainingMeasurement
+    return SCHEMAS[kind]

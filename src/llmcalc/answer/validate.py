@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, one_of
+from llmcalc.validation import training
 from llmcalc.validation.measured import ERAS, Row, Summary, compare, summarise
 
 
@@ -19,13 +20,20 @@ class Validation:
         One figure of one run each.
     summaries : list of Summary
         Errors by year and quantity.
+    trainings : list of TrainingRow
+        One training run each.
+    training_summaries : list of TrainingSummary
+        Their errors by method and quality.
     date : str
         Of the measurements.
     """
 
-    def __init__(self, rows: Sequence[Row], date: str) -> None:
-        self.rows, self.date = list(rows), date
+    def __init__(
+        self, rows: Sequence[Row], date: str, trainings: Sequence[training.TrainingRow] = ()
+    ) -> None:
+        self.rows, self.date, self.trainings = list(rows), date, list(trainings)
         self.summaries: list[Summary] = summarise(rows)
+        self.training_summaries = training.summarise(trainings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -35,6 +43,10 @@ class Validation:
             "date": self.date,
             "summary": [summary.to_dict() for summary in self.summaries],
             "rows": [row.to_dict() for row in self.rows],
+            "training": {
+                "summary": [summary.to_dict() for summary in self.training_summaries],
+                "rows": [row.to_dict() for row in self.trainings],
+            },
         }
 
     def to_json(self) -> str:
@@ -131,19 +143,44 @@ class LogValidation:
         return self.to_text()
 
 
-def validate_runs(book: Catalog, predict: Any, eras: Any = None) -> Validation:
+BUILDS = ("llama.cpp", "mlx")
+"""Engines whose runs are told by the year of the build."""
+
+
+def validate_runs(
+    book: Catalog, predict: Any, eras: Any = None, engines: Any = None, train: Any = None
+) -> Validation:
     """Predict every published run.
+
+    Parameters
+    ----------
+    book : Catalog
+        With the measurements.
+    predict, train : callable
+        `llmcalc.vram` and `llmcalc.train`.
+    eras, engines : str or sequence of str, optional
+        Years of builds, and engines; ``training`` for the runs of training.
 
     Raises
     ------
     InputError
-        For a year that no run is of.
+        For a year or an engine that no run is of.
     """
     chosen = ERAS if eras is None else tuple(str(era).strip().lower() for era in _listed(eras))
     for era in chosen:
         if era not in ERAS:
             raise InputError(f"--era {era[:20]!r} has no runs.", f"Use {one_of(ERAS)}.")
-    return Validation(compare(book.entries("measurements"), predict, chosen), book.date("measurements"))
+    runs = book.entries("measurements")
+    known = [name for name in (*BUILDS, training.ENGINE) if any(run["engine"] == name for run in runs)]
+    wanted = known if eras is None else list(BUILDS)
+    if engines is not None:
+        wanted = [str(name).strip().lower() for name in _listed(engines)]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"--engine {name[:20]!r} has no runs.", f"Use {one_of(known)}.")
+    rows = compare([run for run in runs if run["engine"] in wanted], predict, chosen)
+    trained = training.compare(runs, train) if training.ENGINE in wanted and train is not None else []
+    return Validation(rows, book.date("measurements"), trained)
 
 
 def _listed(words: Any) -> list[Any]:

@@ -15,6 +15,7 @@ def validate(
     *,
     log: Any = None,
     era: Any = None,
+    engine: Any = None,
     quant: str | None = None,
     context: Any = None,
     n_ctx: Any = None,
@@ -42,6 +43,8 @@ def validate(
         A start-up log of llama.cpp, ik_llama.cpp or Ollama; without one the published runs.
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
+    engine : str or sequence of str, optional
+        Only runs of these engines: ``llama.cpp``, ``mlx``; ``training`` for runs of training.
     quant, context, n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split
         With a log: what it does not print, as in `llmcalc.vram`.
     flash_attn, kv_unified, kv_dtype_k, kv_dtype_v, mla, engine_version
@@ -79,9 +82,18 @@ def validate(
     if log is None and told:
         option = f"--{next(iter(told)).replace('_', '-')}"
         raise InputError(f"{option} is for a log; the published runs have theirs.", "Add --log FILE.")
+    if log is not None and engine is not None:
+        raise InputError("--engine chooses among the published runs.", "Leave --engine or --log out.")
     if log is not None and era is not None:
         raise InputError("--era chooses among the published runs.", "Leave --era or --log out.")
     book = _catalog(catalog)
     if log is None:
-        return validate_runs(book, vram, era)
+        return validate_runs(book, vram, era, engine, _train)
     return validate_log(book, lambda name: read_model(name, catalog=catalog), vram, log, model, **told)
+
+
+def _train(*given: Any, **options: Any) -> Any:
+    """`llmcalc.train`, imported when it is used."""
+    import llmcalc
+
+    return llmcalc.train(*given, **options)

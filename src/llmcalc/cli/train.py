@@ -75,6 +75,9 @@ _part = stack(
         metavar="on|off",
         help="Cast the unquantized to fp32, as PEFT.  [on with fp32 adapters]",
     ),
+    click.option(
+        "--bitsandbytes", metavar="V", help="Its release: until 0.43.1 4-bit linears kept their inputs."
+    ),
     click.option("--adapter-size", metavar="N", help="Inner width of bottleneck adapters.  [64]"),
     click.option("--adapter-kind", metavar="KIND", help="houlsby or pfeiffer.  [houlsby]"),
     click.option("--virtual-tokens", metavar="N", help="Tokens of a prompt or prefix.  [20]"),

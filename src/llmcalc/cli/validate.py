@@ -43,6 +43,7 @@ log_options = stack(
 @click.argument("model", required=False)
 @click.option("--log", metavar="FILE", help="A start-up log of llama.cpp, ik_llama.cpp or Ollama.")
 @click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023, ik or mlx.  [all]")
+@click.option("--engine", metavar="NAME[,NAME]", help="Only runs of llama.cpp, mlx, training ...  [all]")
 @click.option("--rows", is_flag=True, help="List every figure, or the lines of the log.")
 @log_options
 @click.option("--catalog", metavar="FILE", multiple=True, help="A YAML file with models of your own.")
@@ -67,6 +68,7 @@ def command(**options: Any) -> int:
     \b
     llmcalc validate
     llmcalc validate --era 2025,2026 --rows
+    llmcalc validate --engine training
     llmcalc validate --log server.log
     llmcalc validate llama-3.1-8b --log server.log --quant q4_k_m -c 8192
     """
@@ -74,7 +76,8 @@ def command(**options: Any) -> int:
 
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS[:4], "--format")
     found = validate(
-        options["model"], log=options["log"], era=options["era"], catalog=list(options["catalog"]) or None,
+        options["model"], log=options["log"], era=options["era"], engine=options["engine"],
+        catalog=list(options["catalog"]) or None,
         **{name: options[name] for name in LOG},
     )  # fmt: skip
     if kind not in ("text", "json") and options["log"] is not None:

@@ -69,16 +69,22 @@ def _table(head: Any, rows: list[list[str]], left: int) -> list[str]:
 
 def as_text(validation: Any, rows: bool) -> str:
     """The summary, and every figure if asked."""
-    lines = [
-        f"Predictions of llmcalc beside published runs ({validation.date})",
-        "",
-        *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
-        "",
-        "  exact: within 0.1 %; in range: measured within the predicted range, to the digits printed; width:",
-        "  of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A refusal counts as a miss.",
-        *("  " + line for line in honest(validation)),
-    ]
-    if rows:
+    from llmcalc.render.training_runs import text_lines
+
+    lines = [f"Predictions of llmcalc beside published runs ({validation.date})"]
+    if validation.rows:
+        lines += [
+            "",
+            *_table(HEAD, [_cells(summary) for summary in validation.summaries], 2),
+            "",
+            "  exact: within 0.1 %; in range: measured within the predicted range, to the digits",
+            "  printed; width: of that range. Years: builds of llama.cpp; ik: ik_llama.cpp, a fork. A",
+            "  refusal counts as a miss.",
+            *("  " + line for line in honest(validation)),
+        ]
+    if validation.trainings:
+        lines += ["", *text_lines(validation.trainings, validation.training_summaries, rows)]
+    if rows and validation.rows:
         lines += ["", *_table(*_rows(validation), 3)]
     return "\n".join(lines) + "\n"
 
@@ -111,11 +117,15 @@ def honest(validation: Any) -> list[str]:
 
 def as_markdown(validation: Any, rows: bool) -> str:
     """A page: the summary, the plot, every figure with its source."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
-    lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
+    from llmcalc.render.training_runs import markdown_lines
+
+    lines = []
+    if validation.rows:
+        lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * 2 + "--:|" * (len(HEAD) - 2)]
+        lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in validation.summaries]
     if told := honest(validation):
         lines += ["", " ".join(told)]
-    if rows:
+    if rows and validation.rows:
         lines += ["", "| run | build | model | quantity | measured MiB | predicted MiB | error |"]
         lines.append("|---|---|---|---|--:|--:|--:|")
         for row in validation.rows:
@@ -125,6 +135,11 @@ def as_markdown(validation: Any, rows: bool) -> str:
                 f"| {name} | {row.run['build']} | {row.run['model']} | {NAMES[row.quantity]} "
                 f"| {row.measured:,.2f} | {predicted} | {signed(row.error)} |"
             )
+    if validation.trainings:
+        lines += [
+            *([""] if lines else []),
+            *markdown_lines(validation.trainings, validation.training_summaries, rows),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -142,8 +157,9 @@ def as_csv(validation: Any) -> str:
     import io
 
     stream = io.StringIO()
-    rows = [row.to_dict() for row in validation.rows]
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else ["name"], lineterminator="\n")
+    rows = [row.to_dict() for row in (*validation.rows, *validation.trainings)]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["name"]
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

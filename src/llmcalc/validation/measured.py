@@ -156,7 +156,7 @@ def compare(
     runs: Iterable[dict[str, Any]], predict: Callable[..., Any], eras: Sequence[str] = ERAS
 ) -> list[Row]:
     """All figures of all runs of some years."""
-    return [row for run in runs if run["era"] in eras for row in compare_run(run, predict)]
+    return [row for run in runs if run.get("era") in eras for row in compare_run(run, predict)]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -61,6 +61,7 @@ def train(
     optimizer_in_backward: bool = False,
     wide_embedding: Any = None,
     untied_head: Any = None,
+    bitsandbytes: Any = None,
     ema: bool = False,
     offload: Any = None,
     reference: Any = None,
@@ -116,6 +117,9 @@ def train(
     kbit_upcast : bool, optional
         Whether what is not quantized is cast to fp32, as PEFT's `prepare_model_for_kbit_training` does; True
         with fp32 adapters.
+    bitsandbytes : str, optional
+        Its release where adapters stand on 4-bit linears: until 0.43.1 these kept their inputs for the
+        backward pass. The newest.
     trainable, freeze, last_layers : optional
         What is trained or not: ``last-8``, ``head``, ``embedding``, ``norms``, ``bias``, ``vision`` ...;
         layers from the end. [-]

@@ -48,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "keep_logits": None,
     "compile": False,
     "kbit_upcast": None,
+    "bitsandbytes": None,
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
@@ -111,7 +112,7 @@ class Asked:
         self.accumulate = 1
         self.dtype: Format
         self.scheme: Any = None
-        self.upcast = False
+        self.upcast = self.keeps_inputs = False
         self.recompute: str | int = "none"
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
         self.keep_logits = True
@@ -253,6 +254,8 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         # The output object of transformers holds the logits while the loss is differentiated.
         kept = asked.implementation in ("hf", "litgpt") if keeps is None else flag(keeps, "--keep-logits")
         asked.keep_logits = values["keep_logits"] = kept
+    with problems:
+        asked.keeps_inputs = _keeps_inputs(values["bitsandbytes"])
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:
@@ -261,6 +264,18 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         asked.offload = frozenset(
             one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
         )
+
+
+def _keeps_inputs(version: Any) -> bool:
+    """Whether a release of bitsandbytes keeps the inputs of 4-bit linears for backward: until 0.43.1."""
+    if version is None:
+        return False
+    parts = str(version).strip().removeprefix("v").split(".")
+    if not all(part.isdigit() for part in parts):
+        raise InputError(
+            f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
+        )
+    return tuple(map(int, parts)) < (0, 43, 2)
 
 
 def _recompute(value: Any) -> str | int:

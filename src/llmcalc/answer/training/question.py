@@ -142,6 +142,7 @@ class Question:
             recipe=asked.implementation,
             keep_logits=asked.keep_logits,
             watched=asked.metric == "memtracker",
+            keeps_inputs=asked.keeps_inputs,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")

@@ -34,16 +34,20 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
     """``y + B(A(dropout(x.to(dtype)))) * scale``, then back to y's dtype."""
     t, narrow = run.tape, y.element
     work = run.element if run.plan.autocast else adapter.bytes
-    first = Sink(inp * adapter.rank, adapter.bytes, "adapter")
+    whole, out = out * rows, sum(adapter.parts) or out
+    rank = adapter.rank * max(len(adapter.parts), 1)
+    first = Sink(inp * rank, adapter.bytes, "adapter")
     second = Sink(out * adapter.rank, adapter.bytes, "adapter")
     wide = ops.cast(t, x, adapter.bytes)
     if adapter.dropout:
         wide = dropout(t, wide)
     wide = ops.cast(t, wide, work)
-    low = ops.linear(t, wide, _cast_sink(t, first, work), None, adapter.rank, rows, size=first.numel)
+    low = ops.linear(t, wide, _cast_sink(t, first, work), None, rank, rows, size=first.numel)
     del wide
     high = ops.linear(t, low, _cast_sink(t, second, work), None, out, rows, size=second.numel)
     del low
+    if adapter.parts and len(adapter.parts) < 3:
+        high = _placed(t, high, whole)
     if adapter.kind == "dora":
         return _dora(run, y, high, inp, out, adapter)
     return ops.cast(t, ops.add(t, y, ops.scale(t, high)), narrow)
@@ -70,10 +74,17 @@ def beside(run: Run, y: Value, x: Value, roles: tuple[str, ...]) -> Value:
     high = ops.linear(t, low, second, None, out, rows, size=second.numel)
     del low
     if len(own) < len(roles):
-        high = ops.repeat(t, high, y.numel)
+        high = _placed(t, high, y.numel)
     made = ops.cast(t, ops.add(t, y, ops.scale(t, high)), y.element)
     t.label = label
     return made
+
+
+def _placed(t: Tape, x: Value, numel: Quantity) -> Value:
+    """Zeros with a tensor written in at some places: ``index_copy`` saves what it copies."""
+    node, own = t.node(x), x.numel
+    t.save(node, x)
+    return t.link(t.new(numel, x.element), node, lambda g, node: [t.new(own, g.element)])
 
 
 def _cast_sink(t: Tape, sink: Sink, element: int) -> Sink | Value:

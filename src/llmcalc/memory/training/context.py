@@ -144,7 +144,7 @@ class Run:
         numels = [self.numel(role) for role in roles]
         node = t.node(x, *sinks)
         if node is not None:
-            trains = any(node.needs(i + 1) for i in range(len(roles)))
+            trains = any(node.needs(i + 1) for i in range(len(roles))) or (plan.keeps_inputs and packed > 0)
             t.save(node, *([x] if trains else []), *([None] if node.needs(0) else []))
         outs = [self.out(role) * rows for role in roles]
         tile = t.new(packed * sum(numels), 1)
@@ -185,6 +185,7 @@ class Run:
             rows,
             size=self.numel(role),
             unpacked=packed * self.numel(role),
+            keeps=plan.keeps_inputs and packed > 0,
         )
         if packed:
             y = ops.cast(t, y, narrow)
@@ -260,7 +261,7 @@ class Run:
     def activation(self, x: Value) -> Value:
         """The feed-forward layer's elementwise function."""
         t, kind = self.tape, self.traits.activation
-        if kind == "long":
+        if kind == "long" and self.plan.recipe != "litgpt":  # which has one kernel for it
             inner = ops.scale(t, ops.add(t, x, ops.scale(t, ops.power(t, x))))
             return ops.mul(t, ops.scale(t, x), ops.shift(t, ops.saving_output(t, inner)))
         if kind == "squared":

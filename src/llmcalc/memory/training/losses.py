@@ -61,25 +61,28 @@ def _targets(run: Run) -> Value:
 
 
 def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
-    """All logits in 16 bit, but their loss chunk by chunk, so that gradients of logits are one chunk's.
+    """All logits at once, but their loss chunk by chunk, so that gradients of logits are one chunk's.
 
-    torchtune makes 8 chunks in fp32; litgpt one for every 128 tokens of a sequence, in the logits' own dtype.
+    torchtune makes 8 chunks in fp32; litgpt one for every 128 tokens of a sequence, of logits that Fabric has
+    turned into fp32 and that the training loop holds until the next ones are there.
     """
     t, rows, plan = run.tape, run.rows, run.plan
     t.label = LOGITS
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
-    wide = x.element if own else 4
+    wide = 4
     weight, numel = run.weight(role), run.numel(role)
     logits = t.new(vocab * rows, x.element)
-    if plan.keep_logits:
+    if own:
+        logits = t.new(vocab * rows, wide)
+    if own or plan.keep_logits:
         kept.append(logits)
     targets = _targets(run)
     t.label = LOGITS
     node = t.node(x, weight)
     if node is not None:
         t.save(node, *([x] if node.needs(1) else []), targets)
-    copy = t.new(vocab * chunk, wide) if wide != x.element else None
+    copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
     likely = t.new(vocab * rows, wide)
     t.save(node, likely)
     del copy, logits, likely

@@ -211,17 +211,17 @@ def index(t: Tape, x: Value, numel: Quantity, indices: Value) -> Value:
 
 def linear(
     t: Tape, x: Value, weight: Any, bias: Any, out: Quantity, rows: Quantity, *,
-    size: int = 0, unpacked: Quantity = 0,
+    size: int = 0, unpacked: Quantity = 0, keeps: bool = False,
 ) -> Value:  # fmt: skip
     """``x @ weight.T + bias``: the input is saved if the weight trains, the weight if the input's gradient is wanted.
 
     `weight` is a parameter or autocast's copy of it, of `size` elements. `unpacked` bytes of the matrix are made
-    from a packed one here, and again in backward.
+    from a packed one here, and again in backward; `keeps` saves the input though the weight does not train.
     """
     node = t.node(x, weight, bias)
     if node is not None:
         kept = weight if isinstance(weight, Value) else WEIGHT
-        t.save(node, *([x] if node.needs(1) else []), *([kept] if node.needs(0) else []))
+        t.save(node, *([x] if keeps or node.needs(1) else []), *([kept] if node.needs(0) else []))
     tile = t.new(unpacked, 1)
     made = t.new(out * rows, x.element)
     del tile

@@ -24,12 +24,16 @@ class Adapter:
         Of one of its elements: 4 is PEFT's default. [B]
     dropout : bool
         Whether its input goes through dropout.
+    parts : tuple of int
+        Outputs of the parts of a fused product that it stands on, each with such a rank; none means all. [-]
     """
 
-    __slots__ = ("bytes", "dropout", "kind", "rank")
+    __slots__ = ("bytes", "dropout", "kind", "parts", "rank")
 
-    def __init__(self, kind: str, rank: Quantity, bytes_: int = 4, dropout: bool = False) -> None:
-        self.kind, self.rank, self.bytes, self.dropout = kind, rank, bytes_, dropout
+    def __init__(
+        self, kind: str, rank: Quantity, bytes_: int = 4, dropout: bool = False, parts: tuple[int, ...] = ()
+    ) -> None:
+        self.kind, self.rank, self.bytes, self.dropout, self.parts = kind, rank, bytes_, dropout, parts
 
 
 class Plan:
@@ -68,11 +72,14 @@ class Plan:
     watched : bool
         Whether a dispatch mode such as PyTorch's MemTracker looks on: gradients are then never added in
         place, and what kernels take for themselves is not seen.
+    keeps_inputs : bool
+        Whether packed linears keep their inputs although they do not train, as bitsandbytes did before
+        0.43.2.
     """
 
     __slots__ = (
         "accumulates", "attention", "autocast", "batch", "element", "in_backward", "inputs_require_grad",
-        "keep_logits", "loss", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
+        "keep_logits", "keeps_inputs", "loss", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +87,7 @@ class Plan:
         autocast: bool = False, attention: str = "sdpa", padded: bool = False, recompute: str | int = "none",
         loss: str = "eager", recipe: str = "hf", keep_logits: bool = False, in_backward: bool = False,
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
+        keeps_inputs: bool = False,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -87,6 +95,7 @@ class Plan:
         self.recompute, self.loss, self.recipe = recompute, loss, recipe
         self.keep_logits, self.in_backward, self.accumulates = keep_logits, in_backward, accumulates
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
+        self.keeps_inputs = keeps_inputs
 
     def trains(self, group: Group, layer: int | None, role: str, part: str) -> bool:
         """Whether a tensor of the base model gets a gradient; all do unless a subclass says otherwise."""

@@ -132,9 +132,10 @@ class Training(Plan):
         parts = self.choice.targets.get((group.component, group.place, role))
         if parts is None:
             return None
-        if len(parts) > 1:
-            one = self._adapter
-            return Adapter(one.kind, one.rank * len(parts), one.bytes, one.dropout)
+        if parts:
+            one, op = self._adapter, next(op for op in group.ops if op.role == role)
+            outputs = tuple(size((op.out[part],)) for part in parts)
+            return Adapter(one.kind, one.rank, one.bytes, one.dropout, outputs)
         return self._adapter
 
     def _chosen(self, group: Group, layer: int | None) -> bool:
