@@ -78,6 +78,7 @@ _part = stack(
     click.option(
         "--bitsandbytes", metavar="V", help="Its release: until 0.43.1 4-bit linears kept their inputs."
     ),
+    click.option("--longest-first", metavar="on|off", help="litgpt: the longest batch comes first.  [off]"),
     click.option("--adapter-size", metavar="N", help="Inner width of bottleneck adapters.  [64]"),
     click.option("--adapter-kind", metavar="KIND", help="houlsby or pfeiffer.  [houlsby]"),
     click.option("--virtual-tokens", metavar="N", help="Tokens of a prompt or prefix.  [20]"),

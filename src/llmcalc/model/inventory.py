@@ -136,9 +136,9 @@ class Inventory:
     """
 
     __slots__ = (
-        "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name", "origin",
-        "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
-        "title", "unproven", "warnings",
+        "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name",
+        "origin", "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note",
+        "streams", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(

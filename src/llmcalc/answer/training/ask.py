@@ -62,6 +62,7 @@ def train(
     wide_embedding: Any = None,
     untied_head: Any = None,
     bitsandbytes: Any = None,
+    longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
     reference: Any = None,
@@ -120,6 +121,9 @@ def train(
     bitsandbytes : str, optional
         Its release where adapters stand on 4-bit linears: until 0.43.1 these kept their inputs for the
         backward pass. The newest.
+    longest_first : bool, optional
+        Whether the longest micro-batch comes first, so that no other has left anything before it: litgpt's
+        loop holds logits, and what hangs on them, until the next ones are there.
     trainable, freeze, last_layers : optional
         What is trained or not: ``last-8``, ``head``, ``embedding``, ``norms``, ``bias``, ``vision`` ...;
         layers from the end. [-]
@@ -193,7 +197,15 @@ def train(
     return reports[0] if len(reports) == 1 else Reports(reports)
 
 
-SWITCHES = ("padded", "keep_logits", "compile", "kbit_upcast", "wide_embedding", "untied_head")
+SWITCHES = (
+    "padded",
+    "keep_logits",
+    "compile",
+    "kbit_upcast",
+    "wide_embedding",
+    "untied_head",
+    "longest_first",
+)
 """Settings that a preset may turn on, so that off has to be said."""
 
 

@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "compile": False,
     "kbit_upcast": None,
     "bitsandbytes": None,
+    "longest_first": False,
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
@@ -115,7 +116,7 @@ class Asked:
         self.accumulate = 1
         self.dtype: Format
         self.scheme: Any = None
-        self.upcast = self.keeps_inputs = False
+        self.upcast = self.keeps_inputs = self.longest_first = False
         self.recompute: str | int = "none"
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
         self.keep_logits = True
@@ -253,7 +254,12 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
             setattr(asked, name, one_word(values[key], allowed, f"--{key}"))
     with problems:
         asked.recompute = _recompute(values["recompute"])
-    for key, name in (("padded", "padded"), ("compile", "compile"), ("untied_head", "untied")):
+    for key, name in (
+        ("padded", "padded"),
+        ("compile", "compile"),
+        ("untied_head", "untied"),
+        ("longest_first", "longest_first"),
+    ):
         with problems:
             setattr(asked, name, flag(values[key], f"--{key.replace('_', '-')}"))
     keeps = values["keep_logits"]

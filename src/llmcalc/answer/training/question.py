@@ -143,6 +143,7 @@ class Question:
             keep_logits=asked.keep_logits,
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
+            compiled=asked.compile,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -185,6 +186,8 @@ class Question:
         )
         states = self.states(plan)
         try:
+            if plan.recipe == "litgpt" and plan.loss == "chunked" and not asked.longest_first:
+                plan.earlier = self._earlier(plan)
             found = trace(self.inventory, plan)
         except (NotImplementedError, KeyError) as error:  # a layer without what the recipes look for
             raise ConfigError(
@@ -204,6 +207,17 @@ class Question:
         made.runtime = runtime_item(made.allocated, asked.metric, name)
         return made
 
+    def _earlier(self, plan: Training) -> Quantity:
+        """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
+        from llmcalc.memory.training.trace import trace
+
+        left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
+        if not (plan.keeps_inputs and self.packed):
+            return left
+        bare = copy.copy(plan)
+        bare.keeps_inputs = False
+        return left + trace(self.inventory, plan).saved - trace(self.inventory, bare).saved
+
     def _layout(self, plan: Training, states: States) -> Layout:
         asked, layout = self.asked, Layout()
         layout.persistent, layout.in_backward = self.accumulates, asked.in_backward
@@ -219,7 +233,7 @@ class Question:
                 * asked.dtype.block_bytes
                 * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
             )
-        if asked.compile:
+        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
             layout.share = COMPILED
         if "activations" in asked.offload:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])

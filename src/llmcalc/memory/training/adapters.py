@@ -43,18 +43,32 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
         wide = dropout(t, wide)
     wide = ops.cast(t, wide, work)
     low = ops.linear(t, wide, _cast_sink(t, first, work), None, rank, rows, size=first.numel)
-    del wide
-    high = ops.linear(t, low, _cast_sink(t, second, work), None, out, rows, size=second.numel)
-    del low
-    if adapter.parts and len(adapter.parts) < 3:
-        high = _placed(t, high, whole)
     if adapter.kind == "dora":
+        del wide
+        high = ops.linear(t, low, _cast_sink(t, second, work), None, out, rows, size=second.numel)
+        del low
         return _dora(run, y, high, inp, out, adapter)
-    return ops.cast(t, ops.add(t, y, ops.scale(t, high)), narrow)
+    made = [low]
+    del low  # nothing names what stands between, but the input's copy keeps its name
+    placed = whole if adapter.parts and len(adapter.parts) < 3 else None
+    return _added(t, y, made, _cast_sink(t, second, work), out, rows, second.numel, narrow, placed)
+
+
+def _added(
+    t: Tape, y: Value, low: list[Value], second: Sink | Value, out: int, rows: Quantity, numel: Quantity,
+    narrow: int, placed: Quantity | None,
+) -> Value:  # fmt: skip
+    """``(y + B(low) * scale).to(dtype)``; `placed` elements are a fused product's, of which it is a part."""
+    high = [ops.linear(t, low.pop(), second, None, out, rows, size=numel)]
+    if placed is not None:
+        high = [_placed(t, high.pop(), placed)]
+    scaled = [ops.scale(t, high.pop())]
+    whole = [ops.add(t, y, scaled.pop())]
+    return ops.cast(t, whole.pop(), narrow)
 
 
 def beside(run: Run, y: Value, x: Value, roles: tuple[str, ...]) -> Value:
-    """litgpt's adapter of a joint product: one first matrix for all that have one, zeros where none is."""
+    """Litgpt's adapter of a joint product: one first matrix for all that have one, zeros where none is."""
     found = [(role, run.plan.adapter(run.group, run.layer, role)) for role in roles]
     own = [(role, adapter) for role, adapter in found if adapter is not None]
     if not own:

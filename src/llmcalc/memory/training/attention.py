@@ -23,8 +23,7 @@ def attend(run: Run, x: Value) -> Value:
     else:
         query, key, value, gate = _projected(run, x, shape)
     del x
-    out = core(run, query, key, value, shape)
-    del query, key, value
+    out = core(run, query, key, value, shape)  # queries, keys and values keep their names to the end
     if gate is not None:
         out = ops.mul(t, out, ops.saving_output(t, gate))
     del gate
@@ -50,6 +49,8 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
             query, gate = ops.split(t, query, [q * rows, q * rows])
         query = _normed(run, query, "query_norm", shape.heads)
         key = run.linear(x, "key")
+        if run.traits.scaled_mixers:
+            key = ops.scale(t, key)
         key = _normed(run, key, "key_norm", shape.kv_heads)
         value = run.linear(x, "value") if "value" in run.ops else key
     del x
@@ -57,8 +58,10 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         cos, sin = run.shared.tables[table_of(run, shape.window)]
         if run.traits.tables == "repeated":
             cos, sin = t.like(cos), t.like(sin)
-        query = rotated(run, query, cos, sin, shape.heads, shape.width)
+        turned = rotated(run, query, cos, sin, shape.heads, shape.width)
         key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
+        query = turned
+        del turned
     return query, key, value, gate
 
 
@@ -193,6 +196,15 @@ def lies_by_head(run: Run) -> bool:
     return "kv_b" in run.ops or run.traits.joins or 0 < run.shared.rotary < Shape(run.group).width
 
 
+def _repeated(run: Run, x: Value, numel: Quantity, shape: Shape) -> Value:
+    """Keys or values for every query head: a copy, or of a single head a view."""
+    t = run.tape
+    if shape.kv_heads > 1:
+        return ops.repeat(t, x, numel)
+    node, own = t.node(x), x.numel
+    return t.link(Value(x.storage, numel, x.element), node, lambda g, node: [t.new(own, g.element)])
+
+
 def _by_head(run: Run, x: Value, already: bool) -> Value:
     """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
     return x if already or run.single else ops.copy(run.tape, x)
@@ -207,10 +219,13 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
     if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
-        key = ops.repeat(t, key, shape.heads * shape.width * rows)
-        value = ops.repeat(t, value, shape.heads * shape.value * rows)
+        key = _repeated(run, key, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    packs = run.plan.attention == "flash" and run.plan.padded
+    if packs:  # only what is no padding is attended to
+        query, key, value = (ops.copy(t, one) for one in (query, key, value))
     mask: Value | None = None
     if masked:
         t.label = SCORES
@@ -231,28 +246,21 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         return made
 
     out = t.link(out, node, back)
-    del query, key, value
-    return ops.copy(t, out) if lies_by_head(run) else out
-
-
-def _by_head(run: Run, x: Value, already: bool) -> Value:
-    """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
-    return x if already or run.single else ops.copy(run.tape, x)
+    return ops.copy(t, out) if packs or lies_by_head(run) else out
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """All scores of all heads; the softmax in fp32, but with sinks in the model's dtype."""
     t, rows = run.tape, run.rows
     number = shape.heads * rows * run.seq
-    repeats, headed = shape.kv_heads < shape.heads, lies_by_head(run)
-    if repeats:
-        key = ops.repeat(t, key, shape.heads * shape.width * rows)
-        value = ops.repeat(t, value, shape.heads * shape.value * rows)
+    repeats, headed = 1 < shape.kv_heads < shape.heads, lies_by_head(run)
+    if shape.kv_heads < shape.heads:
+        key = _repeated(run, key, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
     t.label = SCORES
     scores = _scores(run, query, key, number, headed, headed or repeats)
-    del query, key
     if run.traits.capped:
         scores = ops.scale(t, scores)
         scores = ops.saving_output(t, scores)
@@ -265,6 +273,7 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     else:
         weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
     del scores
+    run.lingering.append(weights)  # returned beside the output, and named to the end of the layer
     t.label = ATTENTION
     value = _by_head(run, value, repeats)
     return ops.copy(t, ops.matmul(t, weights, value, shape.heads * shape.value * rows))

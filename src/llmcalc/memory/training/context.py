@@ -24,16 +24,19 @@ class Shared:
         Cosines and sines by the kind of layer.
     masks : dict
         Masks by window; None where kernels need none.
+    padding : Value or None
+        Which tokens are none.
     rotary : int
         Width of a head that rotates. [elements]
     """
 
-    __slots__ = ("masks", "rotary", "tables")
+    __slots__ = ("masks", "padding", "rotary", "tables")
 
     def __init__(self, rotary: int) -> None:
         self.rotary = rotary
         self.tables: dict[str, tuple[Value, Value]] = {}
         self.masks: dict[int | None, Value | None] = {}
+        self.padding: Value | None = None
 
 
 class Run:
@@ -62,11 +65,15 @@ class Run:
         Tokens of all sequences. [tokens]
     single : bool
         Whether there is one sequence.
+    casts : dict
+        Autocast's copies of weights.
+    lingering : list of Value
+        What the layer's code names to its end.
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "ops", "plan", "recipe", "rows", "seq",
-        "shared", "single", "tape", "tensors", "traits",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan",
+        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +98,7 @@ class Run:
         }
         self._sinks: dict[tuple[str, str], Sink | None] = {}
         self.casts: dict[tuple[str, str], Value] = {}
+        self.lingering: list[Value] = []
 
     # -- weights -----------------------------------------------------------------------------
 
@@ -147,14 +155,15 @@ class Run:
             trains = any(node.needs(i + 1) for i in range(len(roles))) or (plan.keeps_inputs and packed > 0)
             t.save(node, *([x] if trains else []), *([None] if node.needs(0) else []))
         outs = [self.out(role) * rows for role in roles]
-        tile = t.new(packed * sum(numels), 1)
+        twice = plan.recipe == "litgpt"  # Fabric packs what it has turned into fp16
+        tile = ops.unpacked(t, packed * sum(numels), twice)
         whole = t.new(sum(outs[1:], outs[0]), x.element)
         del tile
         sizes = [x.numel, *(sink.numel if sink is not None else 0 for sink in sinks)]
         element = x.element
 
         def back(g: Value, node: Any) -> list[Any]:
-            tile = t.new(packed * sum(numels), 1) if node.needs(0) else None
+            tile = ops.unpacked(t, packed * sum(numels), twice) if node.needs(0) else None
             made = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
             del tile
             return made
@@ -184,7 +193,8 @@ class Run:
             self.out(role),
             rows,
             size=self.numel(role),
-            unpacked=packed * self.numel(role),
+            packed=packed * self.numel(role),
+            twice=plan.recipe == "litgpt",
             keeps=plan.keeps_inputs and packed > 0,
         )
         if packed:
@@ -193,13 +203,13 @@ class Run:
         adapter = plan.adapter(self.group, self.layer, role)
         return adapters.adapted(self, y, source, role, adapter, rows) if adapter is not None else y
 
-    def norm(self, x: Value, role: str, vectors: Quantity = None) -> Value:
-        """The norm of that role over each of a token's `vectors` (rows times heads, where heads are normed)."""
+    def norm(self, x: Value, role: str, vectors: Quantity = None, kind: str = "") -> Value:
+        """The norm of that role over each of so many `vectors`: tokens, or their heads."""
         t = self.tape
         label, t.label = t.label, NORMS
         vectors = self.rows if vectors is None else vectors
         weight, element = self.weight(role), self.plan.weight_element
-        kind = self.traits.norm
+        kind = kind or self.traits.norm
         if self.numel(role, "bias"):
             kind = "layer"
         if self.recipe.norm in ("in-place", "fused"):
@@ -208,8 +218,9 @@ class Run:
         elif self.recipe.norm == "scaled" and kind != "layer":
             out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
         elif kind == "layer":
-            wide = x.element if not self.plan.autocast else 4
-            out = ops.layer_norm(t, ops.cast(t, x, wide), weight, self.weight(role, "bias"), vectors, wide)
+            element = x.element if not self.plan.autocast else 4
+            x = ops.cast(t, x, element)
+            out = ops.layer_norm(t, x, weight, self.weight(role, "bias"), vectors, element)
         elif kind == "gemma":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.mul(t, scaled, self._one_plus(role)), x.element)

@@ -66,7 +66,7 @@ def _sigmoid(run: Run, x: Value, active: int, stored: int) -> tuple[Value, Value
     t = run.tape
     scores = ops.saving_output(t, _wide_linear(run, x, stored))
     del x
-    choice, beside = ops.shift(t, scores), ()
+    choice, beside = ops.shift(t, scores), tuple[Value, ...]()
     if run.traits.facts.get("n_group"):
         choice, beside = _within_groups(run, choice, stored, pairs=True)
     chosen = top(t, choice, active * run.rows)[1]
@@ -191,7 +191,7 @@ def _between(run: Run, copies: Value, ends: Value, pairs: Quantity, ids: Value) 
 
 
 def _product(run: Run, x: Value, role: str, ends: Value, pairs: Quantity, ids: Value) -> Value:
-    """``grouped_mm``: one matrix for each expert's rows; a bias is looked up for every row and added in place.
+    """``grouped_mm``, one matrix for each expert's rows; a bias is looked up for each and added in place.
 
     transformers keeps gate and up of all experts in one matrix, however the checkpoint stores them.
     """

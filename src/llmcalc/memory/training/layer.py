@@ -14,15 +14,22 @@ RESIDUAL = "hidden states"
 
 def decoder_layer(run: Run, x: Value) -> Value:
     """One layer, from residual stream to residual stream."""
+    try:
+        return _layer(run, x)
+    finally:
+        run.lingering.clear()
+
+
+def _layer(run: Run, x: Value) -> Value:
     t = run.tape
     t.label = RESIDUAL
     first = _role(run, BEFORE_ATTENTION)
     second = _role(run, BEFORE_FFN)
     has_ffn = any(role in run.ops for role in ("down", "expert_down"))
     mixes = "attention" in run.ops or "scan" in run.ops or "conv" in run.ops or "short_conv" in run.ops
-    if first and has_ffn and mixes and "post_attn_norm" not in run.ops:
-        if not second or second == "ln_mlp" or run.traits.side_by_side:
-            return _parallel(run, x, first, second)
+    shares = not second or second == "ln_mlp" or run.traits.side_by_side
+    if first and has_ffn and mixes and shares and "post_attn_norm" not in run.ops:
+        return _parallel(run, x, first, second)
     if mixes:
         x = _sub_layer(run, x, first, mix, "post_attn_norm")
     if has_ffn:
@@ -37,7 +44,10 @@ def _role(run: Run, roles: tuple[str, ...]) -> str:
 def _sub_layer(run: Run, x: Value, before: str, module: object, after: str) -> Value:
     """``x + after(module(before(x)))``."""
     t = run.tape
-    inner = run.norm(x, before) if before else x
+    wide = x.element > run.plan.weight_element and run.traits.wide_residual
+    inner = run.norm(ops.cast(t, x, run.plan.weight_element) if wide else x, before) if before else x
+    if run.traits.wide_residual:
+        x = ops.cast(t, x, 4)
     inner = module(run, inner)  # type: ignore[operator]
     if after in run.ops:
         inner = run.norm(inner, after)
@@ -62,10 +72,15 @@ def _parallel(run: Run, x: Value, first: str, second: str) -> Value:
 def mix(run: Run, x: Value) -> Value:
     """Attention, a recurrence, or both side by side."""
     made: list[Value] = []
+    t, scaled = run.tape, run.traits.scaled_mixers
     if "scan" in run.ops or "short_conv" in run.ops:
-        made.append(states.scan(run, x))
+        out = states.scan(run, x)
+        made.append(ops.scale(t, out) if scaled else out)
+        del out
     if "attention" in run.ops:
-        made.append(attend(run, x))
+        out = attend(run, ops.scale(t, x) if scaled else x)
+        made.append(ops.scale(t, out) if scaled else out)
+        del out
     del x
     if len(made) == 2:
         return ops.add(run.tape, made.pop(0), made.pop(0))
@@ -108,6 +123,8 @@ def dense(run: Run, x: Value, prefix: str) -> Value:
         del gate, up
     elif f"{prefix}gate" in run.ops:
         gate = run.linear(x, f"{prefix}gate")
+        if run.traits.scaled_mixers:
+            gate = ops.scale(t, gate)
         if run.recipe.gate == "open":
             gate = run.activation(gate)
             wide = ops.mul(t, gate, run.linear(x, f"{prefix}up"))
@@ -117,4 +134,5 @@ def dense(run: Run, x: Value, prefix: str) -> Value:
     else:
         wide = run.activation(run.linear(x, f"{prefix}up"))
     del x
-    return run.linear(wide, f"{prefix}down")
+    out = run.linear(wide, f"{prefix}down")
+    return ops.scale(t, out) if run.traits.scaled_mixers else out

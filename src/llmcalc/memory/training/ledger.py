@@ -1,4 +1,4 @@
-"""Memory that is alive: a storage is freed with its last name, so the tape's own names count as PyTorch's do."""
+"""Memory that is alive: a storage is freed with its last name, so names on the tape count as PyTorch's do."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     if run.plan.keep_logits:
         kept.append(logits)
     wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
-    del logits
-    return cross_entropy(t, wide, run)
+    return cross_entropy(t, wide, run)  # the model's own logits keep their name
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
@@ -39,7 +38,6 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     targets = _targets(run)
     t.label = LOGITS
     likely = ops.saving_output(t, logits)
-    del logits
     node = t.node(likely)
     t.save(node, likely, targets)
     weight = t.new(1, 4)
@@ -70,36 +68,43 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     t.label = LOGITS
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
-    wide = 4
+    wide = x.element if plan.compiled and not own else 4
     weight, numel = run.weight(role), run.numel(role)
+    packed = plan.dequant(run.group, run.layer, role) * numel
+    earlier = t.new(plan.earlier, 1)
     logits = t.new(vocab * rows, x.element)
+    tile = ops.unpacked(t, packed, own)
+    del tile
     if own:
         logits = t.new(vocab * rows, wide)
+    del earlier
     if own or plan.keep_logits:
         kept.append(logits)
     targets = _targets(run)
     t.label = LOGITS
     node = t.node(x, weight)
     if node is not None:
-        t.save(node, *([x] if node.needs(1) else []), targets)
+        keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
+        t.save(node, *([x] if keeps else []), targets)
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
-    likely = t.new(vocab * rows, wide)
+    likely = logits if wide == x.element and not own else t.new(vocab * rows, wide)
     t.save(node, likely)
     del copy, logits, likely
     whole, element = x.numel, x.element
 
     def back(g: Value, node: Node) -> list[Any]:
-        first = t.new(vocab * chunk, wide)
+        first = t.new(vocab * chunk, wide) if wide != element else None
         second = t.new(vocab * chunk, wide)
         del first
         narrow = t.new(vocab * chunk, element) if wide != element else second
         del second
+        tile = ops.unpacked(t, packed, own) if node.needs(0) else None
         grads = [
             t.new(whole, element) if node.needs(0) else None,
             t.new(numel, element) if node.needs(1) else None,
         ]
         more = t.new(numel, element) if node.needs(1) else None  # the next chunk's, before it is added
-        del more, narrow
+        del more, narrow, tile
         return grads
 
     return t.link(t.new(1, 4), node, back)

@@ -128,7 +128,7 @@ def saving_input(t: Tape, x: Value) -> Value:
 
 
 def saving_output(t: Tape, x: Value) -> Value:
-    """An elementwise function whose backward is one kernel over its result: sigmoid, tanh, rsqrt, softmax ..."""
+    """An elementwise function whose backward is one kernel over its result: sigmoid, tanh, rsqrt ..."""
     node = t.node(x)
     out = t.like(x)
     t.save(node, out)
@@ -209,26 +209,34 @@ def index(t: Tape, x: Value, numel: Quantity, indices: Value) -> Value:
     return t.link(t.new(numel, x.element), node, lambda g, node: [t.new(whole, g.element)])
 
 
+def unpacked(t: Tape, bytes_: Quantity, twice: bool = False) -> Value | None:
+    """The 16-bit matrix made of a packed one; `twice`: in fp16 first, and then in the dtype of the product."""
+    tile = t.new(bytes_, 1)
+    if twice:
+        tile = t.new(bytes_, 1)
+    return tile
+
+
 def linear(
     t: Tape, x: Value, weight: Any, bias: Any, out: Quantity, rows: Quantity, *,
-    size: int = 0, unpacked: Quantity = 0, keeps: bool = False,
+    size: int = 0, packed: Quantity = 0, keeps: bool = False, twice: bool = False,
 ) -> Value:  # fmt: skip
-    """``x @ weight.T + bias``: the input is saved if the weight trains, the weight if the input's gradient is wanted.
+    """``x @ weight.T + bias``: the input is saved if the weight trains, the weight for the input's gradient.
 
-    `weight` is a parameter or autocast's copy of it, of `size` elements. `unpacked` bytes of the matrix are made
-    from a packed one here, and again in backward; `keeps` saves the input though the weight does not train.
+    `weight` is a parameter or autocast's copy of it, of `size` elements. `packed` bytes of the matrix are
+    unpacked here, and again in backward; `keeps` saves the input though the weight does not train.
     """
     node = t.node(x, weight, bias)
     if node is not None:
         kept = weight if isinstance(weight, Value) else WEIGHT
         t.save(node, *([x] if keeps or node.needs(1) else []), *([kept] if node.needs(0) else []))
-    tile = t.new(unpacked, 1)
+    tile = unpacked(t, packed, twice)
     made = t.new(out * rows, x.element)
     del tile
     whole, element = x.numel, x.element
 
     def back(g: Value, node: Node) -> Grads:
-        tile = t.new(unpacked, 1) if node.needs(0) else None
+        tile = unpacked(t, packed, twice) if node.needs(0) else None
         grads = [
             t.new(whole, element) if node.needs(0) else None,
             t.new(size, element) if node.needs(1) else None,
@@ -284,7 +292,7 @@ def softmax(t: Tape, x: Value, through_copy: bool = False) -> Value:
 
 
 def written(t: Tape, whole: Value, x: Value, numel: Quantity = None) -> Value:
-    """``whole[...] = x``, perhaps expanded: the gradient of the whole is copied, that of the part a view of it."""
+    """``whole[...] = x``, perhaps expanded: the gradient of the whole is copied, that of the part a view."""
     node = t.node(whole, x)
     own, wide = x.numel, whole.numel
     out = Value(whole.storage, whole.numel, whole.element)

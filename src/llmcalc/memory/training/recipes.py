@@ -22,8 +22,8 @@ class Recipe:
         input, with or without writing the gradient over the one that came; ``scaled``: in fp32, by the
         weight's fp32 copy.
     rotation : str
-        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in fp32;
-        ``joined``: what rotates and what does not are put side by side, though all of it rotates.
+        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in
+        fp32; ``joined``: what rotates and what does not are put side by side, though all of it rotates.
     repeats : bool
         Keys and values are always copied for every query head.
     joint : bool
@@ -33,8 +33,8 @@ class Recipe:
 
     Notes
     -----
-    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026); Megatron-LM's follows its
-    published estimator, so it is derived, not measured.
+    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026). Megatron-LM's follows
+    its published estimator: it is derived, not measured.
     """
 
     __slots__ = ("gate", "joint", "norm", "repeats", "rotation")
@@ -112,7 +112,7 @@ def turned_in_place(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
 
 
 def turned_in_pairs(t: Tape, x: Value) -> Value:
-    """torchtune's rotation: neighbours in fp32, stacked anew; its table is a buffer of the model."""
+    """Torchtune's rotation: neighbours in fp32, stacked anew; its table is a buffer of the model."""
     half = x.numel // 2
     wide = ops.cast(t, x, 4)
     narrow = x.element
@@ -125,7 +125,7 @@ def turned_in_pairs(t: Tape, x: Value) -> Value:
 
 
 def scaled_norm(t: Tape, x: Value, weight: Value, vectors: Quantity) -> Value:
-    """litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
+    """Litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
     wide = ops.cast(t, x, 4)
     inverse = ops.saving_output(t, ops.shift(t, ops.mean(t, ops.mul(t, wide, wide), vectors)))
     return ops.cast(t, ops.mul(t, ops.mul(t, wide, inverse), weight), x.element)

@@ -33,17 +33,21 @@ class Stretch:
         What it leaves behind after the forward pass: saved by autograd, and kept otherwise. [B]
     logits : int or ndarray
         Of the rest, logits. [B]
+    held : int or ndarray
+        What else lives to the end of the forward pass: autocast's copies of weights. [B]
     parts : dict
         What it saves, by label. [B]
     gradients, left : int or ndarray
         After its backward: gradients of parameters, and what else stays. [B]
     entry : int
         Bytes of its input. [B]
+    element : int
+        Bytes of an element of what it makes. [B]
     """
 
     __slots__ = (
-        "again", "backward", "entry", "forward", "gradients", "ledger", "left", "left_logits", "logits", "parts", "rest",
-        "root", "run", "saved", "sink",
+        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
+        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
@@ -52,7 +56,10 @@ class Stretch:
         self.sink: Sink | None = None
         nothing: Books = (0, 0, 0, 0)
         self.forward = self.backward = self.again = nothing
-        self.saved = self.rest = self.logits = self.gradients = self.left = self.left_logits = self.entry = 0
+        self.held = self.saved = self.rest = self.logits = self.gradients = self.left = self.left_logits = (
+            self.entry
+        ) = 0
+        self.element = run.plan.weight_element
         self.parts: dict[str, Quantity] = {}
 
 
@@ -93,19 +100,24 @@ class Model:
         """Forward through one layer of each kind, then backward through the same."""
         x_requires = self._embedding()
         kinds: dict[Any, Stretch] = {}
+        element = self.plan.weight_element
         for layer, group in _in_order(self.inventory):
-            key = (id(group), x_requires, *self._signature(group, layer))
+            key = (id(group), x_requires, element, *self._signature(group, layer))
             stretch = kinds.get(key)
             if stretch is None:
-                stretch = kinds[key] = self._layer(group, layer, x_requires)
+                stretch = kinds[key] = self._layer(group, layer, x_requires, element)
+            element = stretch.element
             x_requires = x_requires or stretch.root is not None
             self.order.append((layer, stretch))
-        self._head(x_requires)
+        self._head(x_requires, element)
         if self.plan.recompute == "none":  # else what is recomputed reads them again
             self.shared.tables.clear()
             self.shared.masks.clear()
+            self.shared.padding = None
         for stretch in self.stretches:
+            stretch.held = stretch.ledger.now
             stretch.run.casts.clear()
+            stretch.held = stretch.held - stretch.ledger.now
             self._settle(stretch)
         self.common = self.books.saved, self.books.now - self.books.saved
         self.parts = dict(self.books.parts)
@@ -170,6 +182,8 @@ class Model:
             for kind in self._kinds_of_tables():
                 shared.tables[kind] = (t.new(width * run.seq, element), t.new(width * run.seq, element))
         t.label = "masks"
+        if plan.padded:
+            shared.padding = t.new(run.rows, 8)
         windows = {op.window for group in self.inventory for op in group.ops if op.role == "attention"}
         for window in windows:
             shared.masks[window] = None
@@ -186,12 +200,12 @@ class Model:
             return ()
         return ("full", "window") if self.traits.two_tables else ("full",)
 
-    def _layer(self, group: Group, layer: int, requires: bool) -> Stretch:
+    def _layer(self, group: Group, layer: int, requires: bool, element: int) -> Stretch:
         t, plan = self.tape, self.plan
         stretch = self._start(group, layer)
         run = stretch.run
         t.label = "hidden states"
-        x = t.new(self.hidden * run.rows, plan.weight_element)
+        x = t.new(self.hidden * run.rows, element)
         stretch.entry = x.storage.bytes
         if requires:
             stretch.sink = Sink()
@@ -208,18 +222,18 @@ class Model:
                 stretch.forward = stretch.ledger.at_peak()
                 stretch.ledger.mark()
             out = decoder_layer(run, x)
-        stretch.root = out.node
+        stretch.root, stretch.element = out.node, out.element
         stretch.again = stretch.ledger.at_peak()
         if not isinstance(plan.recompute, int):
             stretch.forward = stretch.again
         return stretch
 
-    def _head(self, requires: bool) -> None:
+    def _head(self, requires: bool, element: int) -> None:
         t = self.tape
         stretch = self.stretch_of_head = self._start(self.head, None)
         run = stretch.run
         t.label = "hidden states"
-        x = t.new(self.hidden * run.rows, self.plan.weight_element)
+        x = t.new(self.hidden * run.rows, element)
         stretch.entry = x.storage.bytes
         if requires:
             stretch.sink = Sink()
@@ -233,6 +247,8 @@ class Model:
             run.adopt("embedding", table)
         if "final_norm" in run.ops:
             x = run.norm(x, "final_norm")
+        if self.traits.wide_residual:
+            x = ops.cast(t, x, self.plan.weight_element)
         loss = LOSSES[self.plan.loss](run, x, role, self.kept)
         stretch.root = loss.node if loss is not None else None
         del x, loss
@@ -244,7 +260,7 @@ class Model:
         books = stretch.ledger
         stretch.saved, stretch.logits = books.saved, books.logits
         stretch.rest = books.now - books.saved - books.logits
-        stretch.parts = {label: bytes_ for label, bytes_ in books.parts.items()}
+        stretch.parts = dict(books.parts)
 
     def _backward(self, stretch: Stretch) -> None:
         t, books = self.tape, stretch.ledger
@@ -257,7 +273,7 @@ class Model:
                 gradient = t.new(1, 4)
             else:
                 t.label = "gradients"
-                gradient = t.new(self.hidden * stretch.run.rows, self.plan.weight_element)
+                gradient = t.new(self.hidden * stretch.run.rows, stretch.element)
             held: list[Value | None] = [gradient]
             del gradient
             if stretch is self.stretch_of_embedding:

@@ -64,8 +64,8 @@ class Holder:
         self.storage: Storage | None = None
 
 
-class StopRecomputation(Exception):
-    """All that was saved has been made again."""
+class RecomputedError(Exception):
+    """All that was saved has been made again: what would follow is not needed."""
 
 
 class Frame:
@@ -220,7 +220,7 @@ class Tape:
             storage.hold()
             holder.storage = storage
         if frame.count == len(frame.holders):
-            raise StopRecomputation
+            raise RecomputedError
 
     def link(self, out: Value, node: Node | None, run: Any, index: int = 0) -> Value:
         """Say that a node made a value, and how it goes backward."""
@@ -309,7 +309,7 @@ class Tape:
         label = self.label
         try:
             frame.run(*frame.inputs)
-        except StopRecomputation:
+        except RecomputedError:
             pass
         finally:
             self._recomputing, self.label = None, label

@@ -108,7 +108,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
         now = {
             **base,
             "gradients": gradients,
-            "activations": _activations(one, layout),
+            "activations": _activations(one, layout, trace.parts.get("logits", 0)),
             "logits": one.logits,
             "gathered": 0,
             "buffers": buffers + (layout.step if layout.in_backward and one.phase == "backward" else 0),
@@ -136,12 +136,13 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     return found
 
 
-def _activations(one: Any, layout: Layout) -> Quantity:
+def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:
+    """What stays on the device; what the loss keeps is outside the modules that are compiled or offloaded."""
     numerator, denominator = layout.share
-    kept = one.activations
-    if numerator != denominator:
-        kept = ceil_div(kept * numerator, denominator)
-    return kept
+    if numerator == denominator:
+        return one.activations
+    own = logits if one.phase == "loss" else 0
+    return own + ceil_div((one.activations - own) * numerator, denominator)
 
 
 def _others(

@@ -1,4 +1,4 @@
-"""What a training step holds, moment by moment: a fold over the inventory's ops with an implementation's recipe."""
+"""What a training step holds, moment by moment: a fold over the inventory's ops with a recipe."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def trace(inventory: Inventory, plan: Plan) -> Trace:
 
     Notes
     -----
-    Operations, their order and what each saves are those of transformers 5 with PyTorch 2.13, or of the plan's
-    recipe. One layer of each kind is run; equal layers add up. Kernels are those of a GPU.
+    Operations, their order and what each saves are those of transformers 5 with PyTorch 2.13, or of the
+    plan's recipe. One layer of each kind is run; equal layers add up. Kernels are those of a GPU.
 
     Examples
     --------
@@ -154,6 +154,8 @@ class Walk:
         for place, (layer, stretch) in enumerate(self.whole):
             self._note("forward", layer, stretch, stretch.forward)
             self._keep(place, layer, stretch, 1)
+            self.rest = self.rest + stretch.held
+        self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
         total, parts = self.saved, self._parts()
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]

@@ -30,8 +30,8 @@ KINDS: dict[str, dict[str, str]] = {
     "router": {
         "softmax-last": "gpt_oss granitemoe granitemoehybrid",
         "sigmoid": (
-            "axk1 bailing_hybrid deepseek_v3 deepseek_v32 dots1 exaone_moe glm4_moe glm4_moe_lite glm_moe_dsa "
-            "kimi_k2 mimo_v2_flash minimax_m2 mistral4 solar_open youtu"
+            "axk1 bailing_hybrid deepseek_v3 deepseek_v32 dots1 exaone_moe glm4_moe glm4_moe_lite "
+            "glm_moe_dsa kimi_k2 mimo_v2_flash minimax_m2 mistral4 solar_open youtu"
         ),
     },
 }
@@ -41,8 +41,9 @@ FIRST = {"norm": "llama", "activation": "input", "tables": "", "router": "softma
 
 FLAGS: dict[str, str] = {
     "joins": (
-        "axk1 bailing_hybrid gpt_neox glm glm4 glm4_moe laguna mimo_v2_flash minimax_m2 minimax_m3_vl nemotron "
-        "persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm step3p7"
+        "axk1 bailing_hybrid gpt_neox glm glm4 glm4_moe laguna mimo_v2_flash minimax_m2 minimax_m3_vl "
+        "nemotron persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm "
+        "step3p7"
     ),
     "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text",
     "wide_rotation": "cohere cohere2 ernie4_5 ernie4_5_moe",
@@ -50,8 +51,10 @@ FLAGS: dict[str, str] = {
     "capped": "gemma2",
     "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text",
     "scaled_embedding": "gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text vaultgemma",
-    "scaled_logits": "cohere cohere2 granite granitemoe granitemoehybrid",
+    "scaled_logits": "cohere cohere2 falcon_h1 granite granitemoe granitemoehybrid",
     "scaled_branches": "granite granitemoe granitemoehybrid",
+    "scaled_mixers": "falcon_h1",
+    "wide_residual": "mamba mamba2 falcon_mamba",
     "side_by_side": "gpt_neox",
     "narrow_softmax": "gpt2 t5",
     "passes_mask": "gpt2",
@@ -65,14 +68,37 @@ FLAGS: dict[str, str] = {
 }
 
 ACTIVATIONS = {
-    "gelu": "input", "gelu_fast": "long", "gelu_new": "long", "gelu_pytorch_tanh": "input", "quick_gelu": "sigmoid",
-    "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
+    "gelu": "input", "gelu_fast": "long", "gelu_new": "long", "gelu_pytorch_tanh": "input",
+    "quick_gelu": "sigmoid", "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
 }  # fmt: skip
 
-VERIFIED = (
-    "cohere deepseek_v2 deepseek_v3 falcon_h1 gemma gemma2 gemma3_text glm4 gpt2 gpt_neox gpt_oss granite lfm2 llama "
-    "mamba2 mistral mixtral olmo2 phi phi3 qwen2 qwen3 qwen3_moe qwen3_next starcoder2"
-).split()
+VERIFIED = [
+    "cohere",
+    "deepseek_v2",
+    "deepseek_v3",
+    "falcon_h1",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "glm4",
+    "gpt2",
+    "gpt_neox",
+    "gpt_oss",
+    "granite",
+    "lfm2",
+    "llama",
+    "mamba2",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "qwen3_next",
+    "starcoder2",
+]
 """Families whose saved bytes were compared with what autograd really kept."""
 
 
@@ -110,6 +136,11 @@ class Traits:
         Scores go through a tanh; logits do; logits are multiplied with a number.
     scaled_embedding, scaled_branches : bool
         The embedding, or what a layer adds to the residual, is multiplied with a number.
+    scaled_mixers : bool
+        What attention and recurrence read and make is multiplied with numbers, as are gate and result of the
+        feed-forward layer.
+    wide_residual : bool
+        The residual is in fp32 after the first layer.
     side_by_side : bool
         Attention and feed-forward each have a norm, and both read the layer's input.
     narrow_softmax : bool
@@ -144,6 +175,8 @@ class Traits:
     scaled_embedding: bool
     scaled_logits: bool
     scaled_branches: bool
+    scaled_mixers: bool
+    wide_residual: bool
     side_by_side: bool
     narrow_softmax: bool
     passes_mask: bool
