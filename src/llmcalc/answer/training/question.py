@@ -189,7 +189,7 @@ class Question:
             if plan.recipe == "litgpt" and plan.loss == "chunked" and not asked.longest_first:
                 plan.earlier = self._earlier(plan)
             found = trace(self.inventory, plan)
-        except NotImplementedError as error:
+        except (NotImplementedError, KeyError) as error:  # a layer without what the recipes look for
             raise ConfigError(
                 f"What {self.inventory.name} keeps for the backward pass is not known{_why(error)}.",
                 "Use a model of another family; --params N tells the states of any.",
@@ -265,7 +265,7 @@ class Question:
 
 
 def _why(error: Exception) -> str:
-    return f" ({error})" if str(error) else ""
+    return f" ({error})" if isinstance(error, NotImplementedError) and str(error) else ""
 
 
 def _vocabulary(inventory: Inventory) -> int:
