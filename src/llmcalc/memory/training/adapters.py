@@ -54,14 +54,30 @@ def _low_rank(run: Run, y: Value, x: Value, inp: int, out: int, adapter: Adapter
     return _added(t, y, made, _cast_sink(t, second, work), out, rows, second.numel, narrow, placed)
 
 
+def inner(run: Run, x: Value, role: str) -> tuple[Value | Sink, ...]:
+    """Of a head's adapter what its first matrix makes, and its second matrix; nothing where it has none."""
+    adapter = run.plan.adapter(run.group, run.layer, role)
+    if adapter is None:
+        return ()
+    t, op = run.tape, run.ops[role]
+    label, t.label = t.label, LABEL
+    first = Sink(size(op.inp) * adapter.rank, adapter.bytes, "adapter")
+    wide = ops.cast(t, x, adapter.bytes)
+    if adapter.dropout:
+        wide = dropout(t, wide)
+    low = ops.linear(t, wide, first, None, adapter.rank, run.rows, size=first.numel)
+    t.label = label
+    return low, Sink(size(op.out) * adapter.rank, adapter.bytes, "adapter")
+
+
 def _added(
     t: Tape, y: Value, low: list[Value], second: Sink | Value, out: int, rows: Quantity, numel: Quantity,
-    narrow: int, placed: Quantity | None,
+    narrow: int, placed: Quantity = None,
 ) -> Value:  # fmt: skip
-    """``(y + B(low) * scale).to(dtype)``; `placed` elements are a fused product's, of which it is a part."""
+    """``(y + B(low) * scale).to(dtype)``, the adapter's part first laid into zeros if it is not as wide."""
     high = [ops.linear(t, low.pop(), second, None, out, rows, size=numel)]
     if placed is not None:
-        high = [_placed(t, high.pop(), placed)]
+        high = [_placed(t, high.pop(), placed, out)]
     scaled = [ops.scale(t, high.pop())]
     whole = [ops.add(t, y, scaled.pop())]
     return ops.cast(t, whole.pop(), narrow)
@@ -88,16 +104,18 @@ def beside(run: Run, y: Value, x: Value, roles: tuple[str, ...]) -> Value:
     high = ops.linear(t, low, second, None, out, rows, size=second.numel)
     del low
     if len(own) < len(roles):
-        high = _placed(t, high, y.numel)
+        high = _placed(t, high, y.numel, out)
     made = ops.cast(t, ops.add(t, y, ops.scale(t, high)), y.element)
     t.label = label
     return made
 
 
-def _placed(t: Tape, x: Value, numel: Quantity) -> Value:
-    """Zeros with a tensor written in at some places: ``index_copy`` saves what it copies."""
+def _placed(t: Tape, x: Value, numel: Quantity, columns: int) -> Value:
+    """Zeros with a tensor written in at some columns: ``index_copy`` saves it and where they are."""
     node, own = t.node(x), x.numel
-    t.save(node, x)
+    places = t.new(columns, 8)
+    t.save(node, x, places)
+    del places
     return t.link(t.new(numel, x.element), node, lambda g, node: [t.new(own, g.element)])
 
 

@@ -54,6 +54,10 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         key = _normed(run, key, "key_norm", shape.kv_heads)
         value = run.linear(x, "value") if "value" in run.ops else key
     del x
+    if run.recipe.rotation == "joined" and shape.kv_heads < shape.heads:  # before they are rotated
+        key = _repeated(run, key, q * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+        shape.kv_heads = shape.heads
     if run.shared.rotary:
         cos, sin = run.shared.tables[table_of(run, shape.window)]
         if run.traits.tables == "repeated":

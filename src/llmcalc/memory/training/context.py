@@ -215,8 +215,9 @@ class Run:
         if self.recipe.norm in ("in-place", "fused"):
             over = self.recipe.norm == "in-place" and kind == "llama"
             out = recipes.fused_norm(t, x, weight, self.weight(role, "bias"), vectors, over)
-        elif self.recipe.norm == "scaled" and kind != "layer":
-            out = recipes.scaled_norm(t, x, self._wide_weight(role), vectors)
+        elif self.recipe.norm == "narrow" and kind != "layer":
+            factor = self._narrow_one_plus(role) if kind == "gemma" else weight
+            out = recipes.narrow_norm(t, x, factor, element, vectors)
         elif kind == "layer":
             element = x.element if not self.plan.autocast else 4
             x = ops.cast(t, x, element)
@@ -259,6 +260,11 @@ class Run:
         if self.plan.weight_element == 4:
             return t.link(Value(t.new(0, 4).storage, numel, 4), t.node(sink), lambda g, node: [g])
         return t.link(t.new(numel, 4), t.node(sink), lambda g, node: [g])
+
+    def _narrow_one_plus(self, role: str) -> Value:
+        """``1 + weight``."""
+        t, node = self.tape, self.tape.node(self.weight(role))
+        return t.link(t.new(self.numel(role), self.plan.weight_element), node, lambda g, node: [g])
 
     def _one_plus(self, role: str) -> Value:
         """``1 + weight.float()``."""

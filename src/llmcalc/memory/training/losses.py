@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.formula import Quantity, ceil_div, is_array, smaller
-from llmcalc.memory.training import ops
+from llmcalc.memory.training import adapters, ops
 from llmcalc.memory.training.context import INPUTS, Run
 from llmcalc.memory.training.ledger import LOGITS
 from llmcalc.memory.training.tape import Node, Tape, Value
@@ -29,8 +29,7 @@ def eager(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         logits = ops.scale(t, ops.saving_output(t, ops.scale(t, logits)))
     if run.plan.keep_logits:
         kept.append(logits)
-    wide = ops.cast(t, logits, 4) if run.plan.recipe != "litgpt" else logits
-    return cross_entropy(t, wide, run)  # the model's own logits keep their name
+    return cross_entropy(t, ops.cast(t, logits, 4), run)  # the model's own logits keep their name
 
 
 def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
@@ -69,6 +68,7 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
     wide = x.element if plan.compiled and not own else 4
+    used = rows - run.batch if own else rows  # litgpt drops each sequence's last
     weight, numel = run.weight(role), run.numel(role)
     packed = plan.dequant(run.group, run.layer, role) * numel
     earlier = t.new(plan.earlier, 1)
@@ -82,15 +82,19 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         kept.append(logits)
     targets = _targets(run)
     t.label = LOGITS
-    node = t.node(x, weight)
+    beside = adapters.inner(run, x, role)
+    low = [one for one in beside if isinstance(one, Value)]
+    node = t.node(x, weight, *beside)
     if node is not None:
         keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
-        t.save(node, *([x] if keeps else []), targets)
+        t.save(node, *([x] if keeps else []), *low, targets)
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
-    likely = logits if wide == x.element and not own else t.new(vocab * rows, wide)
+    likely = logits if wide == x.element and not own else t.new(vocab * used, wide)
     t.save(node, likely)
     del copy, logits, likely
     whole, element = x.numel, x.element
+    sizes = [(one.numel, one.element if isinstance(one, Value) else one.bytes) for one in beside]
+    del beside, low
 
     def back(g: Value, node: Node) -> list[Any]:
         first = t.new(vocab * chunk, wide) if wide != element else None
@@ -105,7 +109,7 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
         ]
         more = t.new(numel, element) if node.needs(1) else None  # the next chunk's, before it is added
         del more, narrow, tile
-        return grads
+        return [*grads, *(t.new(n, bytes_) for n, bytes_ in sizes)]
 
     return t.link(t.new(1, 4), node, back)
 

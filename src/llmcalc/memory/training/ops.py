@@ -210,7 +210,7 @@ def index(t: Tape, x: Value, numel: Quantity, indices: Value) -> Value:
 
 
 def unpacked(t: Tape, bytes_: Quantity, twice: bool = False) -> Value | None:
-    """The 16-bit matrix made of a packed one; `twice`: in fp16 first, and then in the dtype of the product."""
+    """The 16-bit matrix made of a packed one; `twice`: in fp16 first, then in the dtype of the product."""
     tile = t.new(bytes_, 1)
     if twice:
         tile = t.new(bytes_, 1)

@@ -82,8 +82,9 @@ class Plan:
     """
 
     __slots__ = (
-        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element", "in_backward", "inputs_require_grad",
-        "keep_logits", "keeps_inputs", "loss", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
+        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "padded", "recipe",
+        "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(

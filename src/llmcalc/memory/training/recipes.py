@@ -19,8 +19,7 @@ class Recipe:
     ----------
     norm : str
         ``family``: as the family's class in transformers; ``in-place``, ``fused``: one kernel that saves its
-        input, with or without writing the gradient over the one that came; ``scaled``: in fp32, by the
-        weight's fp32 copy.
+        input, with or without writing the gradient over the one that came; ``narrow``: litgpt's.
     rotation : str
         ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in
         fp32; ``joined``: what rotates and what does not are put side by side, though all of it rotates.
@@ -28,16 +27,18 @@ class Recipe:
         Keys and values are always copied for every query head.
     joint : bool
         Query, key and value are one product.
+    buffered : bool
+        Tables of rotations are buffers of the model, no activations.
     gate : str
         ``open``: activation and product are two operations; ``in-place``, ``fused``: one kernel.
 
     Notes
     -----
-    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2026). Megatron-LM's follows
+    Read from Liger-Kernel (August 2026), torchtune (April 2026), litgpt (June 2024). Megatron-LM's follows
     its published estimator: it is derived, not measured.
     """
 
-    __slots__ = ("gate", "joint", "norm", "repeats", "rotation")
+    __slots__ = ("buffered", "gate", "joint", "norm", "repeats", "rotation")
 
     def __init__(
         self,
@@ -46,16 +47,17 @@ class Recipe:
         gate: str = "open",
         repeats: bool = False,
         joint: bool = False,
+        buffered: bool = False,
     ) -> None:
         self.norm, self.rotation, self.gate = norm, rotation, gate
-        self.repeats, self.joint = repeats, joint
+        self.repeats, self.joint, self.buffered = repeats, joint, buffered
 
 
 RECIPES = {
     "hf": Recipe(),
     "liger": Recipe(norm="in-place", rotation="in-place", gate="in-place"),
-    "torchtune": Recipe(norm="family", rotation="paired", repeats=True),
-    "litgpt": Recipe(norm="scaled", rotation="joined", repeats=True, joint=True),
+    "torchtune": Recipe(norm="family", rotation="paired", repeats=True, buffered=True),
+    "litgpt": Recipe(norm="narrow", rotation="joined", repeats=True, joint=True, buffered=True),
     "megatron": Recipe(norm="fused", gate="fused", joint=True),
 }
 
@@ -124,8 +126,10 @@ def turned_in_pairs(t: Tape, x: Value) -> Value:
     return ops.cast(t, ops.cat(t, first, second), narrow)
 
 
-def scaled_norm(t: Tape, x: Value, weight: Value, vectors: Quantity) -> Value:
-    """Litgpt's RMSNorm: ``(x * rsqrt(mean(x * x)) * weight.float()).to(dtype)``."""
+def narrow_norm(t: Tape, x: Value, weight: Any, element: int, vectors: Quantity) -> Value:
+    """``(x * rsqrt(mean(x * x))).to(dtype) * weight``; of Gemma one plus the weight."""
     wide = ops.cast(t, x, 4)
     inverse = ops.saving_output(t, ops.shift(t, ops.mean(t, ops.mul(t, wide, wide), vectors)))
-    return ops.cast(t, ops.mul(t, ops.mul(t, wide, inverse), weight), x.element)
+    normed = ops.cast(t, ops.mul(t, wide, inverse), x.element)
+    del wide, inverse
+    return ops.mul(t, normed, weight) if isinstance(weight, Value) else ops.weigh(t, normed, weight, element)

@@ -168,24 +168,34 @@ class Model:
 
     def _shared(self, run: Run) -> None:
         """Rotation tables and masks, which are made once."""
-        t, plan = self.tape, self.plan
+        t = self.tape
         t.ledger = self.books
-        t.label = "positions"
-        shared = self.shared
-        if shared.rotary:
-            element = 4 if self.traits.tables == "wide" else plan.weight_element
-            width = shared.rotary // 2 if self.traits.tables == "narrow" else shared.rotary
-            if self.traits.tables == "complex":
-                table = t.new(width * run.seq, 4)
-                shared.tables["full"] = (table, table)
-                del table
-            for kind in self._kinds_of_tables():
-                shared.tables[kind] = (t.new(width * run.seq, element), t.new(width * run.seq, element))
+        if self.shared.rotary:
+            t.label = "positions"
+            self._tables(run)
         t.label = "masks"
+        self._masks(run)
+
+    def _tables(self, run: Run) -> None:
+        t, tables, rotary = self.tape, self.shared.tables, self.shared.rotary
+        element = 4 if self.traits.tables == "wide" else self.plan.weight_element
+        if run.recipe.buffered:
+            table = Value(t.new(0, 1).storage, rotary * run.seq, element)
+            tables["full"] = tables["window"] = table, table
+            return
+        width = rotary // 2 if self.traits.tables == "narrow" else rotary
+        if self.traits.tables == "complex":
+            table = t.new(width * run.seq, 4)
+            tables["full"] = table, table
+            return
+        for kind in ("full", "window") if self.traits.two_tables else ("full",):
+            tables[kind] = t.new(width * run.seq, element), t.new(width * run.seq, element)
+
+    def _masks(self, run: Run) -> None:
+        t, plan, shared = self.tape, self.plan, self.shared
         if plan.padded:
             shared.padding = t.new(run.rows, 8)
-        windows = {op.window for group in self.inventory for op in group.ops if op.role == "attention"}
-        for window in windows:
+        for window in {op.window for group in self.inventory for op in group.ops if op.role == "attention"}:
             shared.masks[window] = None
             square = run.batch * run.seq * run.seq
             if plan.attention == "eager" or (self.traits.capped and plan.attention == "sdpa"):
@@ -194,11 +204,6 @@ class Model:
                 plan.padded or (window is not None and _reached(run.seq, window))
             ):
                 shared.masks[window] = t.new(square, 1)
-
-    def _kinds_of_tables(self) -> tuple[str, ...]:
-        if self.traits.tables == "complex":
-            return ()
-        return ("full", "window") if self.traits.two_tables else ("full",)
 
     def _layer(self, group: Group, layer: int, requires: bool, element: int) -> Stretch:
         t, plan = self.tape, self.plan
