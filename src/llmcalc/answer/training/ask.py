@@ -229,6 +229,7 @@ def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
     for device in devices:
         for name, question in largest_models(given, device, book):
             report = train_report(question, device)
+            report.hints.clear()  # a table has no room for what each could try
             _sign(report, Call("train", {**asked, "model": name, "gpu": device.name}), book)
             reports.append(report)
     if not reports:

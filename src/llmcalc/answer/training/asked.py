@@ -75,6 +75,9 @@ KEYWORDS = (
 )
 
 
+LITGPT = {"untied_head": True, "bitsandbytes": "0.42.0"}
+"""What goes along with litgpt's code: a head of its own, and the release of bitsandbytes that it pins."""
+
 PARTS = ("trainable", "freeze", "last_layers", "modules_to_save", "adapter_dtype", "lora_targets", "lora_r")
 """Keywords about the trained part."""
 
@@ -212,6 +215,10 @@ def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
     asked.values["method"] = asked.method
+    if str(asked.values["recipe"]).strip().lower() == "litgpt":
+        for key, value in LITGPT.items():
+            if asked.origins[key] == "default":
+                asked.values[key], asked.origins[key] = value, "as litgpt does"
 
 
 def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any]) -> Quantity:
@@ -326,6 +333,9 @@ def _weights(
         from llmcalc.precision.named import find_scheme
 
         scheme = find_scheme(quant, book)
+        if asked.implementation == "litgpt" and scheme.name in ("nf4", "nf4-dq"):
+            scheme = find_scheme(f"{scheme.name}-head", book)  # Fabric's plugin quantizes every linear
+            values["quant"] = scheme.name
         if scheme.name != "none" and not asked.choice.leaves_model:
             raise InputError(
                 f"--quant {quant} is for frozen weights; --method {method} trains them.",

@@ -7,7 +7,7 @@ from typing import Any
 from llmcalc.answer.training.words import number, one_word
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
-from llmcalc.memory.training.targets import find_targets, linears
+from llmcalc.memory.training.targets import ALL, find_targets, linears
 from llmcalc.memory.training.trainable import ADAPTED, check_words
 from llmcalc.model.inventory import Inventory
 from llmcalc.units import parse_decimal, parse_integer, shown
@@ -69,15 +69,24 @@ def _adapters(asked: Any, inventory: Inventory, values: dict[str, Any]) -> None:
         return
     choice.rank = number(values["lora_r"], "--lora-r")
     choice.targets = find_targets(inventory, values["lora_targets"])
-    narrow = min(
+    widths = [
         (min(one.inputs, one.outputs), one.last) for one in linears(inventory) if one.key in choice.targets
-    )
+    ]
+    words = values["lora_targets"]
+    if str(words if isinstance(words, str) else words[0]).strip().lower() in ALL:
+        # Helpers of a few columns are among all linears too; PEFT takes them as they are.
+        widths = [one for one in widths if one[0] >= HELPER] or widths
+    narrow = min(widths)
     most = int(choice.rank.max()) if is_array(choice.rank) else choice.rank
     if most > narrow[0]:
         raise InputError(
             f"--lora-r {most:,} is above the width of {narrow[1]}, {narrow[0]:,}: that is no low rank.",
             f"Use --lora-r {narrow[0]} or less, or leave {narrow[1]} out of --lora-targets.",
         )
+
+
+HELPER = 64
+"""Narrower linears are helpers: gates, mixers of streams. [-]"""
 
 
 def _list(value: Any) -> tuple[str, ...]:

@@ -66,7 +66,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lora_targets": "q,v",
         "lora_dropout": 0.05,
         "padded": False,
-        "untied_head": True,
         "kbit_upcast": False,
     },
     # LLaMA-Factory: hparams; rank 8 on all linears, checkpointing unless it is disabled.

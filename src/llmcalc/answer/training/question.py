@@ -143,6 +143,7 @@ class Question:
             keep_logits=asked.keep_logits,
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
+            compiled=asked.compile,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -188,7 +189,7 @@ class Question:
             if plan.recipe == "litgpt" and plan.loss == "chunked" and not asked.longest_first:
                 plan.earlier = self._earlier(plan)
             found = trace(self.inventory, plan)
-        except NotImplementedError as error:
+        except (NotImplementedError, KeyError) as error:  # a layer without what the recipes look for
             raise ConfigError(
                 f"What {self.inventory.name} keeps for the backward pass is not known{_why(error)}.",
                 "Use a model of another family; --params N tells the states of any.",
@@ -232,7 +233,7 @@ class Question:
                 * asked.dtype.block_bytes
                 * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
             )
-        if asked.compile:
+        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
             layout.share = COMPILED
         if "activations" in asked.offload:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])
@@ -264,7 +265,7 @@ class Question:
 
 
 def _why(error: Exception) -> str:
-    return f" ({error})" if str(error) else ""
+    return f" ({error})" if isinstance(error, NotImplementedError) and str(error) else ""
 
 
 def _vocabulary(inventory: Inventory) -> int:

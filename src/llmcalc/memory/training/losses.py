@@ -67,7 +67,8 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     t.label = LOGITS
     vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
-    wide, used = 4, rows - run.batch if own else rows  # litgpt drops each sequence's last
+    wide = x.element if plan.compiled and not own else 4
+    used = rows - run.batch if own else rows  # litgpt drops each sequence's last
     weight, numel = run.weight(role), run.numel(role)
     packed = plan.dequant(run.group, run.layer, role) * numel
     earlier = t.new(plan.earlier, 1)
@@ -87,8 +88,12 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     if node is not None:
         keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
         t.save(node, *([x] if keeps else []), *low, targets)
+        if plan.autocast and plan.weight_element != plan.element:
+            # A copy of a frozen weight is not kept for the next use: each chunk of the head has its own.
+            pieces = ceil_div(run.seq, HEAD_CHUNK) if own else OUTPUT_CHUNKS
+            t.save(node, t.new(numel * (pieces if weight is None else 1), plan.element))
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
-    likely = t.new(vocab * used, wide)
+    likely = logits if wide == x.element and not own else t.new(vocab * used, wide)
     t.save(node, likely)
     del copy, logits, likely
     whole, element = x.numel, x.element
@@ -96,7 +101,7 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     del beside, low
 
     def back(g: Value, node: Node) -> list[Any]:
-        first = t.new(vocab * chunk, wide)
+        first = t.new(vocab * chunk, wide) if wide != element else None
         second = t.new(vocab * chunk, wide)
         del first
         narrow = t.new(vocab * chunk, element) if wide != element else second

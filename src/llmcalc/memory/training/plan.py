@@ -75,14 +75,16 @@ class Plan:
     keeps_inputs : bool
         Whether packed linears keep their inputs although they do not train, as bitsandbytes did before
         0.43.2.
+    compiled : bool
+        Whether the loss is compiled: one kernel each way then, which keeps the logits as they come.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
     """
 
     __slots__ = (
-        "accumulates", "attention", "autocast", "batch", "earlier", "element", "in_backward",
-        "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "padded", "recipe", "recompute", "seq",
-        "watched", "weight_element",
+        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "padded", "recipe",
+        "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +92,7 @@ class Plan:
         autocast: bool = False, attention: str = "sdpa", padded: bool = False, recompute: str | int = "none",
         loss: str = "eager", recipe: str = "hf", keep_logits: bool = False, in_backward: bool = False,
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
-        keeps_inputs: bool = False, earlier: Quantity = 0,
+        keeps_inputs: bool = False, earlier: Quantity = 0, compiled: bool = False,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -98,7 +100,7 @@ class Plan:
         self.recompute, self.loss, self.recipe = recompute, loss, recipe
         self.keep_logits, self.in_backward, self.accumulates = keep_logits, in_backward, accumulates
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
-        self.keeps_inputs, self.earlier = keeps_inputs, earlier
+        self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
 
     def trains(self, group: Group, layer: int | None, role: str, part: str) -> bool:
         """Whether a tensor of the base model gets a gradient; all do unless a subclass says otherwise."""

@@ -149,6 +149,8 @@ def _words(words: Any) -> list[str]:
 
 def is_plain(one: Linear) -> bool:
     """Whether ``all-linear`` means it: no head, no router, no experts that share one tensor."""
+    if one.tensor is not None and one.tensor.part != "weight":
+        return False  # a bare parameter is no module
     routed = one.role.startswith("expert_") or one.role in ("router", "shared_router")
     return one.group.place != "head" and not routed
 

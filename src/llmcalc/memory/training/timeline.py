@@ -105,13 +105,18 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
             # Each layer's gradients leave as soon as they are made.
             gradients = larger(one.gradients - before, 0)
         before = one.gradients
+        activations = _activations(one, layout, trace.parts.get("logits", 0))
+        # A block that is computed again keeps its own for a while: that is no activation of the forward pass.
+        again = larger(activations - trace.saved, 0)
         now = {
             **base,
             "gradients": gradients,
-            "activations": _activations(one, layout),
+            "activations": activations - again,
             "logits": one.logits,
             "gathered": 0,
-            "buffers": buffers + (layout.step if layout.in_backward and one.phase == "backward" else 0),
+            "buffers": buffers
+            + again
+            + (layout.step if layout.in_backward and one.phase == "backward" else 0),
         }
         if one.phase != "backward":
             last_forward = now
@@ -136,12 +141,13 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     return found
 
 
-def _activations(one: Any, layout: Layout) -> Quantity:
+def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:
+    """What stays on the device; what the loss keeps is outside the modules that are compiled or offloaded."""
     numerator, denominator = layout.share
-    kept = one.activations
-    if numerator != denominator:
-        kept = ceil_div(kept * numerator, denominator)
-    return kept
+    if numerator == denominator:
+        return one.activations
+    own = logits if one.phase == "loss" else 0
+    return own + ceil_div((one.activations - own) * numerator, denominator)
 
 
 def _others(
