@@ -76,6 +76,14 @@ class Choice:
         self.last_layers: int | None = None
         self.tokens = 0
 
+    def with_rank(self, rank: Quantity) -> Choice:
+        """The same with adapters of another rank."""
+        made = Choice(self.method)
+        for name in self.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.rank = rank
+        return made
+
     @property
     def leaves_model(self) -> bool:
         """Whether the model itself stays as it is."""
