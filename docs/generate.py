@@ -44,7 +44,7 @@ NOTE = "<!-- Written by docs/generate.py from the program itself; do not edit. -
 CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. -->\n"
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
-FILLED = re.compile(r"<!-- (families|sizes|validation) -->.*?<!-- end -->", re.DOTALL)
+FILLED = re.compile(r"<!-- (families|sizes|validation|training) -->.*?<!-- end -->", re.DOTALL)
 PICTURE = DOCS / "validation.png"
 
 
@@ -181,7 +181,9 @@ def fill(name: str) -> str:
     if name == "families":
         return ", ".join(f"`{family}`" for family in families.known())
     if name == "validation":
-        return f"\n{validate().to_markdown(rows=True)}"
+        return f"\n{validate(engine=('llama.cpp', 'mlx')).to_markdown(rows=True)}"
+    if name == "training":
+        return f"\n{validate(engine='training').to_markdown(rows=True)}"
     catalog = Catalog.shipped()
     models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
     return f"{models} models and {gpus} GPUs and other accelerators"

@@ -88,6 +88,10 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     if node is not None:
         keeps = node.needs(1) or (plan.keeps_inputs and packed > 0)
         t.save(node, *([x] if keeps else []), *low, targets)
+        if plan.autocast and plan.weight_element != plan.element:
+            # A copy of a frozen weight is not kept for the next use: each chunk of the head has its own.
+            pieces = ceil_div(run.seq, HEAD_CHUNK) if own else OUTPUT_CHUNKS
+            t.save(node, t.new(numel * (pieces if weight is None else 1), plan.element))
     copy = t.new(vocab * chunk, wide) if wide != x.element and not own else None
     likely = logits if wide == x.element and not own else t.new(vocab * used, wide)
     t.save(node, likely)

@@ -147,6 +147,8 @@ class Walk:
         self.logits: Quantity = 0
         self.saved, self.rest = model.common
         self.block = model.plan.recompute if isinstance(model.plan.recompute, int) else 0
+        if self.block:  # blocks keep tables and masks as what they read, not as what they save
+            self.saved, self.rest = 0, self.saved + self.rest
         self.merges = is_array(model.plan.batch) or is_array(model.plan.seq)
 
     def trace(self) -> Trace:
@@ -164,10 +166,9 @@ class Walk:
             else:
                 self._keep(place, layer, stretch, -1)
             if place == 0:  # the last layer that read tables and masks is done
-                self.saved, self.rest = (
-                    self.saved - self.model.common[0],
-                    self.rest - self.model.common[1],
-                )
+                shared, other = self.model.common
+                kept = 0 if self.block else shared
+                self.saved, self.rest = self.saved - kept, self.rest - (shared - kept) - other
             phase = "loss" if stretch is self.model.stretch_of_head else "backward"
             self._note(phase, layer, stretch, stretch.backward)
             if self.block and layer is not None and self._first(place):
@@ -223,7 +224,7 @@ class Walk:
         self.moments.append(moment)
 
     def _parts(self) -> dict[str, Quantity]:
-        parts = dict(self.model.parts)
+        parts = {} if self.block else dict(self.model.parts)
         for place, (layer, stretch) in enumerate(self.whole):
             if self.block and layer is not None:
                 own = {"hidden states": stretch.entry} if self._first(place) else {}
