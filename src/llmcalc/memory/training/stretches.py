@@ -101,8 +101,12 @@ class Model:
         x_requires = self._embedding()
         kinds: dict[Any, Stretch] = {}
         element = self.plan.weight_element
+        signatures: dict[int, tuple[Any, ...]] = {}
         for layer, group in _in_order(self.inventory):
-            key = (id(group), x_requires, element, *self._signature(group, layer))
+            signature = signatures.get(id(group)) if self.plan.alike else None
+            if signature is None:
+                signature = signatures[id(group)] = self._signature(group, layer)
+            key = (id(group), x_requires, element, *signature)
             stretch = kinds.get(key)
             if stretch is None:
                 stretch = kinds[key] = self._layer(group, layer, x_requires, element)

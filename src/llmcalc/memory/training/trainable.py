@@ -118,6 +118,13 @@ class Training(Plan):
             kind = choice.method if choice.method in ("dora", "bottleneck") else "lora"
             self._adapter = Adapter(kind, choice.rank, choice.adapter_bytes, choice.dropout)
 
+    @property
+    def alike(self) -> bool:
+        """Whether all layers of a group are trained alike: no word and no number tells them apart."""
+        choice = self.choice
+        words = (*choice.trained, *choice.frozen, *choice.saved)
+        return choice.last_layers is None and not any(word[-1:].isdigit() for word in words)
+
     def trains(self, group: Group, layer: int | None, role: str, part: str) -> bool:
         """Whether a tensor of the model gets a gradient."""
         choice = self.choice
