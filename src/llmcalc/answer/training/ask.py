@@ -262,6 +262,14 @@ def _answer(
 
 def _help(report: Report, *asked: Any) -> None:
     """What would help where it does not surely fit; without a GPU the smallest cards."""
+    if report.device is None:
+        if isinstance(report.total_bytes, int):
+            from llmcalc.hardware import smallest_cards
+
+            report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
+        return
+    if isinstance(report.verdict, str) and report.verdict == "fits":
+        return
     from llmcalc.answer.training.advice import help_it
 
     help_it(report, *asked)

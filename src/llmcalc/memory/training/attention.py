@@ -53,11 +53,13 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         if run.out("query") == 2 * q:
             query, gate = ops.split(t, query, [q * rows, q * rows])
         query = _normed(run, query, "query_norm", shape.heads)
-        key = run.linear(x, "key")
+        key = run.linear(x, "key") if "key" in run.ops else _borrowed(run, k)
         if run.traits.scaled_mixers:
             key = ops.scale(t, key)
         key = _normed(run, key, "key_norm", shape.kv_heads)
-        value = run.linear(x, "value") if "value" in run.ops else key
+        value = (
+            run.linear(x, "value") if "value" in run.ops else key if "key" in run.ops else _borrowed(run, v)
+        )
     del x
     if run.recipe.rotation == "joined" and shape.kv_heads < shape.heads:  # before they are rotated
         key = _repeated(run, key, q * rows, shape)
@@ -84,6 +86,11 @@ def _picked(t: Tape, x: Value) -> Value:
     node, own = t.node(x), x.numel
     t.save(node, t.new(1, 8))
     return t.link(t.like(x), node, lambda g, node: [t.new(own, g.element)])
+
+
+def _borrowed(run: Run, width: int) -> Value:
+    """Keys or values of an earlier layer, which holds them."""
+    return Value(run.tape.new(0, 1).storage, width * run.rows, run.element)
 
 
 def _normed(run: Run, x: Value, role: str, heads: int) -> Value:

@@ -69,11 +69,13 @@ class Run:
         Autocast's copies of weights.
     lingering : list of Value
         What the layer's code names to its end.
+    used : set of str
+        Roles of matrices that have run.
     """
 
     __slots__ = (
         "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan",
-        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits",
+        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits", "used",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +101,7 @@ class Run:
         self._sinks: dict[tuple[str, str], Sink | None] = {}
         self.casts: dict[tuple[str, str], Value] = {}
         self.lingering: list[Value] = []
+        self.used: set[str] = set()
 
     # -- weights -----------------------------------------------------------------------------
 
@@ -124,6 +127,7 @@ class Run:
 
     def out(self, role: str) -> int:
         """Elements that a matrix makes for each token. [-]"""
+        self.used.add(role)
         return size(self.ops[role].out)
 
     def cast_weight(self, role: str, part: str) -> Any:

@@ -105,6 +105,7 @@ def _wide_linear(run: Run, x: Value, stored: int) -> Value:
     t = run.tape
     wide = ops.cast(t, x, 4)
     del x
+    run.used.add("router")
     return ops.linear(t, wide, run.weight("router"), None, stored, run.rows, size=run.numel("router"))
 
 
@@ -197,6 +198,7 @@ def _product(run: Run, x: Value, role: str, ends: Value, pairs: Quantity, ids: V
     """
     t = run.tape
     roles = ("expert_gate", "expert_up") if role == "expert_gate" else (role,)
+    run.used.update(roles)
     sinks = [run.weight(one) for one in roles]
     outs = sum(size(run.ops[one].out) for one in roles)
     node = t.node(x, *sinks)

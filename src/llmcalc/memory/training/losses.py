@@ -65,7 +65,7 @@ def chunked(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     """
     t, rows, plan = run.tape, run.rows, run.plan
     t.label = LOGITS
-    vocab, own = size(run.ops[role].out), plan.recipe == "litgpt"
+    vocab, own = run.out(role), plan.recipe == "litgpt"
     chunk = smaller(run.batch * HEAD_CHUNK, rows) if own else ceil_div(rows, OUTPUT_CHUNKS)
     wide = x.element if plan.compiled and not own else 4
     used = rows - run.batch if own else rows  # litgpt drops each sequence's last
@@ -122,7 +122,7 @@ def fused(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     """Liger's: logits of one chunk at a time, whose gradients are made at once in the forward pass."""
     t, rows = run.tape, run.rows
     t.label = LOGITS
-    vocab, width = size(run.ops[role].out), size(run.ops[role].inp)
+    vocab, width = run.out(role), size(run.ops[role].inp)
     weight, numel = run.weight(role), run.numel(role)
     chunk = _power_of_two(ceil_div(rows, ceil_div(vocab, width)))
     node = t.node(x, weight)

@@ -12,8 +12,8 @@ from llmcalc.memory.training.layer import decoder_layer
 from llmcalc.memory.training.ledger import Ledger
 from llmcalc.memory.training.losses import LOSSES
 from llmcalc.memory.training.plan import Plan
-from llmcalc.memory.training.tape import Sink, Tape, Value
-from llmcalc.memory.training.traits import Traits
+from llmcalc.memory.training.tape import Node, Sink, Tape, Value
+from llmcalc.memory.training.traits import VERIFIED, Traits
 from llmcalc.model.inventory import Group, Inventory, size
 
 Books = tuple[Quantity, Quantity, Quantity, Quantity]
@@ -97,12 +97,32 @@ class Model:
     # -- forward -----------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Forward through one layer of each kind, then backward through the same."""
+        """Forward through one layer of each kind, then backward through the same.
+
+        Raises
+        ------
+        ConfigError
+            If a layer is of a kind whose code is not known.
+        """
+        _refuse_encoders(self.inventory)
+        try:
+            self._run()
+        except KeyError:
+            raise ConfigError(
+                f"What a layer of {self.inventory.family} keeps for training is not known.",
+                f"Known are, and compared with PyTorch: {', '.join(VERIFIED)}.",
+            ) from None
+
+    def _run(self) -> None:
         x_requires = self._embedding()
         kinds: dict[Any, Stretch] = {}
         element = self.plan.weight_element
+        signatures: dict[int, tuple[Any, ...]] = {}
         for layer, group in _in_order(self.inventory):
-            key = (id(group), x_requires, element, *self._signature(group, layer))
+            signature = signatures.get(id(group)) if self.plan.alike else None
+            if signature is None:
+                signature = signatures[id(group)] = self._signature(group, layer)
+            key = (id(group), x_requires, element, *signature)
             stretch = kinds.get(key)
             if stretch is None:
                 stretch = kinds[key] = self._layer(group, layer, x_requires, element)
@@ -254,10 +274,20 @@ class Model:
             x = run.norm(x, "final_norm")
         if self.traits.wide_residual:
             x = ops.cast(t, x, self.plan.weight_element)
-        loss = LOSSES[self.plan.loss](run, x, role, self.kept)
+        loss = LOSSES[self.plan.loss if role else "none"](run, x, role, self.kept)
         stretch.root = loss.node if loss is not None else None
         del x, loss
         stretch.forward = stretch.ledger.at_peak()
+
+    def untraced(self) -> tuple[str, ...]:
+        """Roles of matrices that no stretch has used."""
+        left = {
+            op.role
+            for stretch in self.stretches
+            for op in stretch.run.ops.values()
+            if op.kind == "linear" and op.role not in stretch.run.used
+        }
+        return tuple(sorted(left)) if self.plan.loss != "none" else tuple(sorted(left - set(HEADS)))
 
     # -- after and backward --------------------------------------------------------------------
 
@@ -271,13 +301,12 @@ class Model:
         t, books = self.tape, stretch.ledger
         t.ledger = books
         books.mark()
-        if stretch.root is not None:
+        if isinstance(stretch.root, Node):  # else nothing, or a layer that hands on what it reads
             root, stretch.root = stretch.root, None
+            t.label = "gradients"
             if stretch is self.stretch_of_head:
-                t.label = "gradients"
                 gradient = t.new(1, 4)
             else:
-                t.label = "gradients"
                 gradient = t.new(self.hidden * stretch.run.rows, stretch.element)
             held: list[Value | None] = [gradient]
             del gradient
@@ -306,6 +335,16 @@ HEADS = ("embedding", "unembedding", "classifier")
 def _reached(seq: Quantity, window: int) -> bool:
     """Whether a sequence is as long as a window; of an array all are or none is."""
     return seq >= window if isinstance(seq, int) else bool((seq >= window).all())
+
+
+def _refuse_encoders(inventory: Inventory) -> None:
+    for group in inventory.groups:
+        crosses = any(op.role == "cross_attention" or op.role == "cross_query" for op in group.ops)
+        if group.component == "encoder" or (crosses and group.component == "text"):
+            raise ConfigError(
+                f"{inventory.title} reads a second stream of tokens; what that keeps for training is not known.",
+                "Take a model with one stream of tokens.",
+            )
 
 
 def _key(adapter: Any) -> Any:

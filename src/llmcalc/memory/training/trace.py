@@ -69,12 +69,24 @@ class Trace:
         In order.
     parts : dict
         What is saved, by label. [B]
+    grade : str
+        ``derived`` where the family's layers were compared with what PyTorch keeps of them, else ``assumed``.
+    untraced : tuple of str
+        Matrices that take part in the model but not in the trace: what they keep is missing.
     """
 
-    __slots__ = ("moments", "parts", "saved")
+    __slots__ = ("grade", "moments", "parts", "saved", "untraced")
 
-    def __init__(self, saved: Quantity, moments: list[Moment], parts: dict[str, Quantity]) -> None:
+    def __init__(
+        self,
+        saved: Quantity,
+        moments: list[Moment],
+        parts: dict[str, Quantity],
+        grade: str = "derived",
+        untraced: tuple[str, ...] = (),
+    ) -> None:
         self.saved, self.moments, self.parts = saved, moments, parts
+        self.grade, self.untraced = grade, untraced
 
 
 def trace(inventory: Inventory, plan: Plan) -> Trace:
@@ -142,6 +154,7 @@ class Walk:
         self.model = model
         self.whole = [(None, model.stretch_of_embedding), *model.order, (None, model.stretch_of_head)]
         self.moments: list[Moment] = []
+        self._added: dict[int, int] = {}
         self._merged: dict[tuple[str, int], Moment] = {}
         self.gradients: Quantity = 0
         self.logits: Quantity = 0
@@ -173,9 +186,19 @@ class Walk:
             self._note(phase, layer, stretch, stretch.backward)
             if self.block and layer is not None and self._first(place):
                 self.saved = self.saved - stretch.entry
-            self.gradients = self.gradients + stretch.gradients
+            self.gradients = self.gradients + self._once(stretch)
             self.logits, self.rest = self.logits + stretch.left_logits, self.rest + stretch.left
-        return Trace(total, self.moments, parts)
+        untraced = self.model.untraced()
+        verified = self.model.traits.verified and not untraced and self.model.plan.recipe != "megatron"
+        return Trace(total, self.moments, parts, "derived" if verified else "assumed", untraced)
+
+    def _once(self, stretch: Stretch) -> Quantity:
+        """Gradients that a stretch adds: a block stored once and run at many layers adds them once."""
+        stored = stretch.run.group.stored
+        if stored is None or stretch.run.layer is None:
+            return stretch.gradients
+        self._added[id(stretch.run.group)] = count = self._added.get(id(stretch.run.group), 0) + 1
+        return stretch.gradients if count <= stored else 0
 
     def _first(self, place: int) -> bool:
         """Whether a layer begins a block that is recomputed as a whole."""
