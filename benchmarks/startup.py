@@ -73,9 +73,8 @@ def main() -> int:
     for name, value in best.items():
         print(f"{value:7.1f} ms  {value / bare:5.2f} x  {name}")
     broken = [name for name, bound in BOUNDED.items() if best[name] > bound * bare]
-    print(
-        f"bounds {BOUND} x, with --quant {QUANT_BOUND} x, train {TRAIN_BOUND} x: {'BROKEN by ' + broken[0] if broken else 'held'}"
-    )
+    told = f"bounds {BOUND} x, with --quant {QUANT_BOUND} x, train {TRAIN_BOUND} x"
+    print(f"{told}: {'BROKEN by ' + broken[0] if broken else 'held'}")
     return int(bool(broken))
 
 
