@@ -39,6 +39,11 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     gate: Value | None = None
     if "qkv" in run.ops:
         query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
+        if picks(run) and shape.kv_heads < shape.heads:
+            key, value = _picked(t, key), _picked(t, value)
+            if shape.kv_heads > 1:
+                key, value = ops.repeat(t, key, q * rows), ops.repeat(t, value, q * rows)
+                shape.kv_heads = shape.heads
     elif run.recipe.joint and run.out("query") == q:
         query, key, value = run.joint(x, ("query", "key", "value"))
         query = _normed(run, query, "query_norm", shape.heads)
@@ -69,6 +74,18 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         query = turned
         del turned
     return query, key, value, gate
+
+
+def picks(run: Run) -> bool:
+    """Whether the family's own code picks shared heads by their number."""
+    return bool(run.traits.picks_heads) and run.plan.recipe in ("hf", "liger")
+
+
+def _picked(t: Tape, x: Value) -> Value:
+    """Heads by their number, as a list: a copy, for which the list is saved."""
+    node, own = t.node(x), x.numel
+    t.save(node, t.new(1, 8))
+    return t.link(t.like(x), node, lambda g, node: [t.new(own, g.element)])
 
 
 def _borrowed(run: Run, width: int) -> Value:
@@ -184,6 +201,8 @@ def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
 def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """The attention proper; recomputed in backward where the plan says so."""
     kernel = _eager if kernel_of(run) == "eager" else _fused
+    if kernel_of(run) == "sdpa" and picks(run) and shape.kv_heads < shape.heads:
+        kernel = _composite
 
     def forward(query: Value, key: Value, value: Value) -> Value:
         return kernel(run, query, key, value, shape)
@@ -227,7 +246,8 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     The result lies in memory as the queries do; if that is head by head, a copy of it goes on.
     """
     t, rows = run.tape, run.rows
-    masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
+    has_mask = run.shared.masks.get(shape.window) is not None or picks(run)
+    masked = run.plan.attention == "sdpa" and has_mask
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
     if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
         key = _repeated(run, key, shape.heads * shape.width * rows, shape)
@@ -258,6 +278,26 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
 
     out = t.link(out, node, back)
     return ops.copy(t, out) if packs or lies_by_head(run) else out
+
+
+def _composite(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """What sdpa falls back to: all scores, in fp32 from the scaled queries and keys on."""
+    t, rows, narrow = run.tape, run.rows, run.element
+    wide = [ops.cast(t, one, 4) for one in (query, key, value)]
+    del query, key, value
+    wide[0] = ops.scale(t, wide[0])
+    wide[1] = ops.scale(t, wide[1])
+    for place, width in ((1, shape.width), (2, shape.value)):  # of several sequences a product reads copies
+        number = shape.heads * width * rows
+        own = wide[place]
+        wide[place] = _repeated(run, own, number, shape) if run.single else ops.repeat(t, own, number)
+    t.label = SCORES
+    scores = ops.shift(t, ops.matmul(t, wide[0], wide[1], shape.heads * rows * run.seq))
+    weights = ops.saving_output(t, scores)
+    del scores
+    t.label = ATTENTION
+    out = ops.matmul(t, weights, wide.pop(), shape.heads * shape.value * rows)
+    return ops.copy(t, ops.cast(t, out, narrow))
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:

@@ -56,7 +56,8 @@ FLAGS: dict[str, str] = {
     "scaled_mixers": "falcon_h1",
     "wide_residual": "mamba mamba2 falcon_mamba",
     "side_by_side": "gpt_neox",
-    "narrow_softmax": "gpt2 t5",
+    "narrow_softmax": "falcon gpt2 t5",
+    "picks_heads": "falcon",
     "passes_mask": "gpt2",
     "narrow_chances": (
         "flex_olmo jamba olmoe qwen2_moe qwen3_5_moe qwen3_5_moe_text qwen3_moe qwen3_next qwen3_vl_moe "
@@ -76,6 +77,7 @@ VERIFIED = [
     "cohere",
     "deepseek_v2",
     "deepseek_v3",
+    "falcon",
     "falcon_h1",
     "gemma",
     "gemma2",
@@ -145,6 +147,9 @@ class Traits:
         Attention and feed-forward each have a norm, and both read the layer's input.
     narrow_softmax : bool
         Eager attention stays in the model's dtype.
+    picks_heads : bool
+        Shared keys and values are picked from the fused projection by an index; a single head is left for
+        sdpa to broadcast, which no fused kernel does; and sdpa always gets a mask.
     passes_mask : bool
         The mask goes to a layer by position, so checkpointing saves it.
     narrow_chances, wide_router, unnormed_chances : bool
@@ -179,6 +184,7 @@ class Traits:
     wide_residual: bool
     side_by_side: bool
     narrow_softmax: bool
+    picks_heads: bool
     passes_mask: bool
     narrow_chances: bool
     wide_router: bool
