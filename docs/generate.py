@@ -51,7 +51,7 @@ CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. --
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
 FILLED = re.compile(
-    r"<!-- (families|sizes|validation|servers|releases|sources|starts) -->.*?<!-- end -->", re.DOTALL
+    r"<!-- (families|sizes|validation|servers|releases|sources|starts|training) -->.*?<!-- end -->", re.DOTALL
 )
 PICTURE = DOCS / "validation.png"
 SERVERS = ("vllm", "sglang", "tensorrt-llm")
@@ -247,6 +247,8 @@ def fill(name: str) -> str:
     if name == "starts":
         text = validated(SERVERS).to_markdown(rows=True)
         return "\n" + text[text.index("| run |") :]
+    if name == "training":
+        return f"\n{validated(('training',)).to_markdown(rows=True)}"
     catalog = Catalog.shipped()
     models, gpus = (len(catalog.entries(kind)) for kind in ("models", "gpus"))
     return f"{models} models and {gpus} GPUs and other accelerators"

@@ -123,6 +123,8 @@ def test_files_and_functions_stay_readable(path):
         ["vram", "llama-3.1-8b", "--ctx", "32k", "--gpu", "rtx-4090"],
         ["vram", "qwen3-next-80b", "--ctx", "128k", "--gpu", "8xh100,4xh200"],
         ["vram", "gpt-oss-20b", "--engine", "vllm", "--gpu", "h100", "--quant", "mxfp4"],
+        ["train", "llama-3.1-8b", "--seq-len", "2k", "--gpu", "h200"],
+        ["train", "llama-3.1-8b", "--method", "qlora", "--seq-len", "2k", "--gpu", "rtx-4090"],
         ["params", "gpt-3"],
     ],
 )

@@ -8,11 +8,12 @@ import llmcalc
 from llmcalc import catalog_build
 from llmcalc.catalog import DATA, Catalog, fold
 from llmcalc.errors import CatalogError, UnknownNameError
+from llmcalc.memory.training.precisions import RECIPES
 
 CATALOG = Catalog.shipped()
 
 
-@pytest.mark.parametrize("kind", ["gpus", "models", "formats", "sources"])
+@pytest.mark.parametrize("kind", ["gpus", "models", "formats", "optimizers", "sources"])
 def test_compiled_says_what_the_yaml_says(kind):
     raw = catalog_build.load_yaml(f"{DATA}/{kind}.yaml")[kind]
     if kind == "sources":
@@ -31,11 +32,15 @@ def test_class_defaults_compiled():
 
 def test_sources_resolve():
     known = [entry["name"] for entry in CATALOG.entries("sources")]
-    for kind in ("gpus", "models", "formats", "schemes"):
+    for kind in ("gpus", "models", "formats", "schemes", "optimizers"):
         entries = CATALOG.entries(kind)
         assert catalog_build.unresolved_sources(entries, known) == []
         assert all(entry.get("sources") for entry in entries), kind
-    cited = json.dumps([CATALOG.entries(kind) for kind in ("gpus", "models", "formats", "schemes")])
+    kinds = ("gpus", "models", "formats", "schemes", "optimizers")
+    cited = json.dumps([CATALOG.entries(kind) for kind in kinds])
+    cited += " ".join(recipe.source for recipe in RECIPES.values())
+    report = llmcalc.train("llama-3.2-1b", method="qlora", seq_len=128)
+    cited += " ".join(item.source for item in report)
     assert [name for name in known if name not in cited] == []
 
 

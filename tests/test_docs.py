@@ -169,6 +169,11 @@ EXAMPLES = {
     "pools": lambda: llmcalc.vram("gpt-oss-20b", gpu="h100", engine="sglang"),
     "slots": lambda: llmcalc.vram("qwen3.5-27b", gpu="h100,rtx-4090", engine="sglang"),
     "blocks": lambda: llmcalc.vram("llama-3.1-70b", gpu="2xh200", engine="tensorrt-llm"),
+    "training": lambda: llmcalc.train("llama-3.2-1b", precision="bf16", seq_len=512, gpu="rtx-4090"),
+    "adapters": lambda: llmcalc.train("llama-3.2-1b", method="qlora", seq_len=512, gpu="rtx-4090,rtx-3060"),
+    "training lengths": lambda: llmcalc.train("llama-3.2-1b", method="lora", seq_len=CONTEXTS, gpu="a10g"),
+    "training of a count": lambda: llmcalc.train("13b", gpu="h200"),
+    "training, what would help": lambda: llmcalc.train("llama-3.2-3b", seq_len=2048, gpu="rtx-4090"),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }
@@ -226,7 +231,7 @@ def test_links_lead_somewhere(page):
 def test_every_catalog_field_is_documented():
     shapes = pytest.importorskip("llmcalc.catalog_schemas")
     text = (DOCS / "catalogs.md").read_text(encoding="utf-8")
-    for schema in (*shapes.SCHEMAS.values(), shapes.ServerMeasurement):
+    for schema in (*shapes.SCHEMAS.values(), shapes.ServerMeasurement, shapes.TrainingMeasurement):
         for field in schema.model_fields:
             assert f"| `{field}` |" in text, f"{schema.__name__}.{field}"
 

@@ -11,6 +11,7 @@ import llmcalc
 from llmcalc import formula
 from llmcalc.estimate import Item, find_peak
 from llmcalc.memory import inference
+from llmcalc.memory.training import formulas as training_formulas
 
 PHASES = ("load", "prefill", "decode")
 RANKS = ("first", "last")
@@ -97,6 +98,19 @@ ARGUMENTS = {
     "residual_cache_bytes": {**COMMON, "row_bytes": 34, "recent_bytes": 128, "tokens": 11, "recent": 4},
     "recurrent_state_bytes": {**COMMON, "state_elements": 77, "bytes_per_element": 4},
     "conv_state_bytes": {**COMMON, "channels": 77, "kernel": 4, "bytes_per_element": 2},
+    "model_state_bytes": {
+        "parameters": 1_000_003,
+        "weights": 2,
+        "master": 4,
+        "gradients": 2,
+        "states": 8,
+    },
+    "gradient_bytes": {"parameters": 1_000_003, "bytes_per_element": 2},
+    "state_bytes": {"elements": 1_000_003, "bytes_per_element": 4},
+    "blockwise_state_bytes": {"elements": 1_000_003, "bits": 4, "block": 128},
+    "lora_parameters": {"rank": 16, "inputs": 4096, "outputs": 1024},
+    "bottleneck_parameters": {"width": 1024, "inner": 64},
+    "prefix_parameters": {"tokens": 20, "layers": 32, "key_width": 1024, "value_width": 512},
 }
 
 
@@ -153,4 +167,5 @@ def test_explanations_name_formula_values_origin_and_source():
 
 def test_numpy_scalars_are_numbers():
     assert inference.weight_bytes(np.int64(3), 16) == 6
+    assert training_formulas.gradient_bytes(np.int64(3), 2) == 6
     assert llmcalc.vram("llama-3.1-8b", context=np.int64(8192))["kv_cache"].bytes == 2**30

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmcalc.api.fit import fit
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
+    from llmcalc.api.train import train
     from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
 
@@ -29,6 +30,7 @@ __all__ = [
     "params",
     "quant",
     "serve_command",
+    "train",
     "validate",
     "vram",
 ]
@@ -39,6 +41,7 @@ _HOME = {
     "fit": "llmcalc.api.fit",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
+    "train": "llmcalc.api.train",
     "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",
 }

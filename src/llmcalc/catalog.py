@@ -23,6 +23,7 @@ KINDS = (
     "config_keys",
     "measurements",
     "runs",
+    "optimizers",
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")

@@ -20,7 +20,7 @@ from llmcalc.catalog_schemas import Entry, schema_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
-USER_KINDS = ("gpus", "models", "formats", "schemes", "sources")
+USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -246,6 +246,7 @@ def compile_all() -> None:
         "models",
         "measurements",
         "runs",
+        "optimizers",
     ):
         compile_file(kind)
 

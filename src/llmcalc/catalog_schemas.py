@@ -20,6 +20,7 @@ class Entry(pydantic.BaseModel):
     note: str | None = None
 
 
+Kind = Literal["all", "matrix", "vector", "hidden", "outside", "embedding", "query_key"]
 Positive = pydantic.confloat(gt=0, allow_inf_nan=False)
 
 
@@ -170,9 +171,73 @@ class Runs(Entry):
     rows: list[list[str | int | float | None]]
 
 
+class TrainingMeasurement(Entry):
+    """One training run on one GPU: what it was told, and its published peak, or that it ran out of memory."""
+
+    engine: Literal["training"]
+    program: str
+    build: str
+    date: str
+    model: str
+    config: dict[str, Any] | None = None
+    source: str
+    group: Literal["full", "lora", "qlora"]
+    quality: Literal[1, 2] | None = None
+    options: dict[str, Any]
+    devices: str | None = None
+    metric: Literal["allocated", "active", "reserved", "unknown"] | None = None
+    published: str | None = None
+    measured: dict[Literal["peak"], float]
+    out_of_memory: bool = False
+    card: str | None = None
+    inferred: list[str] = []
+    note: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _peak_or_card(self) -> TrainingMeasurement:
+        if self.out_of_memory == ("peak" in self.measured):
+            raise ValueError("a run has a measured peak, or ran out of memory")
+        if self.out_of_memory and self.card is None:
+            raise ValueError("a run out of memory names its card")
+        if not self.out_of_memory and None in (self.quality, self.metric, self.published):
+            raise ValueError("a measured run has quality, metric and published")
+        return self
+
+
+class State(pydantic.BaseModel):
+    """One state of an optimizer: of which tensors, how many elements, in which dtype."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    name: str = pydantic.Field(min_length=1, max_length=40)
+    of: Kind = "all"
+    not_of: list[Kind] = []
+    shape: Literal[
+        "full", "rows", "columns", "rows_columns", "low_rank", "projector", "squares", "heads", "scalar"
+    ] = "full"
+    dtype: Literal["parameter", "fp32", "bf16", "fp8", "int8", "int4"] = "parameter"
+
+
+class Optimizer(Entry):
+    """One optimizer: its states by the shape of a tensor, and what a step takes besides."""
+
+    states: list[State] = []
+    step: Literal["none", "foreach", "largest"] = "none"
+    step_copies: float = pydantic.Field(1, ge=0, le=16)
+    step_bytes: int | None = pydantic.Field(None, ge=1, le=8)
+    block: int | None = pydantic.Field(None, gt=0, le=1 << 20)
+    least: int = pydantic.Field(0, ge=0, le=1 << 30)
+    paged: bool = False
+    rank: int | None = pydantic.Field(None, gt=0, le=1 << 20)
+    most: int | None = pydantic.Field(None, gt=0)
+    always_in_backward: bool = False
+    grade: Literal["exact", "derived", "calibrated", "assumed"] = "derived"
+    sources: list[str] = []
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement, "runs": Runs,
+    "measurements": Measurement, "runs": Runs, "optimizers": Optimizer,
 }  # fmt: skip
 
 SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")
@@ -183,4 +248,6 @@ def schema_of(kind: str, entry: dict[str, Any]) -> type[Entry]:
     """The schema that an entry of a catalog is checked against."""
     if kind == "measurements" and entry.get("engine") in SERVERS:
         return ServerMeasurement
+    if kind == "measurements" and entry.get("engine") == "training":
+        return TrainingMeasurement
     return SCHEMAS[kind]

@@ -283,3 +283,79 @@ def _array_peak(
     names = [(phase, ranks[rank]) for phase, rank, _ in moments]
     chosen = [names[index] for index in best.ravel().tolist()]
     return Peak([phase for phase, _ in chosen], [rank for _, rank in chosen], total, low, high)
+
+
+class Moment:
+    """One point of a timeline: what each item holds there.
+
+    Parameters
+    ----------
+    phase, where : str
+        Its phase, and what happens in it: ``backward`` of ``layer 3``.
+    held : mapping
+        Bytes of each item by name; what is not named holds nothing. [B]
+    """
+
+    __slots__ = ("held", "phase", "where")
+
+    def __init__(self, phase: str, where: str, held: Mapping[str, Quantity]) -> None:
+        self.phase, self.where, self.held = phase, where, dict(held)
+
+    @property
+    def total(self) -> Quantity:
+        """Bytes on the device. [B]"""
+        whole = 0
+        for value in self.held.values():
+            if type(value) is not int:
+                return add_up(self.held.values())
+            whole += value
+        return whole
+
+    def __repr__(self) -> str:
+        return f"<{self.phase}, {self.where}: {self.total} bytes>"
+
+
+def timeline_peak(moments: Sequence[Moment]) -> tuple[Any, Any, dict[str, Quantity]]:
+    """Phase and place of the moment that holds most, and what each item holds then.
+
+    Parameters
+    ----------
+    moments : sequence of Moment
+        In order; of equal ones the first is named.
+
+    Returns
+    -------
+    tuple
+        Phase, place (lists where arrays move the peak) and bytes by item. [B]
+
+    Examples
+    --------
+    A gradient grows while activations are freed; the peak lies between, below the sum of maxima:
+
+    >>> steps = [(8, 0), (5, 4), (0, 6)]
+    >>> moments = [Moment("backward", "", {"activations": a, "gradients": g}) for a, g in steps]
+    >>> timeline_peak(moments)
+    ('backward', '', {'activations': 5, 'gradients': 4})
+    """
+    totals = [moment.total for moment in moments]
+    if not any(map(is_array, totals)):
+        best = max(range(len(totals)), key=lambda index: totals[index])
+        return moments[best].phase, moments[best].where, dict(moments[best].held)
+    import numpy as np
+
+    most, where = np.asarray(totals[0]), np.zeros(1, dtype=np.int64)
+    for index, total in enumerate(totals[1:], 1):  # one moment at a time: all at once may not fit
+        more = total > most
+        most, where = np.maximum(most, total), np.where(more, index, where)
+    where = np.broadcast_to(where, most.shape)
+    shares: dict[str, Quantity] = {}
+    chosen = np.unique(where).tolist()
+    for name in dict.fromkeys(name for moment in moments for name in moment.held):
+        share = moments[chosen[0]].held.get(name, 0)
+        for index in chosen[1:]:
+            share = np.where(where == index, moments[index].held.get(name, 0), share)
+        shares[name] = share
+    if len(chosen) == 1:
+        return moments[chosen[0]].phase, moments[chosen[0]].where, shares
+    names = [(moments[index].phase, moments[index].where) for index in where.ravel().tolist()]
+    return [phase for phase, _ in names], [place for _, place in names], shares

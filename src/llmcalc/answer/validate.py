@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, one_of
+from llmcalc.validation import training
 from llmcalc.validation.measured import ERAS, Row, Summary, compare, summarise
 from llmcalc.validation.servers import (
     ENGINES,
@@ -31,16 +32,23 @@ class Validation:
         One figure of one start of a server each.
     server_summaries : list of ServerSummary
         Their errors by engine, release or source, as `by` says, and quantity.
+    trainings : list of TrainingRow
+        One training run each.
+    training_summaries : list of TrainingSummary
+        Their errors by method and quality.
     date : str
         Of the measurements.
     """
 
     def __init__(
-        self, rows: Sequence[Row], date: str, starts: Sequence[ServerRow] = (), by: str = "engine"
-    ) -> None:
+        self, rows: Sequence[Row], date: str, starts: Sequence[ServerRow] = (), by: str = "engine",
+        trainings: Sequence[training.TrainingRow] = (),
+    ) -> None:  # fmt: skip
         self.rows, self.date, self.starts, self.by = list(rows), date, list(starts), by
+        self.trainings = list(trainings)
         self.summaries: list[Summary] = summarise(rows)
         self.server_summaries: list[ServerSummary] = summarise_starts(starts, by)
+        self.training_summaries = training.summarise(trainings)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,6 +62,10 @@ class Validation:
                 "by": self.by,
                 "summary": [summary.to_dict() for summary in self.server_summaries],
                 "rows": [row.to_dict() for row in self.starts],
+            },
+            "training": {
+                "summary": [summary.to_dict() for summary in self.training_summaries],
+                "rows": [row.to_dict() for row in self.trainings],
             },
         }
 
@@ -156,9 +168,20 @@ BUILDS = ("llama.cpp", "mlx")
 
 
 def validate_runs(
-    book: Catalog, predict: Any, eras: Any = None, engines: Any = None, by: str = "engine"
+    book: Catalog, predict: Any, eras: Any = None, engines: Any = None, by: str = "engine", train: Any = None
 ) -> Validation:
     """Predict every published run.
+
+    Parameters
+    ----------
+    book : Catalog
+        With the measurements.
+    predict, train : callable
+        `llmcalc.vram` and `llmcalc.train`.
+    eras, engines : str or sequence of str, optional
+        Years of builds, and engines; ``training`` for the runs of training.
+    by : str
+        How starts of servers are summed up: by ``engine``, ``version`` or ``source``.
 
     Raises
     ------
@@ -172,7 +195,9 @@ def validate_runs(
     if by not in WAYS:
         raise InputError(f"--by is {str(by)[:20]!r}.", f"Use {one_of(WAYS)}.")
     runs = book.entries("measurements")
-    known = [name for name in (*BUILDS, *ENGINES) if any(run["engine"] == name for run in runs)]
+    known = [
+        name for name in (*BUILDS, *ENGINES, training.ENGINE) if any(run["engine"] == name for run in runs)
+    ]
     if engines is None:
         wanted = known if eras is None else list(BUILDS)
     else:
@@ -182,7 +207,8 @@ def validate_runs(
             raise InputError(f"--engine {name[:20]!r} has no runs.", f"Use {one_of(known)}.")
     rows = compare([run for run in runs if run["engine"] in wanted], predict, chosen)
     starts = compare_starts(runs, predict, [name for name in wanted if name in ENGINES])
-    return Validation(rows, book.date("measurements"), starts, by)
+    trained = training.compare(runs, train) if training.ENGINE in wanted and train is not None else []
+    return Validation(rows, book.date("measurements"), starts, by, trained)
 
 
 def _listed(words: Any) -> list[Any]:

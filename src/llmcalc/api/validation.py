@@ -45,7 +45,7 @@ def validate(
     era : str or sequence of str, optional
         Only builds of these years: ``2026``, ``2025``, ``2024``, ``2023``, ``ik``, ``mlx``.
     engine : str or sequence of str, optional
-        Only runs of these engines: ``llama.cpp``, ``mlx``, ``vllm`` ...
+        Only runs of these engines: ``llama.cpp``, ``mlx``, ``vllm`` ...; ``training`` for runs of training.
     by : str
         How starts of servers are summed up: by ``engine``, ``version`` or ``source``.
     quant, context, n_ctx, parallel, gpu_layers, ubatch, n_cpu_moe, override_tensor, tensor_split
@@ -96,5 +96,12 @@ def validate(
             raise InputError(f"{option} chooses among the published runs.", f"Leave {option} or --log out.")
     book = _catalog(catalog)
     if log is None:
-        return validate_runs(book, vram, era, engine, by)
+        return validate_runs(book, vram, era, engine, by, _train)
     return validate_log(book, lambda name: read_model(name, catalog=catalog), vram, log, model, **told)
+
+
+def _train(*given: Any, **options: Any) -> Any:
+    """`llmcalc.train`, imported when it is used."""
+    import llmcalc
+
+    return llmcalc.train(*given, **options)

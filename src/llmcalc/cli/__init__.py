@@ -22,6 +22,7 @@ from llmcalc.errors import LlmcalcError  # noqa: E402
 COMMANDS = {
     "vram": "Memory at inference: weights, KV cache, state, runtime.",
     "fit": "Does it fit, and what would make it.",
+    "train": "Memory of training and fine-tuning.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
     "compare": "Several models side by side.",
@@ -29,6 +30,7 @@ COMMANDS = {
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
     "formats": "Number formats and quantization schemes.",
+    "optimizers": "The catalog of optimizers.",
     "explain": "A formula with its source.",
     "completion": "Completion for bash, zsh or fish.",
 }

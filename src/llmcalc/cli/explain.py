@@ -6,7 +6,7 @@ import click
 
 from llmcalc.cli.options import write
 
-MODULES = ("llmcalc.memory.inference",)
+MODULES = ("llmcalc.memory.inference", "llmcalc.memory.training.formulas")
 """Modules whose import registers formulas."""
 
 

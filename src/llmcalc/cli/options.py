@@ -24,6 +24,7 @@ OUTPUT_KEYS = (
     "check",
     "python",
     "serve_command",
+    "timeline",
 )
 
 
@@ -257,6 +258,9 @@ def show(report: Any, kind: str, units: str, options: dict[str, Any]) -> int:
         return _serve(report, rows, options)
     color = kind == "text" and options["output_file"] is None and _color()
     text = render(report, kind, units, color)
+    if options.get("timeline") and kind in ("text", "markdown"):
+        drawn = "".join(row.timeline_text(units) for row in rows)
+        text += f"\n```text{drawn}```\n" if kind == "markdown" else drawn
     if options["explain"] and kind in ("text", "markdown"):
         explained = report.explain(units)
         text += "\n" + (f"```\n{explained}```\n" if kind == "markdown" else explained)

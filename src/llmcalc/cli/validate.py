@@ -43,7 +43,7 @@ log_options = stack(
 @click.argument("model", required=False)
 @click.option("--log", metavar="FILE", help="A log of llama.cpp, ik_llama.cpp, Ollama, vLLM or SGLang.")
 @click.option("--era", metavar="YEAR[,YEAR]", help="Builds of 2026, 2025, 2024, 2023, ik or mlx.  [all]")
-@click.option("--engine", metavar="NAME[,NAME]", help="Only runs of llama.cpp, mlx, vllm ...  [all]")
+@click.option("--engine", metavar="NAME[,NAME]", help="Only runs of llama.cpp, vllm, training ...  [all]")
 @click.option(
     "--by",
     metavar="WAY",
@@ -75,6 +75,7 @@ def command(**options: Any) -> int:
     llmcalc validate
     llmcalc validate --era 2025,2026 --rows
     llmcalc validate --engine vllm --by version
+    llmcalc validate --engine training
     llmcalc validate --log server.log
     llmcalc validate llama-3.1-8b --log server.log --quant q4_k_m -c 8192
     """

@@ -126,6 +126,9 @@ class Inventory:
         Tags of the tensors that an engine loads by default.
     rope : tuple of (str, float)
         How positions are scaled (``llama3``, ``longrope`` ...), and the share of a head that rotates.
+    facts : dict
+        What else the configuration says of how layers run, for engines whose code asks it: ``hidden_act``,
+        ``norm_topk_prob`` ...
     state_dtype : str
         Precision of recurrent states where the configuration names one; else empty.
     warnings : list of str
@@ -133,9 +136,9 @@ class Inventory:
     """
 
     __slots__ = (
-        "beside", "context", "defaulted", "dtype", "family", "grade", "groups", "loaded", "name", "origin",
-        "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note", "streams",
-        "title", "unproven", "warnings",
+        "beside", "context", "defaulted", "dtype", "facts", "family", "grade", "groups", "loaded", "name",
+        "origin", "published", "quantization", "rope", "source", "split", "state_dtype", "stored_note",
+        "streams", "title", "unproven", "warnings",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +163,7 @@ class Inventory:
         self.loaded: tuple[str, ...] = LOADED
         self.rope: tuple[str, float] = ("", 1.0)
         self.streams: dict[str, int] = {}
+        self.facts: dict[str, Any] = {}
         self.state_dtype = ""
         self.published: int | None = None
         self.stored_note = ""

@@ -51,7 +51,11 @@ def _one(report: Any) -> dict[str, Any]:
         "range_bytes": plain(list(report.range_bytes)),
         "minimum_bytes": plain(report.minimum_bytes),
         "host_bytes": plain(report.host_bytes),
-        "peak": {"phase": report.peak.phase, "rank": report.peak.rank},
+        "peak": {
+            "phase": report.peak.phase,
+            "rank": report.peak.rank,
+            **({} if report.timeline is None else {"where": report.timeline.where}),
+        },
         "grade": report.grade,
         "items": [item_as_dict(item) for item in report.items],
         "device": None
@@ -69,7 +73,8 @@ def _one(report: Any) -> dict[str, Any]:
         "headroom_bytes": plain(report.headroom_bytes),
         "capacity": None
         if report.capacity is None
-        else {**plain(report.capacity.to_dict()), "as_placed": report.as_placed},
+        else plain(report.capacity.to_dict())
+        | ({} if report.command == "train" else {"as_placed": report.as_placed}),
         "warnings": list(report.warnings),
         "hints": list(report.hints),
         "advice": list(report.advice),
@@ -96,6 +101,8 @@ def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
             "stored_note": inventory.stored_note,
         }
         result["roles"] = inventory.by_role()
+    if report.command == "train":
+        result |= {"timeline": _timeline(report.timeline), "metrics": plain(metrics(report))}
     if report.alternatives:
         result["alternatives"] = plain(report.alternatives)
     if report.fewest is not None:
@@ -113,6 +120,45 @@ def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
     if report.cards:
         result["smallest_cards"] = [{"name": name, "memory_bytes": memory} for name, memory in report.cards]
     return result
+
+
+def _inventory(inventory: Any, result: dict[str, Any]) -> None:
+    """What `params` tells of a model besides."""
+    result["model"] |= {
+        "routed_params": inventory.routed_params,
+        "layers": inventory.layers,
+        "context": inventory.context,
+        "family": inventory.family,
+        "by_tag": {tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()},
+        "unexplained_params": inventory.unexplained_params,
+        "stored_note": inventory.stored_note,
+    }
+    result["roles"] = inventory.by_role()
+
+
+def _timeline(made: Any) -> list[dict[str, Any]]:
+    """The moments of a step; none for arrays."""
+    return [
+        {"phase": one.phase, "where": one.where, "total_bytes": plain(one.total), "items": plain(one.held)}
+        for one in (made.moments if made is not None else ())
+        if not hasattr(one.total, "tolist")
+    ]
+
+
+def metrics(report: Any) -> dict[str, Any]:
+    """What each tool would show: tensors, what PyTorch allocates and reserves, the whole process. [B]"""
+    parts = {part.name: part.bytes for part in report["runtime"].items}
+    made = {"tensors_bytes": report.minimum_bytes}
+    total = report.minimum_bytes
+    for name, part in (
+        ("allocated_bytes", "cuBLAS workspace"),
+        ("reserved_bytes", "allocator"),
+        ("nvidia_smi_bytes", "CUDA context"),
+    ):
+        if part in parts:
+            total = total + parts[part]
+            made[name] = total
+    return made
 
 
 def as_dict(reports: Sequence[Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def as_frame(reports: Sequence[Any]) -> Any:
 
         size = np.size(report.total_bytes)
         columns: dict[str, Any] = {}
-        for name in ("context", "sequences"):
+        for name in ("context", "sequences", "micro_batch", "lora_r"):
             if name in report.scenario:
                 columns[name] = np.broadcast_to(np.ravel(report.scenario[name]), size)
         for item in report.items:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.formula import is_array
+from llmcalc.render.training import draw
 from llmcalc.render.words import device_name, label, row_name, visible
 from llmcalc.units import GIB
 
@@ -26,16 +27,19 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
     figure_class = matplotlib_figure(file)
     report = reports[0]
     swept = is_array(report.total_bytes)
+    stepped = report.timeline is not None and len(reports) == 1 and not swept
     figure = _picture(figure_class)(
-        figsize=(8, 4.5 if swept else 1.8 + 0.5 * len(reports)), layout="constrained"
+        figsize=(8, 4.5 if swept or stepped else 1.8 + 0.5 * len(reports)), layout="constrained"
     )
     axes = figure.add_subplot()
-    if swept:
+    if stepped:
+        draw(axes, report, PALETTE)
+    elif swept:
         _sweep(axes, report)
     else:
         _bars(axes, reports)
     axes.set_title(
-        "   ".join([*report.header, *(report.placement if len(reports) == 1 else [])]),
+        "   ".join(_phrases(report, stepped, len(reports) == 1)),
         fontsize=10,
         loc="left",
     )
@@ -47,6 +51,18 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
             raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
         os.stat(file)
     return figure
+
+
+def _phrases(report: Any, stepped: bool, alone: bool) -> list[str]:
+    """The title: of a training step no more than a line holds."""
+    phrases = [*report.header, *(report.placement if alone else [])]
+    while stepped and len("   ".join(phrases)) > TITLE:
+        phrases.pop()
+    return phrases
+
+
+TITLE = 84
+"""Letters of a title. [-]"""
 
 
 def matplotlib_figure(file: str | None) -> Any:

@@ -139,7 +139,8 @@ def _longest(report: Any) -> str:
 
 def _by_gpu(reports: Sequence[Any], units: str) -> Table:
     unit = DISPLAY[units][0]
-    head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", "max context"]
+    longest = "max sequence" if reports[0].command == "train" else "max context"
+    head = ["GPU", f"usable {unit}", f"need {unit}", "verdict", f"free {unit}", longest]
     align = ["left", "right", "right", "left", "right", "right"]
     rows = [
         [
@@ -178,6 +179,8 @@ def _context(report: Any) -> str:
 
 
 def _by_model(reports: Sequence[Any], units: str) -> Table:
+    if reports[0].command == "train":
+        return _by_trained(reports, units)
     unit = DISPLAY[units][0]
     placed = any(report.device is not None for report in reports)
     head = ["model", "params", "active", "weights", "KV, state", f"total {unit}"]
@@ -200,3 +203,20 @@ def _by_model(reports: Sequence[Any], units: str) -> Table:
         head, align = [*head[:2], *head[3:], "GPU", "verdict"], [*align[:5], "left", "left"]
         rows = [[*row[:2], *row[3:]] for row in rows]
     return _with_contexts(reports, head, rows, align)
+
+
+def _by_trained(reports: Sequence[Any], units: str) -> Table:
+    """Models that are trained the same way."""
+    unit = DISPLAY[units][0]
+    head = ["model", "params", "trained", "weights", "states", f"total {unit}", "GPU", "verdict"]
+    rows = []
+    for report in reports:
+        states = sum(report[name].bytes_at_peak for name in ("master_weights", "gradients", "optimizer"))
+        rows.append([
+            report.model["name"], format_count(report.model["params"]),
+            format_count(report.model["trainable_params"]), bare(report["weights"].bytes_at_peak, units),
+            bare(states, units), bare(report.total_bytes, units),
+            "-" if report.device is None else device_name(report),
+            "-" if report.device is None else _verdict(report),
+        ])  # fmt: skip
+    return head, rows, ["left", *["right"] * 5, "left", "left"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
+from llmcalc.render.training import capacity_lines, note_of, peak_line
 from llmcalc.render.words import (
     VERDICTS,
     amount,
@@ -74,7 +75,7 @@ def _shown(report: Any) -> tuple[list[Any], Any]:
     shown = visible(report)
     if not is_array(report.total_bytes) and not report.total_bytes and report.host_bytes:
         return [item for item in shown if item.where == "host"], report.host_bytes
-    return [item for item in shown if item.where != "host"], report.total_bytes
+    return [item for item in shown if item.where == "device"], report.total_bytes
 
 
 def _items(report: Any, units: str) -> list[str]:
@@ -95,7 +96,7 @@ def _items(report: Any, units: str) -> list[str]:
         if bars:
             filled = round(BAR * item.bytes_at_peak / total) if total else 0
             part = ("#" * max(filled, 1 if item.bytes_at_peak else 0)).ljust(BAR + 1)
-        notes = wrap(item.note, note_width)
+        notes = wrap(note_of(item, units) if report.command == "train" else item.note, note_width)
         mark = unit if index == 0 else ""
         lines.append(
             f"  {name:<{name_width}} {value:>{value_width}} {mark:<{unit_width}}{part} "
@@ -126,7 +127,12 @@ def _total(report: Any, units: str) -> list[str]:
         words = "the architecture's need, no runtime"
         if report.scenario.get("engine") == "mlx":
             words = "what MLX itself reports as its peak"
-        lines.append(f"  {'minimum':<14} {amount(report.minimum_bytes, units)}   {words}")
+        if report.command == "train":
+            words = "tensors alone, as allocated"
+        name = "tensors" if report.command == "train" else "minimum"
+        lines.append(f"  {name:<14} {amount(report.minimum_bytes, units)}   {words}")
+    if report.command == "train":
+        lines.append(peak_line(report))
     if report.gpus > 1:
         lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
     return lines
@@ -173,6 +179,8 @@ def _device(report: Any, units: str, color: bool) -> list[str]:
 
 def _capacity(report: Any, units: str) -> list[str]:
     """What fits beside the rest; of an engine with a pool its three capacities by name."""
+    if report.command == "train":
+        return capacity_lines(report)
     capacity, lines = report.capacity, []
     if capacity is not None and not is_array(capacity.max_context):
         lines.append(f"  {'longest context':<16} {_longest(report)}")

@@ -88,6 +88,7 @@ def _grouped(head: Any, rows: list[list[str]]) -> list[str]:
 def as_text(validation: Any, rows: bool) -> str:
     """The summary, and every figure if asked."""
     from llmcalc.render.servers import text_lines
+    from llmcalc.render.training_runs import text_lines as training_lines
 
     lines = [f"Predictions of llmcalc beside published runs ({validation.date})"]
     if validation.rows:
@@ -102,6 +103,8 @@ def as_text(validation: Any, rows: bool) -> str:
         ]
     if validation.starts:
         lines += ["", *text_lines(validation, rows)]
+    if validation.trainings:
+        lines += ["", *training_lines(validation.trainings, validation.training_summaries, rows)]
     if rows and validation.rows:
         lines += ["", *_table(*_rows(validation), 3)]
     return "\n".join(lines) + "\n"
@@ -136,6 +139,7 @@ def honest(validation: Any) -> list[str]:
 def as_markdown(validation: Any, rows: bool) -> str:
     """A page: the summary, the plot, every figure with its source."""
     from llmcalc.render.servers import markdown_lines
+    from llmcalc.render.training_runs import markdown_lines as training_lines
 
     lines = []
     if validation.rows:
@@ -154,6 +158,11 @@ def as_markdown(validation: Any, rows: bool) -> str:
             )
     if validation.starts:
         lines += [*([""] if lines else []), *markdown_lines(validation, rows)]
+    if validation.trainings:
+        lines += [
+            *([""] if lines else []),
+            *training_lines(validation.trainings, validation.training_summaries, rows),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -172,7 +181,7 @@ def as_csv(validation: Any) -> str:
     import io
 
     stream = io.StringIO()
-    rows = [row.to_dict() for row in (*validation.rows, *validation.starts)]
+    rows = [row.to_dict() for row in (*validation.rows, *validation.starts, *validation.trainings)]
     columns = list(dict.fromkeys(name for row in rows for name in row)) or ["name"]
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()

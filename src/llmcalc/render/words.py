@@ -24,6 +24,13 @@ LABELS = {
     "draft_activations": "draft buffer",
     "draft_logits": "draft logits",
     "repack": "re-laid weights",
+    "master_weights": "master weights",
+    "optimizer": "optimizer",
+    "gradients": "gradients",
+    "logits": "logits",
+    "gathered": "gathered",
+    "buffers": "buffers",
+    "paged_optimizer": "paged optimizer",
 }
 VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CLOSE TO CALL"}
 
@@ -59,7 +66,8 @@ def visible(report: Any) -> list[Any]:
     return [
         item
         for item in report.items
-        if is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights"
+        if (is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights")
+        or (report.command == "train" and item.bytes)
     ]
 
 

@@ -167,6 +167,8 @@ class Report(_Shown):
         Why the engine does not even start; it then does not fit, whatever is free.
     mark : str
         What sets its total apart from those of other engines, for a table of several.
+    timeline : Estimate or None
+        Of training: the moments of a step.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -210,6 +212,7 @@ class Report(_Shown):
         self.share: tuple[str, int, int] | None = None
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
+        self.timeline: Any = None
         self.book: Any = None
         self.call: Call = Call(command, {})
         self.catalog_date = ""
@@ -361,6 +364,12 @@ class Report(_Shown):
         size = int(self.model["params"])
         asked = {**self.scenario, "memory": self.device.memory_bytes / GIB if self.device else None}
         return nearest_run(self.book, str(engine), str(self.model["name"]), self.family, size, asked)
+
+    def timeline_text(self, units: str = "gib") -> str:
+        """Of training: memory over the step, as a small chart."""
+        from llmcalc.render.training import timeline_text
+
+        return timeline_text(self, units)
 
     def _reports(self) -> Sequence[Report]:
         return [self]

@@ -7,7 +7,10 @@ from typing import Any
 
 from llmcalc.formula import is_array
 
-LISTED = ("catalog", "gpu", "lora", "quant", "engine", "with_models")
+LISTED = (
+    "catalog", "gpu", "lora", "quant", "engine", "with_models", "lora_targets", "trainable", "freeze",
+    "modules_to_save", "offload",
+)  # fmt: skip
 """Keywords that may be lists, which a shell writes with commas or several times."""
 
 

@@ -283,9 +283,19 @@ def _dtype(*configs: Config) -> str | None:
     return None
 
 
+FACTS = (
+    "activation_function", "alibi", "attn_logit_softcapping", "attention_dropout", "attn_pdrop", "chunk_size",
+    "embd_pdrop", "final_logit_softcapping", "hidden_act", "hidden_activation", "hidden_dropout",
+    "mamba_chunk_size", "mamba_norm_before_gate", "mlp_hidden_act", "n_group", "norm_topk_prob",
+    "resid_pdrop", "topk_group", "topk_method", "use_parallel_residual",
+)  # fmt: skip
+"""Keys that change no tensor and no cache, but what a layer's code does."""
+
+
 def _warn(inventory: Inventory, config: Config) -> None:
     inventory.quantization = _quantization(config)
     inventory.rope = _rope(config.main)
+    inventory.facts = _facts(config.main)
     inventory.state_dtype = _state_dtype(config.main)
     shaping = _sizes(inventory.defaulted)
     if shaping and inventory.source == "config":
@@ -303,18 +313,30 @@ def _state_dtype(config: Config) -> str:
     return ""
 
 
+def _facts(config: Config) -> dict[str, Any]:
+    """What the configuration says of how layers run, its class's defaults aside."""
+    stated = {key: config.raw[key] for key in FACTS if key in config.raw}
+    return {
+        key: value
+        for key, value in stated.items()
+        if isinstance(value, (bool, int, float, str)) or value is None
+    }
+
+
 def _rope(config: Config) -> tuple[str, float]:
     """How rotary positions are scaled, and the share of a head that they turn."""
-    partial = config.lookup("partial_rotary_factor")
+    kind, partial = "", config.lookup("partial_rotary_factor")
+    if partial is MISSING:
+        partial = config.lookup("rotary_pct")
     for key in ("rope_scaling", "rope_parameters"):
         stated = config.lookup(key)
         if isinstance(stated, dict):
-            kind = stated.get("rope_type", stated.get("type"))
+            named = stated.get("rope_type", stated.get("type"))
             partial = stated.get("partial_rotary_factor", partial)
-            if isinstance(kind, str):
-                share = partial if isinstance(partial, (int, float)) and 0 < partial <= 1 else 1.0
-                return {"su": "longrope"}.get(kind, kind), float(share)
-    return "", 1.0
+            if isinstance(named, str) and not kind:
+                kind = {"su": "longrope"}.get(named, named)
+    whole = isinstance(partial, bool) or not isinstance(partial, (int, float)) or not 0 < partial <= 1
+    return kind, 1.0 if whole else float(partial)
 
 
 def _quantization(config: Config) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Training: from keywords to a report, what fits, and what would help."""

@@ -1,0 +1,329 @@
+"""Memory of training and fine-tuning: one question, from keywords to reports."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from llmcalc.answer.training.asked import Asked, resolve
+from llmcalc.answer.training.question import Question
+from llmcalc.answer.training.report import train_report
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, Problems
+from llmcalc.model import readers
+from llmcalc.model.inventory import Inventory
+from llmcalc.precision import stored_as_declared
+from llmcalc.report import Call, Report, Reports
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
+
+ModelLike = Any
+"""As in `llmcalc.api`."""
+
+
+def train(
+    model: ModelLike = None,
+    *,
+    params: Any = None,
+    config: Any = None,
+    method: str | None = None,
+    precision: str | None = None,
+    optimizer: str | None = None,
+    optimizer_rank: Any = None,
+    micro_batch: Any = None,
+    grad_accum: Any = None,
+    seq_len: Any = None,
+    context: Any = None,
+    dtype: str | None = None,
+    quant: str | None = None,
+    recompute: Any = None,
+    attention: str | None = None,
+    loss: str | None = None,
+    recipe: str | None = None,
+    padded: Any = None,
+    keep_logits: Any = None,
+    compile: Any = None,
+    lora_r: Any = None,
+    lora_targets: Any = None,
+    lora_dropout: Any = None,
+    adapter_dtype: str | None = None,
+    rslora: bool = False,
+    modules_to_save: Any = None,
+    adapter_size: Any = None,
+    adapter_kind: str | None = None,
+    virtual_tokens: Any = None,
+    kbit_upcast: Any = None,
+    trainable: Any = None,
+    freeze: Any = None,
+    last_layers: Any = None,
+    optimizer_in_backward: bool = False,
+    wide_embedding: Any = None,
+    untied_head: Any = None,
+    bitsandbytes: Any = None,
+    longest_first: Any = None,
+    ema: bool = False,
+    offload: Any = None,
+    reference: Any = None,
+    teacher: Any = None,
+    like: str | None = None,
+    metric: str | None = None,
+    gpu: Any = None,
+    reserve: Any = None,
+    allow_overlong: bool = False,
+    assume: str | None = None,
+    catalog: Any = None,
+) -> Report | Reports:
+    """Memory of a training step on one GPU: every item, the moment of the peak, what would lower it.
+
+    Parameters
+    ----------
+    model, params, config : str, number, dict or Inventory
+        The model (one of the three): anything `llmcalc.model` takes. A bare count tells states alone.
+    method : str
+        ``full`` (the default), ``lora``, ``qlora``, ``dora``, ``freeze``, ``prompt``, ``prefix`` or
+        ``bottleneck``.
+    precision : str
+        ``bf16-mixed`` (the default: fp32 weights, gradients and states, bf16 compute), ``bf16``,
+        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``,
+        ``fp32``.
+    optimizer : str
+        One of the catalog: ``adamw`` (the default), ``adamw-fused``, ``adamw-8bit``, ``adafactor`` ...
+    optimizer_rank : int, optional
+        Of optimizers that project gradients. [-]
+    micro_batch, grad_accum : int or ndarray, int
+        Sequences of a forward pass, and passes of a step; 1 and 1. [-]
+    seq_len, context : int, str or ndarray
+        Tokens of a sequence (two names of one thing); the model's limit, at most 8,192. [tokens]
+    dtype, quant : str, optional
+        How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
+    recompute : str or int
+        ``none`` (the default), ``selective``, ``full``, ``every-N``.
+    attention, loss, recipe : str
+        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
+        whose code runs: ``hf``, ``torchtune``, ``megatron``, ``liger`` or ``litgpt``.
+    padded, keep_logits, compile : bool, optional
+        Whether there is a padding mask; whether the output object keeps the logits through the backward
+        pass (as transformers' does); whether the code is compiled.
+    lora_r, lora_targets, lora_dropout, adapter_dtype : optional
+        Rank 16, ``all-linear`` or names of modules, 0, and ``fp32`` (PEFT's default) or ``bf16``. [-]
+    rslora : bool
+        Whether the product is scaled by the root of the rank, which needs no memory.
+    modules_to_save : str or sequence of str, optional
+        Modules trained whole beside adapters.
+    adapter_size, adapter_kind, virtual_tokens : optional
+        Inner width of bottleneck adapters (64), ``houlsby`` or ``pfeiffer``; tokens of a prompt or prefix
+        (20). [-], [tokens]
+    kbit_upcast : bool, optional
+        Whether what is not quantized is cast to fp32, as PEFT's `prepare_model_for_kbit_training` does; True
+        with fp32 adapters.
+    bitsandbytes : str, optional
+        Its release where adapters stand on 4-bit linears: until 0.43.1 these kept their inputs for the
+        backward pass. The newest.
+    longest_first : bool, optional
+        Whether the longest micro-batch comes first, so that no other has left anything before it: litgpt's
+        loop holds logits, and what hangs on them, until the next ones are there.
+    trainable, freeze, last_layers : optional
+        What is trained or not: ``last-8``, ``head``, ``embedding``, ``norms``, ``bias``, ``vision`` ...;
+        layers from the end. [-]
+    optimizer_in_backward, wide_embedding, untied_head, ema : bool
+        The optimizer steps in the backward pass; embeddings keep fp32 states beside 8-bit ones; the head
+        is a matrix of its own; an average of the weights is kept.
+    offload : str or sequence of str, optional
+        What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
+    reference, teacher : optional
+        A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
+        shares the weights) or for distillation.
+    like : str, optional
+        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
+        ``unsloth``.
+    metric : str
+        What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
+        what PyTorch's tool of that name sees.
+    gpu : str or sequence of str, optional
+        One GPU, or several to compare.
+    reserve : int or str
+        Memory that others use; 0. [B]
+    allow_overlong : bool
+        Whether sequences may be longer than the model's limit.
+    assume : str, optional
+        Family of an unknown `model_type`.
+    catalog : str or sequence of str, optional
+        YAML files of your own.
+
+    Returns
+    -------
+    Report or Reports
+        Items ``weights``, ``master_weights``, ``gradients``, ``optimizer``, ``activations``, ``logits``,
+        ``gathered``, ``buffers``, ``runtime``; ``peak`` names the phase; ``timeline`` holds the moments.
+
+    Raises
+    ------
+    LlmcalcError
+        With every mistake of the call and its remedy.
+
+    Notes
+    -----
+    States are exact. Activations are what PyTorch's autograd keeps, counted op by op; temporaries of GPU
+    kernels may differ. Context and allocator are ranges.
+
+    Examples
+    --------
+    Gradients and Adam states of 13 B parameters in 16 bit are 78 GB:
+
+    >>> report = train(params="13b", precision="bf16")
+    >>> (report["gradients"].bytes + report["optimizer"].bytes) / 1e9
+    78.0
+    """
+    asked = {key: _switch(key, value) for key, value in locals().items()}
+    files = [catalog] if isinstance(catalog, str) else catalog or ()
+    book = catalog if isinstance(catalog, Catalog) else Catalog(files)
+    if model is None and params is None and config is None and gpu is not None:
+        return _largest(asked, book)
+    given = {
+        key: value
+        for key, value in asked.items()
+        if key not in ("model", "params", "config", "catalog", "assume", "reference", "teacher")
+    }
+    inventory, resolved, others = _understand(model, params, config, assume, book, given, reference, teacher)
+    devices: list[Device | None] = [*resolved.devices] or [None]
+    reports = []
+    for device in devices:
+        report = _answer(inventory, resolved, device, book, others)
+        report.later = partial(_help, report, inventory, resolved, device, book, given, others)
+        _sign(report, Call("train", asked), book)
+        reports.append(report)
+    return reports[0] if len(reports) == 1 else Reports(reports)
+
+
+SWITCHES = (
+    "padded",
+    "keep_logits",
+    "compile",
+    "kbit_upcast",
+    "wide_embedding",
+    "untied_head",
+    "longest_first",
+)
+"""Settings that a preset may turn on, so that off has to be said."""
+
+
+def _switch(key: str, value: Any) -> Any:
+    """On and off as words, which a shell takes too."""
+    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
+
+
+def _sign(report: Report, call: Call, book: Catalog) -> None:
+    """Note how a report can be made again."""
+    report.call, report.book, report.catalog_date = call, book, book.date("models")
+
+
+def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
+    """The largest models of the catalog that each GPU trains so."""
+    from llmcalc.answer.training.room import largest_models
+
+    given = {key: value for key, value in asked.items() if key not in ("catalog", "reference", "teacher")}
+    devices = resolve(_nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
+    reports = []
+    for device in devices:
+        for name, question in largest_models(given, device, book):
+            report = train_report(question, device)
+            report.hints.clear()  # a table has no room for what each could try
+            _sign(report, Call("train", {**asked, "model": name, "gpu": device.name}), book)
+            reports.append(report)
+    if not reports:
+        raise InputError("No model of the catalog surely fits so.", "Use --method qlora, or a larger --gpu.")
+    return Reports(reports)
+
+
+def _answer(
+    inventory: Inventory, asked: Asked, device: Device | None, book: Catalog, others: list[Any]
+) -> Report:
+    """One report."""
+    if inventory.is_opaque:
+        if asked.choice.leaves_model or asked.method == "freeze" or others:
+            raise InputError(
+                f"--method {asked.method} needs a model with layers, not a bare count.",
+                "Name a model or its config.json.",
+            )
+        from llmcalc.answer.training.count import count_report
+
+        return count_report(inventory, asked, device)
+    question = Question(inventory, asked, book, device, others)
+    report = train_report(question, device)
+    if device is not None:
+        from llmcalc.answer.training.room import room
+
+        report.capacity = room(question, device, report)
+        report.context_limit = inventory.context
+    return report
+
+
+def _help(report: Report, *asked: Any) -> None:
+    """What would help where it does not surely fit; without a GPU the smallest cards."""
+    if report.device is None:
+        if isinstance(report.total_bytes, int):
+            from llmcalc.hardware import smallest_cards
+
+            report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
+        return
+    if isinstance(report.verdict, str) and report.verdict == "fits":
+        return
+    from llmcalc.answer.training.advice import help_it
+
+    help_it(report, *asked)
+
+
+def _understand(
+    model: ModelLike,
+    params: Any,
+    config: Any,
+    assume: str | None,
+    book: Catalog,
+    given: dict[str, Any],
+    reference: Any,
+    teacher: Any,
+) -> tuple[Inventory, Asked, list[Any]]:
+    """Read the models and resolve the rest, telling the mistakes of all together."""
+    problems = Problems()
+    inventory = None
+    others: list[Any] = []
+    with problems:
+        inventory = stored_as_declared(readers.read_only(model, params, config, assume, book), book)
+        if inventory.family == "header":
+            raise InputError(
+                f"{inventory.name}: the header tells the weights, not the layers.",
+                "Put the model's config.json beside it.",
+            )
+    with problems:
+        resolved = resolve(inventory or _nothing(), book, given)
+    for label, source in (("reference model", reference), ("teacher", teacher)):
+        with problems:
+            if source is not None and inventory is not None:
+                others.append(_other(label, source, inventory, book, assume))
+    problems.check()
+    assert inventory is not None
+    resolved.reference, resolved.teacher = reference, teacher
+    made = []
+    for label, other, same in others:
+        made.append((label, other, same and resolved.choice.leaves_model))
+    return inventory, resolved, made
+
+
+def _nothing() -> Inventory:
+    """What stands for a model that could not be read, or that is not named."""
+    from llmcalc.model.readers.count import read_count
+
+    return read_count(1)
+
+
+def _other(
+    label: str, source: Any, inventory: Inventory, book: Catalog, assume: str | None
+) -> tuple[str, Inventory, bool]:
+    """A frozen model beside the trained one, and whether it is the same."""
+    if isinstance(source, str) and source.strip().lower() == "same":
+        return label, inventory, True
+    other = stored_as_declared(readers.read(source, book, assume), book)
+    if other.is_opaque:
+        raise InputError(f"The {label} {source!r} is a bare count.", "Name a model, or same.")
+    return label, other, False

@@ -1,0 +1,413 @@
+"""What was asked of a training step: keywords resolved and checked, defaults included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmcalc.answer.training.words import array, flag, number, one_word
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
+from llmcalc.formula import Quantity, is_array
+from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
+from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
+from llmcalc.memory.training.trainable import METHODS, Choice
+from llmcalc.model.inventory import Inventory
+from llmcalc.precision import Format, find_format
+from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
+
+ATTENTIONS = ("flash", "sdpa", "eager")
+LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
+IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
+OFFLOADS = ("optimizer", "gradients", "params", "activations")
+METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
+DEFAULTS: dict[str, Any] = {
+    "method": "full",
+    "precision": "bf16-mixed",
+    "optimizer": "adamw",
+    "micro_batch": 1,
+    "grad_accum": 1,
+    "recompute": "none",
+    "attention": "flash",
+    "loss": "eager",
+    "recipe": "hf",
+    "lora_r": 16,
+    "lora_targets": "all-linear",
+    "adapter_dtype": "fp32",
+    "lora_dropout": 0,
+    "metric": "nvidia-smi",
+    "adapter_size": 64,
+    "adapter_kind": "houlsby",
+    "virtual_tokens": 20,
+    "padded": False,
+    "quant": None,
+    "wide_embedding": False,
+    "untied_head": False,
+    "keep_logits": None,
+    "compile": False,
+    "kbit_upcast": None,
+    "bitsandbytes": None,
+    "longest_first": False,
+    "seq_len": None,
+}
+DEFAULT_SEQ = 8192
+KEYWORDS = (
+    *DEFAULTS,
+    "dtype",
+    "gpu",
+    "reserve",
+    "context",
+    "allow_overlong",
+    "like",
+    "optimizer_rank",
+    "rslora",
+    "modules_to_save",
+    "trainable",
+    "freeze",
+    "last_layers",
+    "optimizer_in_backward",
+    "ema",
+    "offload",
+    "reference",
+    "teacher",
+)
+
+
+LITGPT = {"untied_head": True, "bitsandbytes": "0.42.0"}
+"""What goes along with litgpt's code: a head of its own, and the release of bitsandbytes that it pins."""
+
+PARTS = ("trainable", "freeze", "last_layers", "modules_to_save", "adapter_dtype", "lora_targets", "lora_r")
+"""Keywords about the trained part."""
+
+
+class Asked:
+    """Resolved inputs of a training estimate.
+
+    Attributes
+    ----------
+    choice, recipe, optimizer : Choice, Recipe, Optimizer
+        What is trained, in which precision, by what.
+    batch, seq : int or ndarray
+        Sequences of a micro-batch, and tokens of each. [-], [tokens]
+    accumulate : int
+        Micro-batches of a step. [-]
+    dtype : Format
+        Of unquantized frozen weights.
+    scheme : Scheme or None
+        How frozen weights are quantized.
+    upcast : bool
+        Whether what is not quantized is cast to fp32 (PEFT's preparation for k-bit training).
+    recompute : str or int
+        ``none``, ``selective``, ``full`` or N.
+    values : dict
+        Every setting as resolved, for the report.
+    origins : dict
+        Where each came from: ``given``, the preset, or ``default``.
+    """
+
+    def __init__(self) -> None:
+        self.choice = Choice()
+        self.recipe: Recipe = RECIPES["bf16-mixed"]
+        self.optimizer: Optimizer
+        self.batch: Quantity = 1
+        self.seq: Quantity = DEFAULT_SEQ
+        self.accumulate = 1
+        self.dtype: Format
+        self.scheme: Any = None
+        self.upcast = self.keeps_inputs = self.longest_first = False
+        self.recompute: str | int = "none"
+        self.attention, self.loss, self.implementation = "flash", "eager", "hf"
+        self.keep_logits = True
+        self.padded = self.compile = self.ema = self.in_backward = self.untied = False
+        self.offload: frozenset[str] = frozenset()
+        self.metric = "nvidia-smi"
+        self.devices: list[Device] = []
+        self.reserve = 0
+        self.like: str | None = None
+        self.reference: Any = None
+        self.teacher: Any = None
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    @property
+    def method(self) -> str:
+        """What is trained, in one word."""
+        return self.choice.method
+
+
+def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked:
+    """Turn keywords into what was asked, telling all mistakes together.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        The model.
+    book : Catalog
+        For optimizers, formats and GPUs.
+    given : dict
+        Keywords of `llmcalc.train`; absent or None means not given.
+    """
+    given = {key: given.get(key) for key in KEYWORDS}
+    asked, problems = Asked(), Problems()
+    with problems:
+        asked.choice = Choice(_method(given["method"]))
+    with problems:
+        preset: dict[str, Any] = {}
+        if given["like"] is not None:
+            from llmcalc.answer.training.presets import settings_of
+
+            preset = settings_of(given["like"], asked.method)
+        asked.like = given["like"]
+        _settle(asked, given, preset)
+    problems.check()
+    values = asked.values
+    with problems:
+        asked.recipe = find_recipe(values["precision"])
+    with problems:
+        rank = (
+            None
+            if given["optimizer_rank"] is None
+            else parse_integer(given["optimizer_rank"], "--optimizer-rank")
+        )
+        asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+        if rank is not None and not asked.optimizer.takes_rank:
+            raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
+    with problems:
+        asked.batch = number(values["micro_batch"], "--micro-batch")
+    with problems:
+        asked.accumulate = parse_integer(values["grad_accum"], "--grad-accum")
+    with problems:
+        asked.seq = _tokens(inventory, given, values)
+    _words(asked, values, given, problems)
+    with problems:
+        _weights(asked, inventory, book, values, given)
+    with problems:
+        _hardware(asked, book, given)
+    with problems:
+        if asked.method != "full" or any(given[key] is not None for key in PARTS):
+            from llmcalc.answer.training.part import choose_part
+
+            choose_part(asked, inventory, values, given)
+    problems.check()
+    _together(asked, inventory)
+    return asked
+
+
+def _method(value: Any) -> str:
+    word = str(value or "full").strip().lower()
+    if word in METHODS:
+        return word
+    near = did_you_mean(word, METHODS, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise InputError(f"--method {word[:40]!r} is not known.", f"{hint}Use {one_of(METHODS)}.")
+
+
+def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None:
+    """Each setting: given, else the preset's, else the default; and which of them."""
+    for key, default in DEFAULTS.items():
+        value, origin = default, "default"
+        if preset.get(key) is not None:
+            value, origin = preset[key], f"--like {asked.like}"
+        if given[key] is not None:
+            value, origin = given[key], "given"
+        asked.values[key], asked.origins[key] = value, origin
+    asked.values["method"] = asked.method
+    if str(asked.values["recipe"]).strip().lower() == "litgpt":
+        for key, value in LITGPT.items():
+            if asked.origins[key] == "default":
+                asked.values[key], asked.origins[key] = value, "as litgpt does"
+
+
+def _tokens(inventory: Inventory, given: dict[str, Any], values: dict[str, Any]) -> Quantity:
+    """Tokens of a sequence: given, else the preset's, else the model's limit, at most 8,192."""
+    if given["context"] is not None and given["seq_len"] is not None:
+        raise InputError("--seq-len is given twice.", "Keep one of seq_len and context.")
+    value = given["context"] if given["context"] is not None else values["seq_len"]
+    limit = inventory.context
+    if value is None:
+        return min(limit or DEFAULT_SEQ, DEFAULT_SEQ)
+    option = "--seq-len"
+    seq: Any = array(value, option, MAX_TOKENS) if is_array(value) else parse_length(value, option)
+    longest = int(seq.max()) if is_array(seq) else int(seq)
+    if limit is not None and longest > limit and not given["allow_overlong"]:
+        if given["context"] is None and given["seq_len"] is None:
+            return limit  # a preset's length is cut
+        raise InputError(
+            f"--seq-len {longest:,} is above the {limit:,} tokens that {inventory.name} was made for.",
+            f"Use --seq-len {limit} or less, or --allow-overlong.",
+        )
+    return seq
+
+
+def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems: Problems) -> None:
+    """Settings that are one word of a list, and switches."""
+    for key, allowed, name in (
+        ("attention", ATTENTIONS, "attention"),
+        ("loss", LOSSES, "loss"),
+        ("recipe", IMPLEMENTATIONS, "implementation"),
+        ("metric", METRICS, "metric"),
+    ):
+        with problems:
+            setattr(asked, name, one_word(values[key], allowed, f"--{key}"))
+    with problems:
+        asked.recompute = _recompute(values["recompute"])
+    for key, name in (
+        ("padded", "padded"),
+        ("compile", "compile"),
+        ("untied_head", "untied"),
+        ("longest_first", "longest_first"),
+    ):
+        with problems:
+            setattr(asked, name, flag(values[key], f"--{key.replace('_', '-')}"))
+    keeps = values["keep_logits"]
+    with problems:
+        # The output object of transformers holds the logits while the loss is differentiated.
+        kept = asked.implementation in ("hf", "litgpt") if keeps is None else flag(keeps, "--keep-logits")
+        asked.keep_logits = values["keep_logits"] = kept
+    with problems:
+        asked.keeps_inputs = _keeps_inputs(values["bitsandbytes"])
+    asked.ema = bool(given["ema"])
+    asked.in_backward = bool(given["optimizer_in_backward"])
+    with problems:
+        away = given["offload"]
+        parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
+        asked.offload = frozenset(
+            one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
+        )
+
+
+def _keeps_inputs(version: Any) -> bool:
+    """Whether a release of bitsandbytes keeps the inputs of 4-bit linears for backward: until 0.43.1."""
+    if version is None:
+        return False
+    parts = str(version).strip().removeprefix("v").split(".")
+    if not all(part.isdigit() for part in parts):
+        raise InputError(
+            f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
+        )
+    return tuple(map(int, parts)) < (0, 43, 2)
+
+
+def _recompute(value: Any) -> str | int:
+    word = str(value).strip().lower()
+    if word in ("none", "selective", "full"):
+        return word
+    start, _, number = word.partition("-")
+    number = word if word.isdigit() else number
+    if (start == "every" or word.isdigit()) and number.isdigit() and int(number) > 0:
+        return "full" if int(number) == 1 else int(number)
+    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, full or every-N.")
+
+
+def _weights(
+    asked: Asked, inventory: Inventory, book: Catalog, values: dict[str, Any], given: dict[str, Any]
+) -> None:
+    """The dtype of what is frozen, and how it is quantized."""
+    name = given["dtype"]
+    if name is None:
+        name = "fp32" if asked.recipe.element == 4 else "fp16" if "fp16" in asked.recipe.name else "bf16"
+    asked.dtype = find_format(name, book, "weights", "--dtype")
+    stated, method, quant = inventory.quantization, asked.method, values["quant"]
+    if stated is not None and "refused" in stated and quant is None:
+        raise ConfigError(*stated["refused"])
+    own: Any = None if stated is None else stated.get("applied")
+    named = own is not None and own.name != "none"
+    if named and (quant is None or str(quant).lower() != "none"):
+        if method == "qlora":
+            raise InputError(
+                f"{inventory.name} is already stored as {own.name}; QLoRA quantizes 16-bit weights.",
+                "Use --method lora to train adapters over it as it is, or name the model it was made from.",
+            )
+        if not asked.choice.leaves_model:
+            raise InputError(
+                f"{inventory.name} is stored as {own.name}, which can't be trained itself.",
+                "Use --method lora, or --quant none to train its weights unpacked.",
+            )
+    if method == "qlora" and quant is None:
+        quant = "nf4-dq"
+    values["quant"] = own.name if quant is None and named else quant
+    if quant is not None:
+        from llmcalc.precision.named import find_scheme
+
+        scheme = find_scheme(quant, book)
+        if asked.implementation == "litgpt" and scheme.name in ("nf4", "nf4-dq"):
+            scheme = find_scheme(f"{scheme.name}-head", book)  # Fabric's plugin quantizes every linear
+            values["quant"] = scheme.name
+        if scheme.name != "none" and not asked.choice.leaves_model:
+            raise InputError(
+                f"--quant {quant} is for frozen weights; --method {method} trains them.",
+                "Use --method qlora, or leave --quant out.",
+            )
+        asked.scheme = scheme if scheme.name != "none" else None
+        if asked.scheme is not None:
+            asked.notes += scheme.notes
+
+
+def _this_machine(book: Catalog) -> list[Device]:
+    from llmcalc.machine import find_gpus
+
+    return find_gpus(book)
+
+
+def _hardware(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
+    if given["reserve"] is not None:
+        asked.reserve = parse_bytes(given["reserve"], "--reserve")
+    if given["gpu"] is None:
+        return
+    from llmcalc.hardware import parse_gpus
+
+    for device in parse_gpus(given["gpu"], book, _this_machine):
+        if (device.count or 1) > 1:
+            raise InputError(
+                f"{device.count} x {device.name}: training shared by several GPUs is not modelled yet.",
+                "Name one GPU, such as --gpu h100.",
+            )
+        asked.devices.append(device.less(asked.reserve))
+        if asked.devices[-1].usable_bytes <= 0:
+            raise InputError(
+                f"--reserve {asked.reserve / GIB:g} GiB leaves nothing of {device.name}.",
+                "Reserve less, or name a larger GPU.",
+            )
+
+
+def _together(asked: Asked, inventory: Inventory) -> None:
+    """Refuse what can't go together; say what follows from what was asked."""
+    optimizer = asked.optimizer
+    asked.in_backward = asked.in_backward or optimizer.in_backward
+    if asked.in_backward and asked.accumulate > 1:
+        raise InputError(
+            f"--grad-accum {asked.accumulate} needs gradients that last; an optimizer that steps in the "
+            "backward pass frees them.",
+            "Use --grad-accum 1 with a larger --micro-batch, or "
+            + ("another --optimizer." if optimizer.in_backward else "leave --optimizer-in-backward out."),
+        )
+    arrays = {
+        option: len(value)
+        for option, value in (
+            ("--micro-batch", asked.batch),
+            ("--seq-len", asked.seq),
+            ("--lora-r", asked.choice.rank),
+        )
+        if is_array(value)
+    }
+    if len(set(arrays.values())) > 1:
+        told = " and ".join(f"{option} {number:,}" for option, number in arrays.items())
+        raise InputError(f"Arrays of different lengths: {told} values.", "Give as many of each.")
+    quantized = asked.scheme is not None
+    wish = asked.values["kbit_upcast"]
+    asked.upcast = quantized and (
+        asked.choice.adapter_bytes == 4 if wish is None else flag(wish, "--kbit-upcast")
+    )
+    asked.values["kbit_upcast"] = asked.upcast
+    if (
+        asked.recompute != "none"
+        and isinstance(asked.recompute, int)
+        and asked.recompute > max(inventory.layers, 1)
+    ):
+        raise InputError(
+            f"--recompute every-{asked.recompute}: {inventory.name} has {inventory.layers} layers.",
+            f"Use every-2 to every-{inventory.layers}.",
+        )

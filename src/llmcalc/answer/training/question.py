@@ -1,0 +1,314 @@
+"""One training question, estimated as often as it takes: for other batches, lengths, ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmcalc.answer.training.asked import Asked
+from llmcalc.catalog import Catalog
+from llmcalc.errors import ConfigError
+from llmcalc.estimate import Moment, add_up, timeline_peak
+from llmcalc.formula import Quantity, is_array
+from llmcalc.memory.training.model_states import Frozen, States, fold, packed
+from llmcalc.memory.training.runtime import runtime_item
+from llmcalc.memory.training.timeline import Layout, moments
+from llmcalc.memory.training.trainable import Training
+from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from llmcalc.precision import find_format
+
+if TYPE_CHECKING:
+    from llmcalc.hardware import Device
+
+COMPILED = (3, 4)
+"""What compiled code keeps of the activations: torchtune's 3B run went from 60.0 to 51.0 GiB, of which some
+37 are activations; 0.65 to 0.9 (calibrated on that run)."""
+
+
+class Estimate:
+    """What one step comes to.
+
+    Attributes
+    ----------
+    trace, states : Trace, States
+        What lies where.
+    moments : list of Moment
+        The timeline.
+    phase, where, shares
+        Of the peak, and what each item holds then. [B]
+    runtime : Item
+        What comes on top.
+    weights : dict
+        Of all models, by what they are. [B]
+    host : dict
+        Bytes in the machine's own memory. [B]
+    """
+
+    __slots__ = ("host", "moments", "phase", "runtime", "shares", "states", "trace", "weights", "where")
+
+    def __init__(
+        self, trace: Any, states: States, timeline: list[Moment], weights: dict[str, Quantity]
+    ) -> None:
+        self.trace, self.states, self.moments, self.weights = trace, states, timeline, weights
+        self.phase, self.where, self.shares = timeline_peak(timeline)
+        self.host: dict[str, Quantity] = {}
+        self.runtime: Any = None
+
+    @property
+    def allocated(self) -> Quantity:
+        """Bytes of tensors at the peak. [B]"""
+        return add_up(self.shares.values())
+
+    @property
+    def total(self) -> Quantity:
+        """Expected bytes at the peak, runtime included. [B]"""
+        return self.allocated + self.runtime.amounts[0]
+
+    @property
+    def high(self) -> Quantity:
+        """The upper end. [B]"""
+        return self.allocated + self.runtime.high[0]
+
+
+class Question:
+    """A model, what was asked of it, and on which GPU.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        The model that is trained.
+    asked : Asked
+        What was asked.
+    book : Catalog
+        For formats.
+    device : Device, optional
+        The GPU.
+    others : sequence of (str, Inventory, bool)
+        Frozen models beside it: what they are, and whether they share the trained one's weights.
+    """
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        asked: Asked,
+        book: Catalog,
+        device: Device | None = None,
+        others: Any = (),
+    ) -> None:
+        self.asked, self.book, self.device, self.others = asked, book, device, list(others)
+        self.inventory = untied(inventory) if asked.untied else inventory
+        self.stored = self.inventory
+        if asked.scheme is not None:
+            self.stored = asked.scheme.apply(self.inventory, asked.dtype.name)
+        elif str(asked.values["quant"]).lower() == "none" and asked.values["quant"] is not None:
+            from llmcalc.precision.scheme import PLAIN
+
+            self.stored = PLAIN.apply(self.inventory, asked.dtype.name)
+        self._bits: dict[str, Any] = {"": asked.dtype.bits}
+        self.packed = packed(self.stored)
+        self._states: tuple[Any, States] | None = None
+
+    def bits(self, name: str) -> Any:
+        """Bits of a stored format. [bit]"""
+        if name not in self._bits:
+            self._bits[name] = find_format(name, self.book, "stored", "--dtype").bits
+        return self._bits[name]
+
+    def plan(self, batch: Quantity, seq: Quantity, rank: Quantity) -> Training:
+        """How the step is run."""
+        asked, choice = self.asked, self.asked.choice
+        if rank is not choice.rank:
+            choice = choice.with_rank(rank)
+        if asked.reference is not None:
+            batch = 2 * batch  # the chosen and the rejected answer
+        if choice.method == "prompt":
+            seq = seq + choice.tokens
+        frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
+        return Training(
+            self.inventory,
+            choice,
+            asked.recipe,
+            self.packed,
+            batch=batch,
+            seq=seq,
+            element=asked.recipe.element,
+            weight_element=frozen if choice.leaves_model else asked.recipe.weights,
+            autocast=asked.recipe.autocast,
+            attention=asked.attention,
+            padded=asked.padded,
+            recompute=asked.recompute,
+            loss=asked.loss,
+            recipe=asked.implementation,
+            keep_logits=asked.keep_logits,
+            watched=asked.metric == "memtracker",
+            keeps_inputs=asked.keeps_inputs,
+            compiled=asked.compile,
+            in_backward=asked.in_backward,
+            accumulates=self.accumulates,
+            inputs_require_grad=choice.method in ("prompt", "prefix")
+            or (choice.leaves_model and asked.recompute != "none"),
+        )
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether gradients are there before the backward pass begins."""
+        return self.asked.accumulate > 1 or self.asked.recipe.persistent
+
+    def states(self, plan: Training) -> States:
+        """What lies in memory from step to step; once for each rank."""
+        asked = self.asked
+        if self._states is None or self._states[0] is not plan.choice.rank:
+            scheme = "" if asked.scheme is None else asked.scheme.name
+            stated = self.inventory.quantization or {}
+            applied = stated.get("applied")
+            frozen = Frozen(
+                asked.dtype.block_bytes // asked.dtype.elements,
+                asked.dtype.name,
+                self.bits,
+                scheme or (applied.name if applied is not None else ""),
+                asked.upcast,
+            )
+            self._states = plan.choice.rank, fold(self.stored, plan, asked.optimizer, frozen, asked.ema)
+        return self._states[1]
+
+    def estimate(
+        self, batch: Quantity | None = None, seq: Quantity | None = None, rank: Quantity | None = None
+    ) -> Estimate:
+        """Estimate the step, with another batch, length or rank where given."""
+        from llmcalc.memory.training.trace import trace
+
+        asked = self.asked
+        plan = self.plan(
+            asked.batch if batch is None else batch,
+            asked.seq if seq is None else seq,
+            asked.choice.rank if rank is None else rank,
+        )
+        states = self.states(plan)
+        try:
+            if plan.recipe == "litgpt" and plan.loss == "chunked" and not asked.longest_first:
+                plan.earlier = self._earlier(plan)
+            found = trace(self.inventory, plan)
+        except (NotImplementedError, KeyError) as error:  # a layer without what the recipes look for
+            raise ConfigError(
+                f"What {self.inventory.name} keeps for the backward pass is not known{_why(error)}.",
+                "Use a model of another family; --params N tells the states of any.",
+            ) from None
+        weights = dict(states.weights)
+        layout = self._layout(plan, states)
+        for label, model, shared in self.others:
+            if not shared:
+                element = asked.dtype.block_bytes // asked.dtype.elements
+                weights[f"{label}, frozen"] = model.params * element
+            layout.extra.append(("loss", f"{label}'s forward", self._beside(label, model, plan)))
+        made = Estimate(found, states, moments(found, states, add_up(weights.values()), layout), weights)
+        made.host = self._host(states, weights, found)
+        name = "" if self.device is None else self.device.name
+        made.runtime = runtime_item(made.allocated, asked.metric, name)
+        return made
+
+    def _earlier(self, plan: Training) -> Quantity:
+        """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
+        from llmcalc.memory.training.trace import trace
+
+        left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
+        if not (plan.keeps_inputs and self.packed):
+            return left
+        import copy
+
+        bare = copy.copy(plan)
+        bare.keeps_inputs = False
+        return left + trace(self.inventory, plan).saved - trace(self.inventory, bare).saved
+
+    def _layout(self, plan: Training, states: States) -> Layout:
+        asked, layout = self.asked, Layout()
+        layout.persistent, layout.in_backward = self.accumulates, asked.in_backward
+        layout.offload = asked.offload
+        trained = states.largest * states.element if asked.in_backward else states.trained_bytes
+        layout.step = asked.optimizer.step_bytes(trained, states.largest, states.element)
+        if plan.keep_logits and asked.loss == "eager":
+            layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
+        layout.load = states.largest_frozen if self.packed else 0
+        if "params" in asked.offload:  # a layer in use, and the next one under way
+            layout.resident = (
+                2
+                * asked.dtype.block_bytes
+                * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
+            )
+        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
+            layout.share = COMPILED
+        if "activations" in asked.offload:
+            layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])
+        return layout
+
+    def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
+        """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
+        tokens = plan.batch * plan.seq
+        vocabulary = _vocabulary(model)
+        widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
+        if label == "teacher":  # its probabilities are kept in fp32 for the loss
+            return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
+        return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
+
+    def _host(self, states: States, weights: dict[str, Quantity], found: Any) -> dict[str, Quantity]:
+        """What lies in the machine's own memory. [B]"""
+        away, held = self.asked.offload, {}
+        if "optimizer" in away:
+            held["optimizer"] = states.master + add_up(states.optimizer.values())
+        if is_array(states.paged) or states.paged:
+            held["paged optimizer"] = states.paged
+        if "gradients" in away:
+            held["gradients"] = states.gradients
+        if "params" in away:
+            held["weights"] = add_up(weights.values())
+        if "activations" in away:
+            held["activations"] = found.saved
+        return held
+
+
+def _why(error: Exception) -> str:
+    return f" ({error})" if isinstance(error, NotImplementedError) and str(error) else ""
+
+
+def _vocabulary(inventory: Inventory) -> int:
+    """Outputs of the head. [-]"""
+    heads = [size(op.out) for g in inventory if g.place == "head" for op in g.ops if op.kind == "linear"]
+    if heads:
+        return max(heads)
+    tables = [t.shape[0] for g in inventory for t in g.tensors if t.role == "embedding" and len(t.dims) == 2]
+    return max(tables, default=0)
+
+
+def untied(inventory: Inventory) -> Inventory:
+    """The model with a head of its own, where a framework does not tie it to the embedding (litgpt)."""
+    table = next((t for g in inventory for t in g.tensors if t.role == "embedding"), None)
+    groups, changed = [], False
+    for group in inventory.groups:
+        tied = [op for op in group.ops if op.role == "embedding"] if group.place == "head" else []
+        if not tied or table is None:
+            groups.append(group)
+            continue
+        head = Tensor("unembedding", table.dims)
+        ops = [
+            Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
+            for op in group.ops
+        ]
+        groups.append(
+            Group(
+                group.component,
+                group.place,
+                group.layers,
+                [*group.tensors, head],
+                group.caches,
+                ops,
+                group.prefix,
+                group.names,
+                group.stored,
+            )
+        )
+        changed = True
+    if not changed:
+        return inventory
+    import copy
+
+    made = copy.copy(inventory)
+    made.groups, made.published = tuple(groups), None
+    return made

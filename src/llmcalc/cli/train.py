@@ -1,0 +1,133 @@
+"""``llmcalc train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from llmcalc.cli.options import model_options, output_options, respond, stack
+
+_what = stack(
+    click.option(
+        "--method",
+        metavar="NAME",
+        help="full, lora, qlora, dora, freeze, prompt, prefix, bottleneck.  [full]",
+    ),
+    click.option(
+        "--precision",
+        metavar="NAME",
+        help="bf16-mixed, bf16, bf16-fp32-states, megatron-bf16, megatron-fp16, fp16-mixed, fp16, fp8, "
+        "fp32.  [bf16-mixed]",
+    ),
+    click.option(
+        "--optimizer", metavar="NAME", help="adamw, adamw-fused, adamw-8bit ...: llmcalc optimizers.  [adamw]"
+    ),
+    click.option(
+        "--optimizer-rank", metavar="N", help="Rank of an optimizer that projects gradients.  [its own]"
+    ),
+    click.option("--micro-batch", metavar="N", help="Sequences of one forward pass.  [1]"),
+    click.option("--grad-accum", metavar="N", help="Micro-batches of one step.  [1]"),
+    click.option(
+        "--seq-len",
+        "--context",
+        "--ctx",
+        "seq_len",
+        metavar="TOKENS",
+        help="Tokens of one sequence; k = 1024.  [model's limit, at most 8192]",
+    ),
+    click.option("--allow-overlong", is_flag=True, help="Allow sequences above the model's limit."),
+)
+
+_how = stack(
+    click.option("--dtype", metavar="DTYPE", help="Dtype of frozen weights.  [16 bit]"),
+    click.option("--quant", metavar="SCHEME", help="Quantization of frozen weights.  [qlora: nf4-dq]"),
+    click.option("--recompute", metavar="WHAT", help="none, selective, full or every-N.  [none]"),
+    click.option("--attention", metavar="KIND", help="flash, sdpa or eager.  [flash]"),
+    click.option("--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel or none.  [eager]"),
+    click.option(
+        "--recipe", metavar="NAME", help="Whose code: hf, torchtune, megatron, liger, litgpt.  [hf]"
+    ),
+    click.option("--padded", metavar="on|off", help="A padding mask is there.  [off]"),
+    click.option("--keep-logits", metavar="on|off", help="The output object keeps the logits.  [on for hf]"),
+    click.option("--compile", "compile", metavar="on|off", help="torch.compile.  [off]"),
+    click.option("--optimizer-in-backward", is_flag=True, help="The optimizer steps in the backward pass."),
+    click.option(
+        "--wide-embedding", metavar="on|off", help="fp32 states of embeddings beside 8-bit ones.  [off]"
+    ),
+    click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
+    click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
+    click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
+    click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
+)
+
+_part = stack(
+    click.option("--lora-r", metavar="N", help="Rank of adapters.  [16]"),
+    click.option("--lora-targets", metavar="NAMES", help="q_proj,v_proj ... or all-linear.  [all-linear]"),
+    click.option("--lora-dropout", metavar="X", help="Dropout before adapters.  [0]"),
+    click.option("--adapter-dtype", metavar="DTYPE", help="fp32 or bf16.  [fp32, as PEFT]"),
+    click.option("--rslora", is_flag=True, help="Rank-stabilized scaling: no memory."),
+    click.option(
+        "--modules-to-save", metavar="NAMES", help="Modules trained whole beside adapters: lm_head ..."
+    ),
+    click.option(
+        "--kbit-upcast",
+        metavar="on|off",
+        help="Cast the unquantized to fp32, as PEFT.  [on with fp32 adapters]",
+    ),
+    click.option(
+        "--bitsandbytes", metavar="V", help="Its release: until 0.43.1 4-bit linears kept their inputs."
+    ),
+    click.option("--longest-first", metavar="on|off", help="litgpt: the longest batch comes first.  [off]"),
+    click.option("--adapter-size", metavar="N", help="Inner width of bottleneck adapters.  [64]"),
+    click.option("--adapter-kind", metavar="KIND", help="houlsby or pfeiffer.  [houlsby]"),
+    click.option("--virtual-tokens", metavar="N", help="Tokens of a prompt or prefix.  [20]"),
+    click.option(
+        "--trainable", metavar="PARTS", help="freeze: what is trained: last-8,head,norms,bias,vision ..."
+    ),
+    click.option("--freeze", metavar="PARTS", help="What is not trained: embedding, vision, first-4 ..."),
+    click.option(
+        "--last-layers", metavar="N", help="Layers from the end that are trained or adapted.  [all]"
+    ),
+    click.option(
+        "--reference", metavar="MODEL|same", help="A frozen reference beside it, for preferences (DPO)."
+    ),
+    click.option("--teacher", metavar="MODEL", help="A frozen teacher beside it, for distillation."),
+)
+
+_where = stack(
+    click.option("--gpu", metavar="GPU[,GPU]", help="h100, rtx-4090, 24GiB, auto; commas give one row each."),
+    click.option("--reserve", metavar="SIZE", help="Memory that others use on the GPU.  [0]"),
+    click.option(
+        "--metric",
+        metavar="NAME",
+        help="What the total means: nvidia-smi, reserved, allocated, memtracker.  [nvidia-smi]",
+    ),
+    click.option("--timeline", is_flag=True, help="Print memory over the step."),
+)
+
+
+@click.command("train", short_help="Memory of training and fine-tuning.")
+@model_options
+@_what
+@_how
+@_part
+@_where
+@output_options
+def command(timeline: bool, **options: Any) -> int:
+    """Memory of one training step on one GPU, the moment of its peak, and what would lower it.
+
+    Without a model it tells the largest of the catalog that the GPU trains so. --plot draws memory
+    over the step.
+
+    \b
+    llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
+    llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
+    llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train --params 13b --precision bf16
+    """
+    from llmcalc.answer.training.ask import train
+
+    options["timeline"] = timeline
+    return respond(train, options)

@@ -1,0 +1,1 @@
+"""What training holds: activations, gradients and temporaries, moment by moment."""

@@ -1,0 +1,352 @@
+"""Attention: projections, rotation, and eager, sdpa or flash kernels."""
+
+from __future__ import annotations
+
+from llmcalc.formula import Quantity
+from llmcalc.memory.training import ops, recipes
+from llmcalc.memory.training.context import ATTENTION, NORMS, SCORES, Run
+from llmcalc.memory.training.shape import Shape
+from llmcalc.memory.training.tape import Node, Tape, Value
+
+WIDEST = 256
+"""Head width up to which a fused kernel shares key heads among query heads."""
+
+
+def attend(run: Run, x: Value) -> Value:
+    """From the normed input to the output projection."""
+    t = run.tape
+    label, t.label = t.label, ATTENTION
+    shape = Shape(run.group)
+    gate: Value | None = None
+    if "kv_b" in run.ops:
+        query, key, value = _latent(run, x, shape)
+    else:
+        query, key, value, gate = _projected(run, x, shape)
+    del x
+    out = core(run, query, key, value, shape)  # queries, keys and values keep their names to the end
+    if gate is not None:
+        out = ops.mul(t, out, ops.saving_output(t, gate))
+    del gate
+    out = run.linear(out, "output")
+    t.label = label
+    return out
+
+
+def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, Value | None]:
+    """Queries, keys, values, and an output gate where queries are twice as wide."""
+    t, rows = run.tape, run.rows
+    q, k, v = shape.heads * shape.width, shape.kv_heads * shape.width, shape.kv_heads * shape.value
+    gate: Value | None = None
+    if "qkv" in run.ops:
+        query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
+        if picks(run) and shape.kv_heads < shape.heads:
+            key, value = _picked(t, key), _picked(t, value)
+            if shape.kv_heads > 1:
+                key, value = ops.repeat(t, key, q * rows), ops.repeat(t, value, q * rows)
+                shape.kv_heads = shape.heads
+    elif run.recipe.joint and run.out("query") == q:
+        query, key, value = run.joint(x, ("query", "key", "value"))
+        query = _normed(run, query, "query_norm", shape.heads)
+        key = _normed(run, key, "key_norm", shape.kv_heads)
+    else:
+        query = run.linear(x, "query")
+        if run.out("query") == 2 * q:
+            query, gate = ops.split(t, query, [q * rows, q * rows])
+        query = _normed(run, query, "query_norm", shape.heads)
+        key = run.linear(x, "key") if "key" in run.ops else _borrowed(run, k)
+        if run.traits.scaled_mixers:
+            key = ops.scale(t, key)
+        key = _normed(run, key, "key_norm", shape.kv_heads)
+        value = (
+            run.linear(x, "value") if "value" in run.ops else key if "key" in run.ops else _borrowed(run, v)
+        )
+    del x
+    if run.recipe.rotation == "joined" and shape.kv_heads < shape.heads:  # before they are rotated
+        key = _repeated(run, key, q * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+        shape.kv_heads = shape.heads
+    if run.shared.rotary:
+        cos, sin = run.shared.tables[table_of(run, shape.window)]
+        if run.traits.tables == "repeated":
+            cos, sin = t.like(cos), t.like(sin)
+        turned = rotated(run, query, cos, sin, shape.heads, shape.width)
+        key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
+        query = turned
+        del turned
+    return query, key, value, gate
+
+
+def picks(run: Run) -> bool:
+    """Whether the family's own code picks shared heads by their number."""
+    return bool(run.traits.picks_heads) and run.plan.recipe in ("hf", "liger")
+
+
+def _picked(t: Tape, x: Value) -> Value:
+    """Heads by their number, as a list: a copy, for which the list is saved."""
+    node, own = t.node(x), x.numel
+    t.save(node, t.new(1, 8))
+    return t.link(t.like(x), node, lambda g, node: [t.new(own, g.element)])
+
+
+def _borrowed(run: Run, width: int) -> Value:
+    """Keys or values of an earlier layer, which holds them."""
+    return Value(run.tape.new(0, 1).storage, width * run.rows, run.element)
+
+
+def _normed(run: Run, x: Value, role: str, heads: int) -> Value:
+    """Queries or keys with their norm, where there is one: over a head, or over all of them."""
+    if role not in run.ops:
+        return x
+    op = run.ops[role]
+    axes = dict(op.out[0])
+    per_head = not ({"heads", "kv_heads"} & set(axes)) or (
+        (role, "weight") in run.tensors and len(run.tensors[role, "weight"].dims) > 1
+    )
+    return run.norm(x, role, run.rows * heads if per_head else run.rows)
+
+
+def table_of(run: Run, window: int | None) -> str:
+    """Which rotation tables a layer reads."""
+    return "window" if window is not None and run.traits.two_tables else "full"
+
+
+def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) -> Value:
+    """Queries or keys turned by their positions."""
+    t, share = run.tape, min(run.shared.rotary, width)
+    narrow = x.element
+    if run.recipe.rotation == "in-place":
+        return recipes.turned_in_place(t, x, cos, sin)
+    if run.recipe.rotation == "paired":
+        return recipes.turned_in_pairs(t, x)
+    if run.traits.tables == "complex":
+        wide = ops.cast(t, x, 4)
+        del x
+        return ops.cast(t, ops.mul(t, wide, cos), narrow)
+    if run.traits.tables == "narrow":
+        half = x.numel // 2
+        first, second = ops.split(t, x, [half, half])
+        del x
+        one = ops.add(t, ops.mul(t, first, cos), ops.mul(t, second, sin))
+        two = ops.add(t, ops.mul(t, second, cos), ops.mul(t, first, sin))
+        return ops.cat(t, one, two)
+    rest: Value | None = None
+    turning = x
+    if share < width:
+        turning = ops.part(t, x, x.numel // width * share)
+        rest = ops.part(t, x, x.numel // width * (width - share))
+    del x
+    if run.traits.wide_rotation:
+        turning = ops.cast(t, turning, 4)
+    out = ops.add(t, ops.mul(t, turning, cos), ops.mul(t, _half_turned(t, turning), sin))
+    del turning
+    out = ops.cast(t, out, narrow) if not run.plan.autocast or run.traits.tables == "wide" else out
+    if rest is not None:
+        out = ops.cat(t, out, rest)
+    elif run.traits.joins or run.recipe.rotation == "joined":
+        out = ops.cat(t, out)
+    return out
+
+
+def _half_turned(t: Tape, x: Value) -> Value:
+    """``cat((-x2, x1))``."""
+    half = x.numel // 2
+    first = ops.part(t, x, half)
+    second = ops.part(t, x, half)
+    return ops.cat(t, ops.scale(t, second), first)
+
+
+def _interleaved(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
+    """Even and odd slices turned, then side by side."""
+    half = x.numel // 2
+    one, two = ops.part(t, x, half), ops.part(t, x, half)
+    del x
+    first = ops.add(t, ops.mul(t, one, cos), ops.mul(t, two, sin))
+    second = ops.add(t, ops.mul(t, two, cos), ops.mul(t, one, sin))
+    return ops.cat(t, first, second)
+
+
+def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
+    """Multi-head latent attention: one latent and one rotary key, expanded to all heads."""
+    t, rows, heads = run.tape, run.rows, shape.heads
+    turning = run.shared.rotary
+    still = shape.width - turning
+    if "query_a" in run.ops:
+        query = run.linear(run.norm(run.linear(x, "query_a"), "query_a_norm"), "query_b")
+    else:
+        query = run.linear(x, "query")
+    passing, rotating = ops.split(t, query, [heads * still * rows, heads * turning * rows])
+    del query
+    rank = run.out("kv_a") - turning
+    latent, key = ops.split(t, run.linear(x, "kv_a"), [rank * rows, turning * rows])
+    latent = run.norm(latent, "kv_a_norm")
+    cos, sin = run.shared.tables["full"]
+    turn = _interleaved if run.traits.interleaved else None
+    rotating = turn(t, rotating, cos, sin) if turn else rotated(run, rotating, cos, sin, heads, turning)
+    key = turn(t, key, cos, sin) if turn else rotated(run, key, cos, sin, 1, turning)
+    query = ops.cat(t, passing, rotating)
+    del passing, rotating
+    both = run.linear(latent, "kv_b")
+    del latent
+    still_key, value = ops.split(t, both, [heads * still * rows, heads * shape.value * rows])
+    del both
+    wide = t.new(heads * shape.width * rows, still_key.element)
+    wide = ops.written(t, wide, still_key)
+    wide = ops.written(t, wide, key, heads * turning * rows)
+    return query, wide, value
+
+
+# -- kernels ---------------------------------------------------------------------------------
+
+
+def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """The attention proper; recomputed in backward where the plan says so."""
+    kernel = _eager if kernel_of(run) == "eager" else _fused
+    if kernel_of(run) == "sdpa" and picks(run) and shape.kv_heads < shape.heads:
+        kernel = _composite
+
+    def forward(query: Value, key: Value, value: Value) -> Value:
+        return kernel(run, query, key, value, shape)
+
+    if run.plan.recompute == "selective":
+        return run.tape.checkpoint(forward, query, key, value)
+    return forward(query, key, value)
+
+
+def kernel_of(run: Run) -> str:
+    """Which kernel runs: capped scores and sinks have no fused one but flash."""
+    wanted = run.plan.attention
+    has_sinks = any(tensor.role == "sinks" for tensor in run.group.tensors)
+    return "eager" if wanted == "sdpa" and (run.traits.capped or has_sinks) else wanted
+
+
+def lies_by_head(run: Run) -> bool:
+    """Whether queries are put together anew, so that the tokens of each head lie side by side in memory."""
+    if run.recipe.rotation == "joined":
+        return True
+    return "kv_b" in run.ops or run.traits.joins or 0 < run.shared.rotary < Shape(run.group).width
+
+
+def _repeated(run: Run, x: Value, numel: Quantity, shape: Shape) -> Value:
+    """Keys or values for every query head: a copy, or of a single head a view."""
+    t = run.tape
+    if shape.kv_heads > 1:
+        return ops.repeat(t, x, numel)
+    node, own = t.node(x), x.numel
+    return t.link(Value(x.storage, numel, x.element), node, lambda g, node: [t.new(own, g.element)])
+
+
+def _by_head(run: Run, x: Value, already: bool) -> Value:
+    """What a batched product reads: of several sequences, a copy in which each head's tokens lie together."""
+    return x if already or run.single else ops.copy(run.tape, x)
+
+
+def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """Fused kernels save queries, keys, values, the result and the sums of each row.
+
+    The result lies in memory as the queries do; if that is head by head, a copy of it goes on.
+    """
+    t, rows = run.tape, run.rows
+    has_mask = run.shared.masks.get(shape.window) is not None or picks(run)
+    masked = run.plan.attention == "sdpa" and has_mask
+    shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
+    if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
+        key = _repeated(run, key, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+    if run.plan.autocast:
+        query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    packs = run.plan.attention == "flash" and run.plan.padded
+    if packs:  # only what is no padding is attended to
+        query, key, value = (ops.copy(t, one) for one in (query, key, value))
+    mask: Value | None = None
+    if masked:
+        t.label = SCORES
+        mask = t.new(rows * run.seq, query.element)
+        t.label = ATTENTION
+    sizes = [query.numel, key.numel, value.numel]
+    element, scratch = query.element, 0 if run.plan.watched else 4 * shape.heads * (shape.width + 1) * rows
+    node = t.node(query, key, value)
+    t.save(node, query, key, value, *([mask] if mask is not None else []))
+    out = t.new(shape.heads * shape.value * rows, element)
+    sums = t.new(shape.heads * rows, 4)
+    t.save(node, out, sums)
+
+    def back(g: Value, node: Node) -> list[Value | None]:
+        wide = t.new(scratch, 1)  # the gradient of queries is summed in fp32
+        made: list[Value | None] = [t.new(n, element) if node.needs(i) else None for i, n in enumerate(sizes)]
+        del wide
+        return made
+
+    out = t.link(out, node, back)
+    return ops.copy(t, out) if packs or lies_by_head(run) else out
+
+
+def _composite(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """What sdpa falls back to: all scores, in fp32 from the scaled queries and keys on."""
+    t, rows, narrow = run.tape, run.rows, run.element
+    wide = [ops.cast(t, one, 4) for one in (query, key, value)]
+    del query, key, value
+    wide[0] = ops.scale(t, wide[0])
+    wide[1] = ops.scale(t, wide[1])
+    for place, width in ((1, shape.width), (2, shape.value)):  # of several sequences a product reads copies
+        number = shape.heads * width * rows
+        own = wide[place]
+        wide[place] = _repeated(run, own, number, shape) if run.single else ops.repeat(t, own, number)
+    t.label = SCORES
+    scores = ops.shift(t, ops.matmul(t, wide[0], wide[1], shape.heads * rows * run.seq))
+    weights = ops.saving_output(t, scores)
+    del scores
+    t.label = ATTENTION
+    out = ops.matmul(t, weights, wide.pop(), shape.heads * shape.value * rows)
+    return ops.copy(t, ops.cast(t, out, narrow))
+
+
+def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """All scores of all heads; the softmax in fp32, but with sinks in the model's dtype."""
+    t, rows = run.tape, run.rows
+    number = shape.heads * rows * run.seq
+    repeats, headed = 1 < shape.kv_heads < shape.heads, lies_by_head(run)
+    if shape.kv_heads < shape.heads:
+        key = _repeated(run, key, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+    if run.plan.autocast:
+        query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
+    t.label = SCORES
+    scores = _scores(run, query, key, number, headed, headed or repeats)
+    if run.traits.capped:
+        scores = ops.scale(t, scores)
+        scores = ops.saving_output(t, scores)
+        scores = ops.scale(t, scores)
+    scores = ops.shift(t, scores)  # masked
+    if any(tensor.role == "sinks" for tensor in run.group.tensors):
+        weights = _with_sinks(run, scores, number, shape.heads)
+    elif run.traits.narrow_softmax:
+        weights = ops.saving_output(t, scores)
+    else:
+        weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
+    del scores
+    run.lingering.append(weights)  # returned beside the output, and named to the end of the layer
+    t.label = ATTENTION
+    value = _by_head(run, value, repeats)
+    return ops.copy(t, ops.matmul(t, weights, value, shape.heads * shape.value * rows))
+
+
+def _scores(run: Run, query: Value, key: Value, number: Quantity, headed: bool, key_headed: bool) -> Value:
+    t = run.tape
+    made = ops.matmul(t, _by_head(run, query, headed), _by_head(run, key, key_headed), number)
+    return ops.scale(t, made)
+
+
+def _with_sinks(run: Run, scores: Value, number: Quantity, heads: int) -> Value:
+    """A learned score beside those of each row, dropped again after the softmax."""
+    t = run.tape
+    sink = run.weight("sinks", "")
+    beside = Value(t.new(0, 1).storage, heads * run.rows, scores.element)
+    beside = t.link(beside, t.node(sink), lambda g, node: [t.new(heads, g.element)])
+    joined = ops.cat(t, scores, beside)
+    del scores, beside
+    lowered = ops.less_largest(t, joined, heads * run.rows)
+    del joined
+    return ops.part(t, ops.saving_output(t, lowered), number)
+
+
+__all__ = ["NORMS", "attend", "core", "kernel_of", "rotated", "table_of"]

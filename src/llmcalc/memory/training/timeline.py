@@ -1,0 +1,171 @@
+"""A step as a sequence of moments: loading, forward, loss, backward layer by layer, the optimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.estimate import Moment, add_up
+from llmcalc.formula import Quantity, ceil_div, larger
+from llmcalc.memory.training.model_states import States
+
+PHASES = ("load", "forward", "loss", "backward", "step")
+NAMES = (
+    "weights",
+    "master_weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "logits",
+    "gathered",
+    "buffers",
+)
+"""Items that the allocator holds, in the contract's order; ``runtime`` comes on top."""
+
+
+class Layout:
+    """What decides where the parts of a step lie and how long.
+
+    Attributes
+    ----------
+    persistent : bool
+        Whether gradients are there all the time: accumulated, or in a buffer of their own.
+    in_backward : bool
+        Whether the optimizer steps in the backward pass.
+    offload : set of str
+        What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
+    step : int or ndarray
+        What the optimizer's step holds besides. [B]
+    kept_logits : int or ndarray
+        Logits that the output object keeps until the next forward pass. [B]
+    load : int
+        What loading holds besides the weights. [B]
+    resident : int
+        Weights on the device where parameters are offloaded. [B]
+    share : tuple of int
+        Share of the activations that stays on the device (compiled code keeps less, some go to the host),
+        as numerator and denominator. [-]
+    extra : list of (str, str, int)
+        Other models' moments after the loss is known: phase, place, bytes. [B]
+    """
+
+    __slots__ = (
+        "extra",
+        "in_backward",
+        "kept_logits",
+        "load",
+        "offload",
+        "persistent",
+        "resident",
+        "share",
+        "step",
+    )
+
+    def __init__(self) -> None:
+        self.persistent = self.in_backward = False
+        self.offload: frozenset[str] = frozenset()
+        self.step: Quantity = 0
+        self.kept_logits: Quantity = 0
+        self.load = self.resident = 0
+        self.share = (1, 1)
+        self.extra: list[tuple[str, str, Quantity]] = []
+
+
+def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> list[Moment]:
+    """All moments of a step, each with what every item holds on the device.
+
+    Parameters
+    ----------
+    trace : Trace
+        Activations, logits, gradients and temporaries of forward, loss and backward.
+    states : States
+        What lies in memory from step to step.
+    weights : int or ndarray
+        All weights, other models' included. [B]
+    layout : Layout
+        Where it lies.
+    """
+    away = layout.offload
+    base: dict[str, Quantity] = {
+        "weights": layout.resident if "params" in away else weights,
+        "master_weights": 0 if "optimizer" in away else states.master,
+        "optimizer": 0 if "optimizer" in away else add_up(states.optimizer.values()),
+    }
+    held = 0 if "gradients" in away else states.gradients
+    found = [Moment("load", "weights", {"weights": base["weights"], "buffers": layout.load})]
+    before: Quantity = 0
+    last_forward = None
+    for one in trace.moments:
+        if layout.extra and last_forward is not None and one.phase == "backward":
+            found += _others(layout, base, last_forward, held if layout.persistent else 0)
+            last_forward = None
+        gradients, buffers = one.gradients, one.buffers
+        if layout.persistent and "gradients" not in away:
+            gradients = held
+        if "gradients" in away:
+            # Each layer's gradients leave as soon as they are made.
+            gradients = larger(one.gradients - before, 0)
+        before = one.gradients
+        activations = _activations(one, layout, trace.parts.get("logits", 0))
+        # A block that is computed again keeps its own for a while: that is no activation of the forward pass.
+        again = larger(activations - trace.saved, 0)
+        now = {
+            **base,
+            "gradients": gradients,
+            "activations": activations - again,
+            "logits": one.logits,
+            "gathered": 0,
+            "buffers": buffers
+            + again
+            + (layout.step if layout.in_backward and one.phase == "backward" else 0),
+        }
+        if one.phase != "backward":
+            last_forward = now
+        found.append(Moment(one.phase, one.where, now))
+    if not layout.in_backward:
+        optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
+        found.append(
+            Moment(
+                "step",
+                "optimizer",
+                {
+                    **base,
+                    "optimizer": optimizer,
+                    "gradients": held,
+                    "activations": 0,
+                    "logits": layout.kept_logits,
+                    "gathered": 0,
+                    "buffers": 0,
+                },
+            )
+        )
+    return found
+
+
+def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:
+    """What stays on the device; what the loss keeps is outside the modules that are compiled or offloaded."""
+    numerator, denominator = layout.share
+    if numerator == denominator:
+        return one.activations
+    own = logits if one.phase == "loss" else 0
+    return own + ceil_div((one.activations - own) * numerator, denominator)
+
+
+def _others(
+    layout: Layout, base: dict[str, Quantity], now: dict[str, Quantity], gradients: Quantity
+) -> list[Moment]:
+    """Other models' forward passes, while the activations of the one that is trained are kept."""
+    return [
+        Moment(
+            phase,
+            where,
+            {
+                **base,
+                "gradients": gradients,
+                "activations": now["activations"],
+                "logits": now["logits"],
+                "gathered": 0,
+                "buffers": extra,
+            },
+        )
+        for phase, where, extra in layout.extra
+    ]
