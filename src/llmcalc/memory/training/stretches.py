@@ -342,7 +342,7 @@ def _refuse_encoders(inventory: Inventory) -> None:
         crosses = any(op.role == "cross_attention" or op.role == "cross_query" for op in group.ops)
         if group.component == "encoder" or (crosses and group.component == "text"):
             raise ConfigError(
-                f"{inventory.title} reads a second stream of tokens; what that keeps for training is not known.",
+                f"{inventory.title} reads a second stream of tokens; what that keeps is not known.",
                 "Take a model with one stream of tokens.",
             )
 
