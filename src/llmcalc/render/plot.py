@@ -138,9 +138,11 @@ def _bars(axes: Any, reports: Sequence[Any]) -> None:
 
 
 ALONG = {
-    "context": "tokens of one sequence", "sequences": "sequences", "micro_batch": "sequences of a micro-batch",
+    "context": "tokens of one sequence",
+    "sequences": "sequences",
+    "micro_batch": "sequences of a micro-batch",
     "lora_r": "rank of the adapters",
-}  # fmt: skip
+}
 """What a picture may run along, and its label."""
 
 
