@@ -521,6 +521,27 @@ def test_the_call_can_be_repeated():
     assert "--lora-targets q_proj" in report.call.shell()
 
 
+SHOWN = {
+    "one": {"model": "llama-3.2-1b", "gpu": "rtx-4090"},
+    "several": {"model": "llama-3.2-1b", "gpu": "h100,rtx-4090"},
+    "lengths": {"model": "llama-3.2-1b", "gpu": "h100", "seq_len": np.array([512, 1024])},
+    "ranks": {"model": "llama-3.2-1b", "method": "lora", "lora_r": np.array([8, 16])},
+    "batches": {"model": "llama-3.2-1b", "micro_batch": np.array([8, 16])},
+    "count": {"model": "13b", "precision": "bf16", "gpu": "h200"},
+}
+
+
+@pytest.mark.parametrize("keywords", SHOWN.values(), ids=SHOWN.keys())
+def test_every_format_shows_a_training_step(keywords):
+    report = llmcalc.train(**{"seq_len": 512, **keywords})
+    for kind in ("text", "markdown", "latex", "html", "csv", "json"):
+        assert getattr(report, f"to_{kind}")()
+    assert "forward" in report.explain()
+    assert len(report.to_frame())
+    pytest.importorskip("matplotlib")
+    assert report.plot() is not None
+
+
 # -- bad input ---------------------------------------------------------------------------------
 
 

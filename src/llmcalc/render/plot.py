@@ -137,14 +137,23 @@ def _bars(axes: Any, reports: Sequence[Any]) -> None:
     )
 
 
+ALONG = {
+    "context": "tokens of one sequence",
+    "sequences": "sequences",
+    "micro_batch": "sequences of a micro-batch",
+    "lora_r": "rank of the adapters",
+}
+"""What a picture may run along, and its label."""
+
+
 def _sweep(axes: Any, report: Any) -> None:
-    """Stacked areas over the context (or the sequences)."""
+    """Stacked areas over what was given as an array: the context, sequences, a micro-batch, a rank."""
     import numpy as np
 
-    name = "context" if is_array(report.scenario["context"]) else "sequences"
+    name = next(name for name in ALONG if is_array(report.scenario.get(name)))
     along = np.ravel(report.scenario[name])
     order = np.argsort(along, kind="stable")
-    items = visible(report)
+    items = [item for item in visible(report) if item.where == "device" or report.command != "train"]
     layers = [np.broadcast_to(np.ravel(item.bytes_at_peak), along.shape)[order] / GIB for item in items]
     axes.stackplot(along[order], layers, labels=[label(report, item) for item in items], colors=PALETTE)
     if report.device is not None:
@@ -154,7 +163,7 @@ def _sweep(axes: Any, report: Any) -> None:
             linewidth=1.5,
             label=f"usable on {device_name(report)}",
         )
-    axes.set_xlabel("tokens of one sequence" if name == "context" else "sequences")
+    axes.set_xlabel(ALONG[name])
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(0, along.max())

@@ -67,7 +67,7 @@ def visible(report: Any) -> list[Any]:
         item
         for item in report.items
         if (is_array(item.bytes_at_peak) or item.bytes_at_peak or item.name == "weights")
-        or (report.command == "train" and item.bytes)
+        or (report.command == "train" and (is_array(item.bytes) or item.bytes))
     ]
 
 
