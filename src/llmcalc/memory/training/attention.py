@@ -39,6 +39,12 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     gate: Value | None = None
     if "qkv" in run.ops:
         query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
+        if run.traits.picks_heads and shape.kv_heads < shape.heads:
+            key, value = _picked(run, key), _picked(run, value)
+            if shape.kv_heads > 1:  # repeated before they are rotated
+                key = _repeated(run, key, q * rows, shape)
+                value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+                shape.kv_heads = shape.heads
     elif run.recipe.joint and run.out("query") == q:
         query, key, value = run.joint(x, ("query", "key", "value"))
         query = _normed(run, query, "query_norm", shape.heads)
@@ -62,13 +68,18 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         shape.kv_heads = shape.heads
     if run.shared.rotary:
         cos, sin = run.shared.tables[table_of(run, shape.window)]
-        if run.traits.tables == "repeated":
+        if run.traits.repeats_tables:
             cos, sin = t.like(cos), t.like(sin)
         turned = rotated(run, query, cos, sin, shape.heads, shape.width)
         key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
         query = turned
         del turned
     return query, key, value, gate
+
+
+def _picked(run: Run, x: Value) -> Value:
+    """Heads taken out of a fused product by their number, which copies them."""
+    return ops.index(run.tape, x, x.numel, run.tape.new(1, 8))
 
 
 def _borrowed(run: Run, width: int) -> Value:
@@ -183,7 +194,7 @@ def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
 
 def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """The attention proper; recomputed in backward where the plan says so."""
-    kernel = _eager if kernel_of(run) == "eager" else _fused
+    kernel = {"eager": _eager, "math": _composed}.get(kernel_of(run, shape), _fused)
 
     def forward(query: Value, key: Value, value: Value) -> Value:
         return kernel(run, query, key, value, shape)
@@ -193,11 +204,38 @@ def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Valu
     return forward(query, key, value)
 
 
-def kernel_of(run: Run) -> str:
-    """Which kernel runs: capped scores and sinks have no fused one but flash."""
+def kernel_of(run: Run, shape: Shape) -> str:
+    """Which kernel runs: capped scores and sinks have no fused one but flash.
+
+    One key head that nobody repeats has none in PyTorch, which then composes it of simple operations.
+    """
     wanted = run.plan.attention
+    if wanted != "sdpa":
+        return wanted
     has_sinks = any(tensor.role == "sinks" for tensor in run.group.tensors)
-    return "eager" if wanted == "sdpa" and (run.traits.capped or has_sinks) else wanted
+    if run.traits.capped or has_sinks:
+        return "eager"
+    return "math" if run.traits.picks_heads and shape.kv_heads < shape.heads else "sdpa"
+
+
+def _composed(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """PyTorch's attention where no fused kernel takes it: in fp32, with all scores."""
+    t, rows, narrow = run.tape, run.rows, query.element
+    query, key, value = (ops.cast(t, one, 4) for one in (query, key, value))
+    t.label = SCORES
+    mask = t.new(run.seq * run.seq, 4)
+    left = _by_head(run, ops.scale(t, query), lies_by_head(run))
+    right = ops.scale(t, key)
+    if shape.kv_heads < shape.heads:
+        right = _repeated(run, right, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+    right = _by_head(run, right, lies_by_head(run))
+    scores = ops.saving_output(t, ops.matmul(t, left, right, shape.heads * rows * run.seq))
+    del mask, left, right
+    t.label = ATTENTION
+    value = _by_head(run, value, False)
+    out = ops.cast(t, ops.matmul(t, scores, value, shape.heads * shape.value * rows), narrow)
+    return ops.copy(t, out)
 
 
 def lies_by_head(run: Run) -> bool:
@@ -271,6 +309,8 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
     t.label = SCORES
+    if run.traits.wide_scores:
+        query, key = ops.cast(t, query, 4), ops.cast(t, key, 4)
     scores = _scores(run, query, key, number, headed, headed or repeats)
     if run.traits.capped:
         scores = ops.scale(t, scores)
@@ -279,8 +319,8 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     scores = ops.shift(t, scores)  # masked
     if any(tensor.role == "sinks" for tensor in run.group.tensors):
         weights = _with_sinks(run, scores, number, shape.heads)
-    elif run.traits.narrow_softmax:
-        weights = ops.saving_output(t, scores)
+    elif run.traits.narrow_softmax or scores.element == 4:
+        weights = ops.cast(t, ops.saving_output(t, scores), value.element)
     else:
         weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
     del scores

@@ -13,7 +13,10 @@ KINDS: dict[str, dict[str, str]] = {
         ),
         "wide": "afmoe deepseek_v4 flex_olmo gpt_oss olmo2 olmo3 olmo_hybrid",
         "centred": "cohere cohere2",
-        "layer": "dbrx mpt olmo",
+        "layer": "dbrx mpt",
+        "wide-layer": "olmo",
+        "plus-layer": "nemotron",
+        "cast": "helium",
     },
     "activation": {
         "long": "gpt2 gpt_neo gptj phi",
@@ -24,7 +27,6 @@ KINDS: dict[str, dict[str, str]] = {
         "wide": "ernie4_5 ernie4_5_moe flex_olmo lfm3 olmo olmo2 olmo3 olmo_hybrid",
         "narrow": "gpt_oss",
         "complex": "deepseek_v2 llama4_text",
-        "repeated": "glm glm4 glm4v",
         "none": "bart bloom gpt2 gpt_bigcode gpt_neo jamba mpt nemotron_h opt t5 whisper",
     },
     "router": {
@@ -45,18 +47,23 @@ FLAGS: dict[str, str] = {
         "nemotron persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm "
         "step3p7"
     ),
-    "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text",
+    "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text olmo3",
+    "repeats_tables": "ernie4_5 ernie4_5_moe glm glm4 glm4v helium",
     "wide_rotation": "cohere cohere2 ernie4_5 ernie4_5_moe",
     "interleaved": "axk1 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa kimi_k2 youtu",
-    "capped": "gemma2",
-    "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text",
+    "capped": "gemma2 vaultgemma",
+    "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text vaultgemma",
     "scaled_embedding": "gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text vaultgemma",
     "scaled_logits": "cohere cohere2 falcon_h1 granite granitemoe granitemoehybrid",
     "scaled_branches": "granite granitemoe granitemoehybrid",
     "scaled_mixers": "falcon_h1",
     "wide_residual": "mamba mamba2 falcon_mamba",
     "side_by_side": "gpt_neox",
-    "narrow_softmax": "gpt2 t5",
+    "narrow_softmax": "falcon gpt2 t5",
+    "wide_scores": "gpt_neo gptj",
+    "picks_heads": "falcon",
+    "wide_chances": "granitemoe granitemoehybrid",
+    "own_positions": "opt",
     "passes_mask": "gpt2",
     "narrow_chances": (
         "flex_olmo jamba olmoe qwen2_moe qwen3_5_moe qwen3_5_moe_text qwen3_moe qwen3_next qwen3_vl_moe "
@@ -116,14 +123,14 @@ class Traits:
     ----------
     norm : str
         ``llama``: scaled in fp32, weighed in the model's dtype; ``wide``: weighed in fp32 as well;
-        ``gemma``: weighed in fp32 by one plus the weight; ``centred``: a LayerNorm written out in fp32;
-        ``layer``: PyTorch's LayerNorm.
+        ``gemma``: weighed in fp32 by one plus the weight; ``cast``: by the weight's fp32 copy;
+        ``centred``: a LayerNorm written out in fp32; ``layer``: PyTorch's LayerNorm, ``wide-layer`` in fp32,
+        ``plus-layer`` with one plus the weight.
     activation : str
         ``input``: one kernel that saves its input, as silu and gelu do; ``output``: its result, as relu;
         ``long``: GPT-2's gelu written out; ``squared``: relu, then its square; ``sigmoid``: a quick gelu.
     tables : str
-        Rotation tables: ``""``, ``wide`` (fp32), ``narrow`` (half as wide), ``complex``, ``repeated`` (each
-        layer makes them anew) or ``none``.
+        Rotation tables: ``""``, ``wide`` (fp32), ``narrow`` (half as wide), ``complex`` or ``none``.
     router : str
         ``softmax-first``, ``softmax-last`` (of the chosen alone) or ``sigmoid``.
     joins : bool
@@ -143,12 +150,21 @@ class Traits:
         The residual is in fp32 after the first layer.
     side_by_side : bool
         Attention and feed-forward each have a norm, and both read the layer's input.
+    wide_scores : bool
+        Eager attention multiplies queries and keys in fp32.
+    picks_heads : bool
+        Key and value heads are taken out of a fused product by number.
+    repeats_tables : bool
+        Each layer makes rotation tables of its own.
+    own_positions : bool
+        Each sequence has its own numbers of positions.
     narrow_softmax : bool
         Eager attention stays in the model's dtype.
     passes_mask : bool
         The mask goes to a layer by position, so checkpointing saves it.
-    narrow_chances, wide_router, unnormed_chances : bool
-        Chances are cast to the model's dtype; the router runs in fp32; chances need not add up to one.
+    wide_chances, narrow_chances, wide_router, unnormed_chances : bool
+        The last softmax is in fp32; chances are cast to the model's dtype; the router runs in fp32; chances
+        need not add up to one.
     clamped_gate : bool
         Experts limit gate and up, as GPT-OSS' do.
     facts : mapping
@@ -179,6 +195,11 @@ class Traits:
     wide_residual: bool
     side_by_side: bool
     narrow_softmax: bool
+    wide_scores: bool
+    picks_heads: bool
+    wide_chances: bool
+    own_positions: bool
+    repeats_tables: bool
     passes_mask: bool
     narrow_chances: bool
     wide_router: bool
