@@ -79,33 +79,14 @@ ACTIVATIONS = {
     "quick_gelu": "sigmoid", "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
 }  # fmt: skip
 
-VERIFIED = [
-    "cohere",
-    "deepseek_v2",
-    "deepseek_v3",
-    "falcon_h1",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "glm4",
-    "gpt2",
-    "gpt_neox",
-    "gpt_oss",
-    "granite",
-    "lfm2",
-    "llama",
-    "mamba2",
-    "mistral",
-    "mixtral",
-    "olmo2",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "starcoder2",
-]
+VERIFIED = (
+    "arcee", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "exaone4",
+    "falcon", "falcon_h1", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense",
+    "lfm2", "llama", "mamba2", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt",
+    "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "smollm3", "stablelm",
+    "starcoder2", "vaultgemma",
+)  # fmt: skip
 """Families whose saved bytes were compared with what autograd really kept."""
 
 
