@@ -297,7 +297,12 @@ class Moment:
     @property
     def total(self) -> Quantity:
         """Bytes on the device. [B]"""
-        return add_up(self.held.values())
+        whole = 0
+        for value in self.held.values():
+            if type(value) is not int:
+                return add_up(self.held.values())
+            whole += value
+        return whole
 
     def __repr__(self) -> str:
         return f"<{self.phase}, {self.where}: {self.total} bytes>"

@@ -24,6 +24,8 @@ INT64_MAX = 2**63 - 1
 
 def is_array(value: object) -> bool:
     """Whether a value is a numpy array (or a list, which stands for one)."""
+    if type(value) is int:  # by far the most
+        return False
     return isinstance(value, (list, tuple, range)) or bool(getattr(value, "ndim", 0))
 
 

@@ -39,7 +39,7 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
     else:
         _bars(axes, reports)
     axes.set_title(
-        "   ".join([*report.header, *(report.placement if len(reports) == 1 else [])]),
+        "   ".join(_phrases(report, stepped, len(reports) == 1)),
         fontsize=10,
         loc="left",
     )
@@ -51,6 +51,18 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
             raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
         os.stat(file)
     return figure
+
+
+def _phrases(report: Any, stepped: bool, alone: bool) -> list[str]:
+    """The title: of a training step no more than a line holds."""
+    phrases = [*report.header, *(report.placement if alone else [])]
+    while stepped and len("   ".join(phrases)) > TITLE:
+        phrases.pop()
+    return phrases
+
+
+TITLE = 84
+"""Letters of a title. [-]"""
 
 
 def matplotlib_figure(file: str | None) -> Any:

@@ -45,8 +45,9 @@ def note_of(item: Any, units: str) -> str:
     from llmcalc.render.words import amount
 
     words = [alive(item.phases)]
-    if not is_array(item.bytes) and item.bytes > item.bytes_at_peak:
-        words.append(f"at most {amount(item.bytes, units)}")
+    most = amount(item.bytes, units)
+    if not is_array(item.bytes) and most != amount(item.bytes_at_peak, units):
+        words.append(f"at most {most}")
     return "; ".join([*words, item.note]) if item.note else "; ".join(words)
 
 

@@ -109,18 +109,13 @@ def help_it(
     report: Report,
     inventory: Inventory,
     asked: Asked,
-    device: Device | None,
+    device: Device,
     book: Catalog,
     given: dict[str, Any],
     others: list[Any],
 ) -> None:
-    """Add what would help to a report that does not surely fit; without a GPU the smallest cards."""
+    """Add what would help to a report that does not surely fit its GPU."""
     if is_array(report.total_bytes):
-        return
-    if device is None:
-        report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked.reserve, book)
-        return
-    if report.verdict == "fits":
         return
     if not inventory.is_opaque:
         _settings(report, _Trial(inventory, device, book, given, others), levers(asked, given), device)

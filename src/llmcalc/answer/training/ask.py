@@ -12,7 +12,6 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
 from llmcalc.model import readers
 from llmcalc.model.inventory import Inventory
-from llmcalc.model.readers.count import read_count
 from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 
@@ -224,7 +223,7 @@ def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
     from llmcalc.answer.training.room import largest_models
 
     given = {key: value for key, value in asked.items() if key not in ("catalog", "reference", "teacher")}
-    devices = resolve(read_count(1), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
+    devices = resolve(_nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
     reports = []
     for device in devices:
         for name, question in largest_models(given, device, book):
@@ -262,6 +261,14 @@ def _answer(
 
 def _help(report: Report, *asked: Any) -> None:
     """What would help where it does not surely fit; without a GPU the smallest cards."""
+    if report.device is None:
+        if isinstance(report.total_bytes, int):
+            from llmcalc.hardware import smallest_cards
+
+            report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
+        return
+    if isinstance(report.verdict, str) and report.verdict == "fits":
+        return
     from llmcalc.answer.training.advice import help_it
 
     help_it(report, *asked)
@@ -289,7 +296,7 @@ def _understand(
                 "Put the model's config.json beside it.",
             )
     with problems:
-        resolved = resolve(inventory or read_count(1), book, given)
+        resolved = resolve(inventory or _nothing(), book, given)
     for label, source in (("reference model", reference), ("teacher", teacher)):
         with problems:
             if source is not None and inventory is not None:
@@ -301,6 +308,13 @@ def _understand(
     for label, other, same in others:
         made.append((label, other, same and resolved.choice.leaves_model))
     return inventory, resolved, made
+
+
+def _nothing() -> Inventory:
+    """What stands for a model that could not be read, or that is not named."""
+    from llmcalc.model.readers.count import read_count
+
+    return read_count(1)
 
 
 def _other(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked
@@ -118,8 +117,7 @@ class Question:
         """How the step is run."""
         asked, choice = self.asked, self.asked.choice
         if rank is not choice.rank:
-            choice = copy.copy(choice)
-            choice.rank = rank
+            choice = choice.with_rank(rank)
         if asked.reference is not None:
             batch = 2 * batch  # the chosen and the rejected answer
         if choice.method == "prompt":
@@ -214,6 +212,8 @@ class Question:
         left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
         if not (plan.keeps_inputs and self.packed):
             return left
+        import copy
+
         bare = copy.copy(plan)
         bare.keeps_inputs = False
         return left + trace(self.inventory, plan).saved - trace(self.inventory, bare).saved
@@ -307,6 +307,8 @@ def untied(inventory: Inventory) -> Inventory:
         changed = True
     if not changed:
         return inventory
+    import copy
+
     made = copy.copy(inventory)
     made.groups, made.published = tuple(groups), None
     return made

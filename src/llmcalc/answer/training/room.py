@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llmcalc.answer.training.asked import resolve
@@ -97,10 +97,39 @@ class Room:
                 made[number] = question.estimate(**{keyword: unit * number})
             return made[number]
 
-        first = max(start // unit, 1)
-        most = largest(lambda n: int(estimate(n).total), self._device.usable_bytes, limit, first)
-        safe = largest(lambda n: int(estimate(n).high), self._device.usable_low, most, most) if most else 0
+        device, known = self._device, self._known
+        first = _guess(known, device.usable_bytes, "amounts", start) // unit
+        most = largest(
+            lambda n: int(estimate(n).total), device.usable_bytes, limit, first, _within(made, limit)
+        )
+        first = _guess(known, device.usable_low, "high", start) // unit
+        safe = (
+            largest(lambda n: int(estimate(n).high), device.usable_low, most, first, _within(made, most))
+            if most
+            else 0
+        )
         self._found |= {f"max_{what}": unit * most, f"safe_{what}": unit * safe}
+
+
+def _within(made: dict[int, Any], limit: int) -> list[int]:
+    return [number for number in made if 1 <= number <= limit]
+
+
+def _guess(known: Any, budget: int, end: str, start: int) -> int:
+    """Where the edge would be if all that is neither weights nor states grew in proportion."""
+    runtime = getattr(known.runtime, end)[0]
+    slack = sum(getattr(part, end)[0] for part in known.runtime.items if part.name == "allocator")
+    share = (budget - runtime + slack) * known.allocated // max(known.allocated + slack, 1)
+    found = []
+    for moment in known.moments:
+        fixed = sum(moment.held.get(name, 0) for name in FIXED)
+        grows = moment.total - fixed
+        if grows > 0:
+            found.append(start * (share - fixed) // grows)
+    return max(min(found, default=start), 0)
+
+
+FIXED = ("weights", "master_weights", "gradients", "optimizer")
 
 
 def room(question: Question, device: Device, report: Any) -> Room | None:
@@ -111,10 +140,13 @@ def room(question: Question, device: Device, report: Any) -> Room | None:
     return Room(question, device, report.timeline)
 
 
-def largest(need: Callable[[int], int], budget: int, limit: int, start: int = 1) -> int:
+def largest(
+    need: Callable[[int], int], budget: int, limit: int, start: int = 1, told: Iterable[int] = ()
+) -> int:
     """The largest whole number up to a limit whose need is within a budget, where needs grow; 0 if none is.
 
-    Needs are nearly straight lines, so that a line through what is known finds the place in a few steps.
+    Needs are nearly straight lines, so that a line through what is known finds the place in a few steps;
+    `told` are numbers whose need costs nothing to look up.
 
     Examples
     --------
@@ -123,7 +155,15 @@ def largest(need: Callable[[int], int], budget: int, limit: int, start: int = 1)
     """
     low, high = 0, limit + 1
     known: dict[int, int] = {}
-    guess = max(1, min(start, limit))
+    for number in told:
+        known[number] = need(number)
+        if known[number] <= budget:
+            low = max(low, number)
+        else:
+            high = min(high, number)
+    guess = max(low + 1, min(start, high - 1))
+    if low and high <= limit and high - low > 1:  # known on both sides: better than any start
+        guess = _next(known, budget, low, high)
     while high - low > 1:
         known[guess] = need(guess)
         if known[guess] <= budget:
@@ -143,10 +183,15 @@ def _next(known: dict[int, int], budget: int, low: int, high: int) -> int:
     if len(known) > LINES:
         return (low + high) // 2
     over, under = sorted(n for n in known if n >= high), sorted(n for n in known if n <= low)
-    if not under:
-        return 1 if high > 1 and 1 not in known else (low + high) // 2
+    if not under and len(over) == 1:
+        return high - 1
+    if not over and len(under) == 1:
+        return low + 1
     if not over:
-        return min(2 * low, high - 1)
+        first, second = under[-2:]
+        rise = known[second] - known[first]
+        there = second + (budget - known[second]) * (second - first) // rise if rise > 0 else 2 * second
+        return max(low + 1, min(there, high - 1))
     first, second = over[:2] if len(over) > 1 else (under[-1], over[0])
     rise = known[second] - known[first]
     there = second + (budget - known[second]) * (second - first) // rise if rise > 0 else (low + high) // 2

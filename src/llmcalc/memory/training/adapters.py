@@ -24,6 +24,11 @@ def adapted(run: Run, y: Value, x: Value, role: str, adapter: Adapter, rows: Qua
     inp, out = size(op.inp), size(op.out)
     if adapter.kind == "bottleneck":
         y = _bottleneck(t, y, out, adapter, rows)
+    elif run.plan.recipe == "litgpt" and role == "gate_up":  # which has two matrices there
+        halves = [
+            _low_rank(run, ops.part(t, y, y.numel // 2), x, inp, out // 2, adapter, rows) for _ in range(2)
+        ]
+        y = ops.cat(t, *halves)
     else:
         y = _low_rank(run, y, x, inp, out, adapter, rows)
     t.label = label

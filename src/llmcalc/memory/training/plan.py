@@ -102,6 +102,11 @@ class Plan:
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
 
+    @property
+    def alike(self) -> bool:
+        """Whether all layers of a group are trained alike, so that one tells of all."""
+        return False
+
     def trains(self, group: Group, layer: int | None, role: str, part: str) -> bool:
         """Whether a tensor of the base model gets a gradient; all do unless a subclass says otherwise."""
         return True

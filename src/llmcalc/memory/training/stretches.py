@@ -119,8 +119,12 @@ class Model:
         x_requires = self._embedding()
         kinds: dict[Any, Stretch] = {}
         element = self.plan.weight_element
+        signatures: dict[int, tuple[Any, ...]] = {}
         for layer, group in _in_order(self.inventory):
-            key = (id(group), x_requires, element, *self._signature(group, layer))
+            signature = signatures.get(id(group)) if self.plan.alike else None
+            if signature is None:
+                signature = signatures[id(group)] = self._signature(group, layer)
+            key = (id(group), x_requires, element, *signature)
             stretch = kinds.get(key)
             if stretch is None:
                 stretch = kinds[key] = self._layer(group, layer, x_requires, element)
@@ -339,7 +343,7 @@ def _refuse_encoders(inventory: Inventory) -> None:
         crosses = any(op.role == "cross_attention" or op.role == "cross_query" for op in group.ops)
         if group.component == "encoder" or (crosses and group.component == "text"):
             raise ConfigError(
-                f"{inventory.title} has a second stream of tokens; what that keeps in training is not known.",
+                f"{inventory.title} reads a second stream of tokens; what that keeps is not known.",
                 "Take a model with one stream of tokens.",
             )
 

@@ -76,6 +76,14 @@ class Choice:
         self.last_layers: int | None = None
         self.tokens = 0
 
+    def with_rank(self, rank: Quantity) -> Choice:
+        """The same with adapters of another rank."""
+        made = Choice(self.method)
+        for name in self.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.rank = rank
+        return made
+
     @property
     def leaves_model(self) -> bool:
         """Whether the model itself stays as it is."""
@@ -109,6 +117,13 @@ class Training(Plan):
         if choice.method in ADAPTED:
             kind = choice.method if choice.method in ("dora", "bottleneck") else "lora"
             self._adapter = Adapter(kind, choice.rank, choice.adapter_bytes, choice.dropout)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all layers of a group are trained alike: no word and no number tells them apart."""
+        choice = self.choice
+        words = (*choice.trained, *choice.frozen, *choice.saved)
+        return choice.last_layers is None and not any(word[-1:].isdigit() for word in words)
 
     def trains(self, group: Group, layer: int | None, role: str, part: str) -> bool:
         """Whether a tensor of the model gets a gradient."""

@@ -133,14 +133,15 @@ class Traits:
         Attention and feed-forward each have a norm, and both read the layer's input.
     wide_scores : bool
         Eager attention multiplies queries and keys in fp32.
-    picks_heads : bool
-        Key and value heads are taken out of a fused product by number.
     repeats_tables : bool
         Each layer makes rotation tables of its own.
     own_positions : bool
         Each sequence has its own numbers of positions.
     narrow_softmax : bool
         Eager attention stays in the model's dtype.
+    picks_heads : bool
+        Shared keys and values are picked from the fused projection by an index; a single head is left for
+        sdpa to broadcast, which no fused kernel does; and sdpa always gets a mask.
     passes_mask : bool
         The mask goes to a layer by position, so checkpointing saves it.
     wide_chances, narrow_chances, wide_router, unnormed_chances : bool
