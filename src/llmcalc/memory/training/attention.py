@@ -39,10 +39,11 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     gate: Value | None = None
     if "qkv" in run.ops:
         query, key, value = ops.split(t, run.linear(x, "qkv"), [q * rows, k * rows, v * rows])
-        if picks(run) and shape.kv_heads < shape.heads:
-            key, value = _picked(t, key), _picked(t, value)
-            if shape.kv_heads > 1:
-                key, value = ops.repeat(t, key, q * rows), ops.repeat(t, value, q * rows)
+        if run.traits.picks_heads and shape.kv_heads < shape.heads:
+            key, value = _picked(run, key), _picked(run, value)
+            if shape.kv_heads > 1:  # repeated before they are rotated
+                key = _repeated(run, key, q * rows, shape)
+                value = _repeated(run, value, shape.heads * shape.value * rows, shape)
                 shape.kv_heads = shape.heads
     elif run.recipe.joint and run.out("query") == q:
         query, key, value = run.joint(x, ("query", "key", "value"))
@@ -67,7 +68,7 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
         shape.kv_heads = shape.heads
     if run.shared.rotary:
         cos, sin = run.shared.tables[table_of(run, shape.window)]
-        if run.traits.tables == "repeated":
+        if run.traits.repeats_tables:
             cos, sin = t.like(cos), t.like(sin)
         turned = rotated(run, query, cos, sin, shape.heads, shape.width)
         key = rotated(run, key, cos, sin, shape.kv_heads, shape.width)
@@ -76,16 +77,9 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
     return query, key, value, gate
 
 
-def picks(run: Run) -> bool:
-    """Whether the family's own code picks shared heads by their number."""
-    return bool(run.traits.picks_heads) and run.plan.recipe in ("hf", "liger")
-
-
-def _picked(t: Tape, x: Value) -> Value:
-    """Heads by their number, as a list: a copy, for which the list is saved."""
-    node, own = t.node(x), x.numel
-    t.save(node, t.new(1, 8))
-    return t.link(t.like(x), node, lambda g, node: [t.new(own, g.element)])
+def _picked(run: Run, x: Value) -> Value:
+    """Heads taken out of a fused product by their number, which copies them."""
+    return ops.index(run.tape, x, x.numel, run.tape.new(1, 8))
 
 
 def _borrowed(run: Run, width: int) -> Value:
@@ -200,9 +194,7 @@ def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
 
 def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """The attention proper; recomputed in backward where the plan says so."""
-    kernel = _eager if kernel_of(run) == "eager" else _fused
-    if kernel_of(run) == "sdpa" and picks(run) and shape.kv_heads < shape.heads:
-        kernel = _composite
+    kernel = {"eager": _eager, "math": _composed}.get(kernel_of(run, shape), _fused)
 
     def forward(query: Value, key: Value, value: Value) -> Value:
         return kernel(run, query, key, value, shape)
@@ -212,11 +204,38 @@ def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Valu
     return forward(query, key, value)
 
 
-def kernel_of(run: Run) -> str:
-    """Which kernel runs: capped scores and sinks have no fused one but flash."""
+def kernel_of(run: Run, shape: Shape) -> str:
+    """Which kernel runs: capped scores and sinks have no fused one but flash.
+
+    One key head that nobody repeats has none in PyTorch, which then composes it of simple operations.
+    """
     wanted = run.plan.attention
+    if wanted != "sdpa":
+        return wanted
     has_sinks = any(tensor.role == "sinks" for tensor in run.group.tensors)
-    return "eager" if wanted == "sdpa" and (run.traits.capped or has_sinks) else wanted
+    if run.traits.capped or has_sinks:
+        return "eager"
+    return "math" if run.traits.picks_heads and shape.kv_heads < shape.heads else "sdpa"
+
+
+def _composed(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
+    """PyTorch's attention where no fused kernel takes it: in fp32, with all scores."""
+    t, rows, narrow = run.tape, run.rows, query.element
+    query, key, value = (ops.cast(t, one, 4) for one in (query, key, value))
+    t.label = SCORES
+    mask = t.new(run.seq * run.seq, 4)
+    left = _by_head(run, ops.scale(t, query), lies_by_head(run))
+    right = ops.scale(t, key)
+    if shape.kv_heads < shape.heads:
+        right = _repeated(run, right, shape.heads * shape.width * rows, shape)
+        value = _repeated(run, value, shape.heads * shape.value * rows, shape)
+    right = _by_head(run, right, lies_by_head(run))
+    scores = ops.saving_output(t, ops.matmul(t, left, right, shape.heads * rows * run.seq))
+    del mask, left, right
+    t.label = ATTENTION
+    value = _by_head(run, value, False)
+    out = ops.cast(t, ops.matmul(t, scores, value, shape.heads * shape.value * rows), narrow)
+    return ops.copy(t, out)
 
 
 def lies_by_head(run: Run) -> bool:
@@ -246,8 +265,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     The result lies in memory as the queries do; if that is head by head, a copy of it goes on.
     """
     t, rows = run.tape, run.rows
-    has_mask = run.shared.masks.get(shape.window) is not None or picks(run)
-    masked = run.plan.attention == "sdpa" and has_mask
+    masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
     if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
         key = _repeated(run, key, shape.heads * shape.width * rows, shape)
@@ -280,26 +298,6 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     return ops.copy(t, out) if packs or lies_by_head(run) else out
 
 
-def _composite(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
-    """What sdpa falls back to: all scores, in fp32 from the scaled queries and keys on."""
-    t, rows, narrow = run.tape, run.rows, run.element
-    wide = [ops.cast(t, one, 4) for one in (query, key, value)]
-    del query, key, value
-    wide[0] = ops.scale(t, wide[0])
-    wide[1] = ops.scale(t, wide[1])
-    for place, width in ((1, shape.width), (2, shape.value)):  # of several sequences a product reads copies
-        number = shape.heads * width * rows
-        own = wide[place]
-        wide[place] = _repeated(run, own, number, shape) if run.single else ops.repeat(t, own, number)
-    t.label = SCORES
-    scores = ops.shift(t, ops.matmul(t, wide[0], wide[1], shape.heads * rows * run.seq))
-    weights = ops.saving_output(t, scores)
-    del scores
-    t.label = ATTENTION
-    out = ops.matmul(t, weights, wide.pop(), shape.heads * shape.value * rows)
-    return ops.copy(t, ops.cast(t, out, narrow))
-
-
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
     """All scores of all heads; the softmax in fp32, but with sinks in the model's dtype."""
     t, rows = run.tape, run.rows
@@ -311,6 +309,8 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
     t.label = SCORES
+    if run.traits.wide_scores:
+        query, key = ops.cast(t, query, 4), ops.cast(t, key, 4)
     scores = _scores(run, query, key, number, headed, headed or repeats)
     if run.traits.capped:
         scores = ops.scale(t, scores)
@@ -319,8 +319,8 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     scores = ops.shift(t, scores)  # masked
     if any(tensor.role == "sinks" for tensor in run.group.tensors):
         weights = _with_sinks(run, scores, number, shape.heads)
-    elif run.traits.narrow_softmax:
-        weights = ops.saving_output(t, scores)
+    elif run.traits.narrow_softmax or scores.element == 4:
+        weights = ops.cast(t, ops.saving_output(t, scores), value.element)
     else:
         weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
     del scores

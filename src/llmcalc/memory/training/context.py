@@ -214,7 +214,7 @@ class Run:
         vectors = self.rows if vectors is None else vectors
         weight, element = self.weight(role), self.plan.weight_element
         kind = kind or self.traits.norm
-        if self.numel(role, "bias"):
+        if self.numel(role, "bias") and not kind.endswith("layer"):
             kind = "layer"
         if self.recipe.norm in ("in-place", "fused"):
             over = self.recipe.norm == "in-place" and kind == "llama"
@@ -222,10 +222,16 @@ class Run:
         elif self.recipe.norm == "narrow" and kind != "layer":
             factor = self._narrow_one_plus(role) if kind == "gemma" else weight
             out = recipes.narrow_norm(t, x, factor, element, vectors)
-        elif kind == "layer":
+        elif kind == "cast":
+            scaled = self._scaled(ops.cast(t, x, 4), vectors)
+            out = ops.cast(t, ops.mul(t, scaled, self._wide_weight(role)), x.element)
+        elif kind.endswith("layer"):
             element = x.element if not self.plan.autocast else 4
+            narrow, element = x.element, 4 if kind == "wide-layer" else element
             x = ops.cast(t, x, element)
-            out = ops.layer_norm(t, x, weight, self.weight(role, "bias"), vectors, element)
+            factor = self._narrow_one_plus(role) if kind == "plus-layer" else weight
+            out = ops.layer_norm(t, x, factor, self.weight(role, "bias"), vectors, element)
+            out = ops.cast(t, out, narrow) if kind == "wide-layer" else out
         elif kind == "gemma":
             scaled = self._scaled(ops.cast(t, x, 4), vectors)
             out = ops.cast(t, ops.mul(t, scaled, self._one_plus(role)), x.element)

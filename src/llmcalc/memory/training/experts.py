@@ -58,7 +58,10 @@ def _softmax_last(run: Run, x: Value, active: int, stored: int) -> tuple[Value, 
     """The best logits, then chances of those alone."""
     t = run.tape
     best, chosen = top(t, run.linear(x, "router"), active * run.rows)
-    return ops.saving_output(t, best), chosen
+    narrow = best.element
+    if run.traits.wide_chances:
+        best = ops.cast(t, best, 4)
+    return ops.cast(t, ops.saving_output(t, best), narrow), chosen
 
 
 def _sigmoid(run: Run, x: Value, active: int, stored: int) -> tuple[Value, Value]:

@@ -256,14 +256,12 @@ def embedding(t: Tape, ids: Value, weight: Sink | None, numel: Quantity, element
     return t.link(t.new(numel, element), node, lambda g, node: [t.new(size, g.element)])
 
 
-def layer_norm(
-    t: Tape, x: Value, weight: Sink | None, bias: Sink | None, vectors: Quantity, wide: int
-) -> Value:
+def layer_norm(t: Tape, x: Value, weight: Any, bias: Sink | None, vectors: Quantity, wide: int) -> Value:
     """The fused kernel: it saves its input, and mean and scale of each vector in `wide` bytes."""
     node = t.node(x, weight, bias)
     stats = t.new(2 * vectors, wide)
     out = t.like(x)
-    t.save(node, x, WEIGHT)
+    t.save(node, x, weight if isinstance(weight, Value) else WEIGHT)
     t.save(node, stats)
     sizes = [s.numel if s is not None else 0 for s in (weight, bias)]
 

@@ -77,6 +77,8 @@ class Model:
     def __init__(self, inventory: Inventory, plan: Plan) -> None:
         self.inventory, self.plan = inventory, plan
         self.traits = Traits(inventory.family, inventory.facts)
+        if plan.recipe in ("litgpt", "torchtune", "megatron"):  # which have attention of their own
+            self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
@@ -169,7 +171,7 @@ class Model:
         if self.traits.scaled_embedding:
             x = ops.scale(t, x)
         if "position" in run.ops:
-            places = t.new(run.seq, 8)
+            places = t.new(run.rows if self.traits.own_positions else run.seq, 8)
             beside = ops.embedding(
                 t, places, run.weight("position"), self.hidden * run.seq, self.plan.weight_element
             )
@@ -213,6 +215,7 @@ class Model:
 
     def _masks(self, run: Run) -> None:
         t, plan, shared = self.tape, self.plan, self.shared
+        always = plan.padded or self.traits.picks_heads
         if plan.padded:
             shared.padding = t.new(run.rows, 8)
         for window in {op.window for group in self.inventory for op in group.ops if op.role == "attention"}:
@@ -220,9 +223,7 @@ class Model:
             square = run.batch * run.seq * run.seq
             if plan.attention == "eager" or (self.traits.capped and plan.attention == "sdpa"):
                 shared.masks[window] = t.new(square, plan.element)
-            elif plan.attention == "sdpa" and (
-                plan.padded or (window is not None and _reached(run.seq, window))
-            ):
+            elif plan.attention == "sdpa" and (always or (window is not None and _reached(run.seq, window))):
                 shared.masks[window] = t.new(square, 1)
 
     def _layer(self, group: Group, layer: int, requires: bool, element: int) -> Stretch:

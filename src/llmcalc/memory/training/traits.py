@@ -13,7 +13,10 @@ KINDS: dict[str, dict[str, str]] = {
         ),
         "wide": "afmoe deepseek_v4 flex_olmo gpt_oss olmo2 olmo3 olmo_hybrid",
         "centred": "cohere cohere2",
-        "layer": "dbrx mpt olmo",
+        "layer": "dbrx mpt",
+        "wide-layer": "olmo",
+        "plus-layer": "nemotron",
+        "cast": "helium",
     },
     "activation": {
         "long": "gpt2 gpt_neo gptj phi",
@@ -24,7 +27,6 @@ KINDS: dict[str, dict[str, str]] = {
         "wide": "ernie4_5 ernie4_5_moe flex_olmo lfm3 olmo olmo2 olmo3 olmo_hybrid",
         "narrow": "gpt_oss",
         "complex": "deepseek_v2 llama4_text",
-        "repeated": "glm glm4 glm4v",
         "none": "bart bloom gpt2 gpt_bigcode gpt_neo jamba mpt nemotron_h opt t5 whisper",
     },
     "router": {
@@ -45,11 +47,12 @@ FLAGS: dict[str, str] = {
         "nemotron persimmon phi phi3 qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text qwen3_next stablelm "
         "step3p7"
     ),
-    "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text",
+    "two_tables": "gemma3 gemma3_text gemma3n_text gemma4 gemma4_text olmo3",
+    "repeats_tables": "ernie4_5 ernie4_5_moe glm glm4 glm4v helium",
     "wide_rotation": "cohere cohere2 ernie4_5 ernie4_5_moe",
     "interleaved": "axk1 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa kimi_k2 youtu",
-    "capped": "gemma2",
-    "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text",
+    "capped": "gemma2 vaultgemma",
+    "caps_logits": "gemma2 gemma3n_text gemma4 gemma4_text vaultgemma",
     "scaled_embedding": "gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text vaultgemma",
     "scaled_logits": "cohere cohere2 falcon_h1 granite granitemoe granitemoehybrid",
     "scaled_branches": "granite granitemoe granitemoehybrid",
@@ -57,7 +60,10 @@ FLAGS: dict[str, str] = {
     "wide_residual": "mamba mamba2 falcon_mamba",
     "side_by_side": "gpt_neox",
     "narrow_softmax": "falcon gpt2 t5",
+    "wide_scores": "gpt_neo gptj",
     "picks_heads": "falcon",
+    "wide_chances": "granitemoe granitemoehybrid",
+    "own_positions": "opt",
     "passes_mask": "gpt2",
     "narrow_chances": (
         "flex_olmo jamba olmoe qwen2_moe qwen3_5_moe qwen3_5_moe_text qwen3_moe qwen3_next qwen3_vl_moe "
@@ -73,34 +79,14 @@ ACTIVATIONS = {
     "quick_gelu": "sigmoid", "relu": "output", "relu2": "squared", "silu": "input", "swish": "input",
 }  # fmt: skip
 
-VERIFIED = [
-    "cohere",
-    "deepseek_v2",
-    "deepseek_v3",
-    "falcon",
-    "falcon_h1",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "glm4",
-    "gpt2",
-    "gpt_neox",
-    "gpt_oss",
-    "granite",
-    "lfm2",
-    "llama",
-    "mamba2",
-    "mistral",
-    "mixtral",
-    "olmo2",
-    "phi",
-    "phi3",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "qwen3_next",
-    "starcoder2",
-]
+VERIFIED = (
+    "arcee", "bloom", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "dots1", "ernie4_5", "exaone4",
+    "falcon", "falcon_h1", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt2",
+    "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "hunyuan_v1_dense",
+    "lfm2", "llama", "mamba2", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "opt",
+    "phi", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "smollm3", "stablelm",
+    "starcoder2", "vaultgemma",
+)  # fmt: skip
 """Families whose saved bytes were compared with what autograd really kept."""
 
 
@@ -118,14 +104,14 @@ class Traits:
     ----------
     norm : str
         ``llama``: scaled in fp32, weighed in the model's dtype; ``wide``: weighed in fp32 as well;
-        ``gemma``: weighed in fp32 by one plus the weight; ``centred``: a LayerNorm written out in fp32;
-        ``layer``: PyTorch's LayerNorm.
+        ``gemma``: weighed in fp32 by one plus the weight; ``cast``: by the weight's fp32 copy;
+        ``centred``: a LayerNorm written out in fp32; ``layer``: PyTorch's LayerNorm, ``wide-layer`` in fp32,
+        ``plus-layer`` with one plus the weight.
     activation : str
         ``input``: one kernel that saves its input, as silu and gelu do; ``output``: its result, as relu;
         ``long``: GPT-2's gelu written out; ``squared``: relu, then its square; ``sigmoid``: a quick gelu.
     tables : str
-        Rotation tables: ``""``, ``wide`` (fp32), ``narrow`` (half as wide), ``complex``, ``repeated`` (each
-        layer makes them anew) or ``none``.
+        Rotation tables: ``""``, ``wide`` (fp32), ``narrow`` (half as wide), ``complex`` or ``none``.
     router : str
         ``softmax-first``, ``softmax-last`` (of the chosen alone) or ``sigmoid``.
     joins : bool
@@ -145,6 +131,12 @@ class Traits:
         The residual is in fp32 after the first layer.
     side_by_side : bool
         Attention and feed-forward each have a norm, and both read the layer's input.
+    wide_scores : bool
+        Eager attention multiplies queries and keys in fp32.
+    repeats_tables : bool
+        Each layer makes rotation tables of its own.
+    own_positions : bool
+        Each sequence has its own numbers of positions.
     narrow_softmax : bool
         Eager attention stays in the model's dtype.
     picks_heads : bool
@@ -152,8 +144,9 @@ class Traits:
         sdpa to broadcast, which no fused kernel does; and sdpa always gets a mask.
     passes_mask : bool
         The mask goes to a layer by position, so checkpointing saves it.
-    narrow_chances, wide_router, unnormed_chances : bool
-        Chances are cast to the model's dtype; the router runs in fp32; chances need not add up to one.
+    wide_chances, narrow_chances, wide_router, unnormed_chances : bool
+        The last softmax is in fp32; chances are cast to the model's dtype; the router runs in fp32; chances
+        need not add up to one.
     clamped_gate : bool
         Experts limit gate and up, as GPT-OSS' do.
     facts : mapping
@@ -184,7 +177,11 @@ class Traits:
     wide_residual: bool
     side_by_side: bool
     narrow_softmax: bool
+    wide_scores: bool
     picks_heads: bool
+    wide_chances: bool
+    own_positions: bool
+    repeats_tables: bool
     passes_mask: bool
     narrow_chances: bool
     wide_router: bool
