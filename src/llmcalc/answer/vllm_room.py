@@ -49,7 +49,8 @@ class Room:
     """
 
     __slots__ = (
-        "_base", "device", "items", "limited", "missing", "most_pool", "never_starts", "requested", "server", "squeezed",
+        "_base", "device", "items", "limited", "missing", "most_pool", "never_starts", "requested", "server",
+        "squeezed",
     )  # fmt: skip
 
     def __init__(
