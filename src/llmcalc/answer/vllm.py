@@ -83,8 +83,8 @@ def vllm_report(inventory: Inventory, scenario: Scenario, device: Device | None,
     tell_beside(report, scenario, beside)
     if cases is not None:
         cases(report)
-    if device is not None:
-        room = Room(server, items, device, requested)
+    if device is not None and limited is not None:
+        room = Room(server, items, device, limited, requested)
         report.margins = room.margins()
         report.missing_bytes, report.most_pool = room.missing, room.most_pool
         _check_budget(report, server, items, requested)

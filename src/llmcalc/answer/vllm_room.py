@@ -31,6 +31,8 @@ class Room:
         Its estimate.
     device : Device
         One GPU, less what others use.
+    limited : Device
+        The same as vLLM lets itself use it.
     requested : int
         What vLLM asks for. [B]
 
@@ -47,11 +49,15 @@ class Room:
     """
 
     __slots__ = (
-        "_base", "device", "items", "missing", "most_pool", "never_starts", "requested", "server", "squeezed",
+        "_base", "device", "items", "limited", "missing", "most_pool", "never_starts", "requested", "server",
+        "squeezed",
     )  # fmt: skip
 
-    def __init__(self, server: Server, items: list[Item], device: Device, requested: int) -> None:
-        self.server, self.items, self.device, self.requested = server, items, device, requested
+    def __init__(
+        self, server: Server, items: list[Item], device: Device, limited: Device, requested: int
+    ) -> None:  # fmt: skip
+        self.server, self.items, self.requested = server, items, requested
+        self.device, self.limited = device, limited
         self._base = {end: self._physical(server, items, end) for end in ("low", "amounts", "high")}
         pool = server.options.pool
         self.most_pool = 0
@@ -98,8 +104,8 @@ class Room:
             physical = self._physical(server, items, end)
         if server.options.pool is not None:
             return [server.options.pool if server.options.pool <= own else -1 for own in physical]
-        usable = {"low": self.device.usable_low, "high": self.device.usable_high}
-        off = usable.get(end, self.device.usable_bytes) - self.device.usable_bytes
+        usable = {"low": self.limited.usable_low, "high": self.limited.usable_high}
+        off = usable.get(end, self.limited.usable_bytes) - self.limited.usable_bytes
         budgets = server.budgets(items, self.requested, end)
         return [min(budget + off, own) for budget, own in zip(budgets, physical, strict=True)]
 
