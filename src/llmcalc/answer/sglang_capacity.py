@@ -7,7 +7,6 @@ from llmcalc.estimate import Item
 from llmcalc.hardware import Device
 from llmcalc.memory.engines.sglang.items import Server
 from llmcalc.memory.engines.sglang.pools import Pool
-from llmcalc.memory.engines.sglang.requests import Asked
 from llmcalc.planning.pools import LONGEST, SlotCapacity
 from llmcalc.planning.solve import most_that_fits
 from llmcalc.report import Report
@@ -67,7 +66,7 @@ class Room:
             if demand is None and pool.is_fixed:
                 slots = many * pool.slots_each
             elif pool.is_fixed and demand is not None:
-                slots = Asked(pool, demand, self.server.plan.chunk).slots(many)
+                slots = self.server.priced(pool, demand).slots(many)
             if pool.state and slots > pool.slots(self.budgets[place]):
                 return -1
             if not pool.cell[0]:

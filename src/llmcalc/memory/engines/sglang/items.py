@@ -57,6 +57,7 @@ class Server:
         device: Device | None, sparse: bool, beside: Loaded | None = None,
     ) -> None:  # fmt: skip
         self.beside = beside or Loaded()
+        self._last: dict[int, Asked] = {}
         self.inventory, self.placement, self.precision, self.options = (
             inventory, placement, precision, options,
         )  # fmt: skip
@@ -109,17 +110,24 @@ class Server:
         chunk = self.plan.chunk
         if demand is None:
             return pool.tokens_for(tokens, sequences, chunk), self.slots_for(pool, sequences)
-        one = Asked(pool, demand, chunk)
+        one = self.priced(pool, demand)
         many = (
             one.tokens(int(sequences)) if not is_array(sequences) else one.needs(sequences, lambda n: n).p95
         )
         return many, pool.slots(0) if pool.is_fixed else one.slots(sequences)
 
+    def priced(self, pool: Pool, demand: Demand) -> Asked:
+        """The requests of a demand in a pool; those of the last demand are kept, for a search asks again."""
+        last = self._last.get(id(pool))
+        if last is None or last.demand is not demand:
+            last = self._last[id(pool)] = Asked(pool, demand, self.plan.chunk)
+        return last
+
     def needs(self, demand: Demand, sequences: Quantity) -> list[Needs]:
         """Bytes that requests need of each rank class, drafts in the rest included. [B]"""
         found = []
         for place, pool in enumerate(self.pools):
-            one = Asked(pool, demand, self.plan.chunk)
+            one = self.priced(pool, demand)
             slots = pool.slots(0) if pool.is_fixed else one.slots(sequences)
             row = self.row_outside if place == len(self.pools) - 1 else 0
 
