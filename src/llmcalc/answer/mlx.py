@@ -13,7 +13,7 @@ from llmcalc.hardware import Device
 from llmcalc.memory.engines.mlx.caches import KV_FORMATS, ROTATES, STEP, text_groups
 from llmcalc.memory.engines.mlx.items import RUNTIME, RUNTIME_HIGH, SPREAD, Moments, mlx_items, prompt_of
 from llmcalc.memory.engines.mlx.metal import ELEMENTS, KERNELS, SMALL_ELEMENTS, SMALL_KERNELS, UNDER_WAY
-from llmcalc.memory.engines.mlx.model import Loaded
+from llmcalc.memory.engines.mlx.model import Held, Loaded
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import Placement
 from llmcalc.planning.solve import TrialCapacity, settled
@@ -53,7 +53,7 @@ def mlx_report(inventory: Inventory, scenario: Scenario, device: Device | None, 
     report.warnings += scenario.notes + stored.warnings + _warnings(inventory, stored, scenario, own)
     arrays = is_array(scenario.context) or is_array(scenario.sequences)
     if device is not None and not arrays and not scenario.quick:
-        _attach_capacity(report, loaded, scenario, device, stored)
+        _attach_capacity(report, loaded, moments, scenario, device, stored)
     return report
 
 
@@ -187,20 +187,29 @@ def _warnings(inventory: Inventory, stored: Inventory, scenario: Scenario, own: 
 
 
 def _attach_capacity(
-    report: Report, loaded: Loaded, scenario: Scenario, device: Device, inventory: Inventory
-) -> None:
+    report: Report, loaded: Loaded, moments: Moments, scenario: Scenario, device: Device, inventory: Inventory
+) -> None:  # fmt: skip
     """The longest context and the most sequences that fit, by search."""
     weights = int(report["weights"].amounts[0])
     context, many = int(scenario.context), int(scenario.sequences)
 
+    tried: dict[tuple[int, int, bool], Held] = {}
+    if scenario.prompt in (None, prompt_of(context, None, scenario.output)):
+        _, expected, high = moments.rows[0]
+        tried = {(context, many, False): expected, (context, many, True): high}
+
     def room(tokens: int, sequences: int, safe: bool, exact: bool) -> int:
-        """Bytes left. [B]"""
-        held = loaded.held(
-            tokens, prompt_of(tokens, None, scenario.output), sequences, UNDER_WAY + (SPREAD if safe else 0)
-        )
+        """Bytes left; quickly, without what passes hold beside caches and states. [B]"""
         usable = device.usable_low if safe else device.usable_bytes
-        over = RUNTIME_HIGH if safe else RUNTIME
-        return usable - weights - over - held.kv - held.state - max(held.prefill, held.decode)
+        left = usable - weights - (RUNTIME_HIGH if safe else RUNTIME)
+        if not exact:
+            return left - loaded.kept(tokens, sequences)
+        key = tokens, sequences, safe
+        if key not in tried:
+            read, away = prompt_of(tokens, None, scenario.output), UNDER_WAY + (SPREAD if safe else 0)
+            tried[key] = loaded.held(tokens, read, sequences, away)
+        held = tried[key]
+        return left - held.kv - held.state - max(held.prefill, held.decode)
 
     limit = None if scenario.allow_overlong else inventory.context
 
@@ -211,8 +220,12 @@ def _attach_capacity(
     def grown() -> int:
         return (loaded.cached(context + STEP, 1, False) - loaded.cached(context, 1, False)) // STEP
 
+    def most() -> int:
+        known = {many: room(context, many, False, True)}
+        return settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES, known=known)
+
     report.capacity = TrialCapacity(
-        room, many, limit, STEP, 0, kv_budget_bytes=budget, kv_bytes_per_token=grown,
-        max_concurrency=lambda: settled(lambda n, exact: room(context, n, False, exact), MOST_SEQUENCES),
+        room, many, limit, STEP, None, context, kv_budget_bytes=budget, kv_bytes_per_token=grown,
+        max_concurrency=most,
     )  # fmt: skip
     report.context_limit = inventory.context

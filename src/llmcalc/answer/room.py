@@ -98,6 +98,32 @@ class Room:
         host = amounts.on_host() + (self._above(amounts, len(devices)) if safe else 0)
         return min(left, self.device.shared_low - sum(self.apart) - over - most - host)
 
+    def outlook(self, tokens: int, slots: int, safe: bool, asked: int) -> bool | None:
+        """Whether so much surely fits (True), or nothing does (False): without a trial.
+
+        Buffers grow at most in proportion to the context, so those of the estimate tell what a longer one
+        may take.
+        """
+        deployment = self.deployment
+        now = deployment.estimated.get((asked, slots))
+        if now is None or self.probe is not deployment or deployment.extras:
+            return None
+        usable = self.device.usable_low if safe else self.device.usable_bytes
+        left = (
+            usable
+            - int(self.runtime.high[0] if safe else self.runtime.amounts[0])
+            - max(self.kept, *self.apart)
+        )
+        devices = range(deployment.devices)
+        if any(now.weights[i] > left for i in devices):
+            return False
+        if tokens < asked or self.device.shared_bytes:
+            return None
+        then, times = deployment.kept(tokens, slots), -(-tokens // asked)
+        buffers = [times * (now.compute[i] + self._above(now, i)) for i in devices]
+        most = max(then.on_device(i) + buffers[i] for i in devices)
+        return True if left - most >= usable // SURE else None
+
     def _above(self, amounts: Amounts, place: int) -> int:
         """What a place may hold above what is expected: buffers, and what lies beside the model. [B]"""
         most, expected = self.spread[place]
@@ -143,8 +169,11 @@ def attach_capacity(report: Report, room: Room, scenario: Scenario, inventory: I
         """Whole sequences of the context: of a shared cache each takes that many cells."""
         return room(context, number, False, exact, context * number if room.is_pool else 0)
 
+    def outlook(tokens: int, number: int, safe: bool) -> bool | None:
+        return room.outlook(tokens, number, safe, context)
+
     report.capacity = TrialCapacity(
-        room, many, limit, PAD, sure, kv_budget_bytes=budget, kv_bytes_per_token=grown,
+        room, many, limit, PAD, sure, context, outlook, kv_budget_bytes=budget, kv_bytes_per_token=grown,
         max_concurrency=lambda: settled(slots, MAX_PARALLEL, sure),
     )  # fmt: skip
     report.context_limit = inventory.context

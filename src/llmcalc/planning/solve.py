@@ -19,6 +19,10 @@ LINES = 12
 """Tries along a line before halving. [-]"""
 
 
+NEAR = 8
+"""One more is tried exactly where it is missed by less than such a part of its cost. [-]"""
+
+
 def largest(fits: Callable[[Quantity], Any], most: int, like: Quantity = 0) -> Quantity:
     """The largest whole number up to `most` for which `fits` holds; 0 if none.
 
@@ -120,8 +124,13 @@ def _crossing(seen: Mapping[int, int], low: int, high: int) -> int:
     return low + int(2 * left / (under**0.5 - start))
 
 
-def settled(room: Callable[[int, bool], int], most: int, sure: int | None = None) -> int:
-    """The largest number that leaves room: searched quickly, then settled exactly.
+def settled(
+    room: Callable[[int, bool], int],
+    most: int,
+    sure: int | None = None,
+    known: Mapping[int, int] | None = None,
+) -> int:
+    """The largest number that leaves room: predicted quickly, then settled exactly.
 
     Parameters
     ----------
@@ -130,16 +139,64 @@ def settled(room: Callable[[int, bool], int], most: int, sure: int | None = None
     most : int
         The largest number to try. [-]
     sure : int, optional
-        With as much left by the quick way, the exact one is not asked. [B]
+        With as much left by the quick way the exact one is not asked, nor where by both together one more is
+        surely too many; None for a quick way that is far off. [B]
+    known : mapping, optional
+        What is left for some numbers exactly, where that is known already.
+
+    Examples
+    --------
+    The quick way is off, and by more for larger numbers; exact trials tell:
+
+    >>> tried = []
+    >>> def room(number, exact):
+    ...     tried.extend([number] if exact else [])
+    ...     return 10_000 - (11 if exact else 10) * number - (77 if exact else 0)
+    >>> settled(room, 5_000, known={100: 10_000 - 1_177}), len(tried)
+    (902, 3)
     """
-    found = most_that_fits(lambda n: room(n, False), most)
-    if found == most and sure is not None and room(found, False) >= sure:
-        return found
-    while found and room(found, True) < 0:
-        found -= 1
-    while found < most and room(found + 1, True) >= 0:
-        found += 1
-    return found
+    quickly: dict[int, int] = {}
+    exactly = {n: left for n, left in (known or {}).items() if 0 < n <= most}
+
+    def quick(number: int) -> int:
+        if number not in quickly:
+            quickly[number] = room(number, False)
+        return quickly[number]
+
+    if most < 1 or (sure is not None and quick(most) >= sure):
+        return max(most, 0)
+    for tries in range(LINES + most.bit_length() + 1):
+        low = max((n for n, left in exactly.items() if left >= 0), default=0)
+        high = min((n for n, left in exactly.items() if left < 0 and n > low), default=most + 1)
+        if high - low <= 1 or (
+            low and sure is not None and _is_last(exactly[low], quick(low) - quick(low + 1))
+        ):
+            return low
+        guess = (low + high) // 2
+        if tries < LINES:
+            guess = most_that_fits(_corrected(quick, exactly), most)
+        guess = min(max(guess, low + 1), high - 1)
+        exactly[guess] = room(guess, True)
+    return low
+
+
+def _is_last(left: int, step: int) -> bool:
+    """Whether one more is surely too many: by what it costs quickly, which is nearly what it does exactly."""
+    return step > 0 and left < step * (NEAR - 1) // NEAR
+
+
+def _corrected(quick: Callable[[int], int], exactly: Mapping[int, int]) -> Callable[[int], int]:
+    """The quick way, put right by what it is off by, along a line through the last two exact trials."""
+    ends = [(n, exactly[n] - quick(n)) for n in list(exactly)[-2:]]
+
+    def corrected(number: int) -> int:
+        if not ends:
+            return quick(number)
+        (one, off), (other, last) = ends[0], ends[-1]
+        slope = (last - off) * (number - other) // (other - one) if other != one else 0
+        return quick(number) + last + slope
+
+    return corrected
 
 
 def _or_any(found: Quantity) -> Quantity:
@@ -223,20 +280,26 @@ class TrialCapacity(LazyCapacity):
         The model's longest context. [tokens]
     step : int
         Contexts are searched in these. [tokens]
-    sure : int
-        With as much left by the quick way, the exact one is not asked. [B]
+    sure : int or None
+        With as much left by the quick way, the exact one is not asked; None asks always. [B]
+    asked : int
+        The context whose room is known. [tokens]
+    outlook : callable, optional
+        Whether a context surely fits (True) or nothing does (False), for a context and sequences; None where
+        only trials tell.
     **finders
         What finds the other figures.
     """
 
-    __slots__ = ("_limit", "_room", "_sequences", "_step", "_sure")
+    __slots__ = ("_asked", "_limit", "_outlook", "_room", "_sequences", "_step", "_sure")
 
     def __init__(
         self, room: Callable[[int, int, bool, bool], int], sequences: int, limit: int | None, step: int,
-        sure: int, **finders: Callable[[], Quantity],
+        sure: int | None, asked: int, outlook: Callable[[int, int, bool], bool | None] | None = None,
+        **finders: Callable[[], Quantity],
     ) -> None:  # fmt: skip
         self._room, self._sequences, self._step, self._sure = room, sequences, step, sure
-        self._limit = limit
+        self._limit, self._asked, self._outlook = limit, asked, outlook
         super().__init__(
             kv_tokens=lambda: self._longest(1, False, TRIED // step),
             max_context=lambda: self._within_limit(False),
@@ -246,7 +309,15 @@ class TrialCapacity(LazyCapacity):
 
     def _longest(self, many: int, safe: bool, most: int) -> int | None:
         """The longest context in whole steps; None where `most` of them leave room. [tokens]"""
-        steps = settled(lambda n, exact: self._room(n * self._step, many, safe, exact), most, self._sure)
+        known: dict[int, int] = {}
+        fits = self._outlook(most * self._step, many, safe) if self._outlook is not None else None
+        if fits is not None:
+            return None if fits else 0
+        if many == self._sequences and not self._asked % self._step:
+            known[self._asked // self._step] = self._room(self._asked, many, safe, True)
+        steps = settled(
+            lambda n, exact: self._room(n * self._step, many, safe, exact), most, self._sure, known
+        )
         return None if steps == most else steps * self._step
 
     def _within_limit(self, safe: bool) -> int | None:

@@ -285,6 +285,18 @@ class Deployment:
 
         Without `exact` equal layers are written out a few times only: faster, and off by a tensor at most.
         """
+        found = self.kept(context, slots)
+        found.compute = self.compute(self.settings(context, slots), exact)
+        for extra in self.extras:
+            for name, row in extra.amounts(self, context, slots, exact).items():
+                if name == "weights":
+                    found.weights = [own + more for own, more in zip(found.weights, row, strict=True)]
+                else:
+                    found.beside[name] = row
+        return found
+
+    def kept(self, context: int, slots: int) -> Amounts:
+        """The same without compute buffers and what lies beside the model: at least so much. [B]"""
         found = Amounts(self.places)
         settings = self.settings(context, slots)
         found.weights = list(self._weights)
@@ -294,13 +306,6 @@ class Deployment:
             )
             found.state[self.where[place]] += caches.state_bytes(layer, slots, settings.snapshots)
         found.output = 4 * self.vocabulary * max(slots, 1)
-        found.compute = self.compute(settings, exact)
-        for extra in self.extras:
-            for name, row in extra.amounts(self, context, slots, exact).items():
-                if name == "weights":
-                    found.weights = [own + more for own, more in zip(found.weights, row, strict=True)]
-                else:
-                    found.beside[name] = row
         return found
 
     def graph(

@@ -76,19 +76,17 @@ class Encoder:
         """Allocate a buffer. [elements], [B]"""
         made = Buffer(elements, elements * width)
         self.active += made.size
-        self.peak = max(self.peak, self.active)
+        if self.active > self.peak:
+            self.peak = self.active
         return made
 
     def drop(self, *buffers: Buffer) -> None:
         """Say that nothing will read these any more."""
         for buffer in buffers:
             buffer.users -= 1
-            self._free(buffer)
-
-    def _free(self, buffer: Buffer) -> None:
-        if not buffer.users and not buffer.holders:
-            self.active -= buffer.size
-            buffer.size = 0
+            if not buffer.users and not buffer.holders:
+                self.active -= buffer.size
+                buffer.size = 0
 
     def kernel(
         self, inputs: Iterable[Buffer], elements: int, *, donate: Buffer | None = None, weights: int = 0,
@@ -121,13 +119,17 @@ class Encoder:
         out = donate if given and donate is not None else self.new(elements, width)
         if donate is not None and not given:
             self.drop(donate)
-        for buffer in (*read, out):
-            if buffer not in self.touched:
-                self.touched.add(buffer)
+        touched, held = self.touched, self.held
+        for buffer in read:
+            if buffer not in touched:
+                touched.add(buffer)
                 self.elements += buffer.elements
             if buffer is not out:
                 buffer.holders += 1
-                self.held.append(buffer)
+                held.append(buffer)
+        if out not in touched:
+            touched.add(out)
+            self.elements += out.elements
         self.elements += weights
         self.kernels += count
         if self.elements >> 20 > self.limits[0] or self.kernels > self.limits[1]:
@@ -140,4 +142,6 @@ class Encoder:
         if len(self.sent) > self.under_way:
             for buffer in self.sent.popleft():
                 buffer.holders -= 1
-                self._free(buffer)
+                if not buffer.holders and not buffer.users:
+                    self.active -= buffer.size
+                    buffer.size = 0

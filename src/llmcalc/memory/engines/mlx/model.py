@@ -34,12 +34,13 @@ class Loaded:
         Elements and kernels of one command buffer on this chip. [-]
     """
 
-    __slots__ = ("hidden", "layers", "limits", "precision", "vocabulary")
+    __slots__ = ("_peaks", "hidden", "layers", "limits", "precision", "vocabulary")
 
     def __init__(
         self, inventory: Inventory, precision: Precision, limits: tuple[int, int] = (ELEMENTS, KERNELS)
     ) -> None:
         self.precision, self.limits = precision, limits
+        self._peaks: dict[tuple[int, int, int, int | None], int] = {}
         layers: dict[int, Layer] = {}
         self.hidden = self.vocabulary = 0
         for group in text_groups(inventory):
@@ -61,6 +62,10 @@ class Loaded:
             for kept in layer.caches
             if (kept.kind == "state") == states
         )
+
+    def kept(self, tokens: int, sequences: int) -> int:
+        """Bytes of all caches and states at the end. [B]"""
+        return self.cached(tokens, sequences, False) + self.cached(tokens, sequences, True)
 
     def held(self, tokens: int, prompt: int, sequences: int, under_way: int | None = None) -> Held:
         """What a generation holds at most, phase by phase.
@@ -111,7 +116,13 @@ class Loaded:
         return Held(kv, state, max(prefill - kv - state, 0), max(decode - kv - state, 0))
 
     def _peak(self, batch: int, tokens: int, before: int, under_way: int | None) -> int:
-        """The most that one pass holds beside the weights. [B]"""
+        """The most that one pass holds beside the weights, counted once. [B]"""
+        key = batch, tokens, before, under_way
+        if key not in self._peaks:
+            self._peaks[key] = self._counted(*key)
+        return self._peaks[key]
+
+    def _counted(self, batch: int, tokens: int, before: int, under_way: int | None) -> int:
         encoder = Encoder(*self.limits) if under_way is None else Encoder(*self.limits, under_way)
         run = Pass(encoder, batch, tokens, before, self.hidden)
         if before:
