@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.catalog import Catalog
 from llmcalc.demand import ENGINES as DEMANDS
 from llmcalc.demand import KEYWORDS as REQUESTS
-from llmcalc.demand import TOGETHER, Demand
+from llmcalc.demand import PADDED, TOGETHER, Demand
 from llmcalc.demand.context import array_of, settle_context
 from llmcalc.engine_options import OWNERS, beside_of, check_owners, engine_options
 from llmcalc.errors import ConfigError, InputError, Problems, one_of
@@ -219,7 +219,16 @@ def resolve(inventory: Inventory, catalog: Catalog, given: dict[str, Any], stric
 
 def _check_demand(scenario: Scenario) -> None:
     """Refuse requests of an engine that they are not modelled for."""
-    if scenario.demand is not None and scenario.engine not in DEMANDS:
+    demand = scenario.demand
+    if demand is None or scenario.engine in DEMANDS:
+        return
+    if scenario.engine in PADDED and (demand.varies or demand.prefix):
+        raise InputError(
+            f"{scenario.engine} fills the prompts of a batch up to the longest: lengths that vary and shared "
+            "prefixes save nothing.",
+            "Give the longest request's --prompt and --output, without --shared-prefix.",
+        )
+    if scenario.engine not in PADDED:
         raise InputError(
             f"Lengths that vary, shared prefixes and several outputs are not modelled for {scenario.engine}.",
             f"Give one --prompt and --output, or use --engine {one_of(DEMANDS)}.",

@@ -25,8 +25,8 @@ MOST = 5
 WORTH = 16 * MIB
 """A change that gains less is not told. [B]"""
 
-LAYER_SPLIT = ("llama.cpp", "ollama")
-"""Engines that take any number of GPUs, for they share layers."""
+LAYER_SPLIT = ("llama.cpp", "ollama", "transformers")
+"""Engines that take any number of GPUs, for they share layers where no placement is given."""
 
 SINGLE = ("mlx",)
 """Engines that are modelled on one device."""
@@ -38,6 +38,11 @@ VENDORS = {
     "vllm": ("NVIDIA", "AMD"), "sglang": ("NVIDIA", "AMD"), "tensorrt-llm": ("NVIDIA",), "mlx": ("Apple",),
 }  # fmt: skip
 """Whose cards an engine's memory is modelled on; all where it is not named."""
+
+
+def shares_layers(scenario: Scenario) -> bool:
+    """Whether several GPUs share the layers of a model by themselves."""
+    return scenario.engine in LAYER_SPLIT and not scenario.stated & {"tp", "pp", "dp"}
 
 
 class Trial:
@@ -278,7 +283,7 @@ def _counts(trial: Trial) -> list[tuple[int, dict[str, Any]]]:
     # Slices of a card and Macs do not talk to each other.
     if trial.scenario.engine in SINGLE or " MIG " in device.name or device.vendor == "Apple":
         return [(1, {})]
-    if trial.scenario.engine in LAYER_SPLIT:
+    if shares_layers(trial.scenario):
         return [(n, {}) for n in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16)]
     found = []
     for n in (1, 2, 4, 8, 16, 32, 64):
@@ -300,7 +305,7 @@ def fewest_gpus(trial: Trial, report: Report) -> dict[str, Any] | None:
     """
     assert trial.device is not None
     weights = int(report["weights"].bytes) if report.gpus == 1 else 0
-    if trial.scenario.engine in LAYER_SPLIT:
+    if shares_layers(trial.scenario):
         weights = sum(int(part) for part in report["weights"].amounts)
     close = None
     for count, placed in _counts(trial):
@@ -328,11 +333,11 @@ def _more_gpus(trial: Trial, report: Report) -> Found:
     word = trial.device.name.lower().translate(str.maketrans(" ", "-", "()"))
     changes: dict[str, Any] = {"gpu": f"{fewest['gpus']}x{word}"}
     is_placed = bool(trial.scenario.stated & {"tp", "pp", "dp"})
-    if trial.scenario.engine not in LAYER_SPLIT and (fewest["pp"] > 1 or is_placed):
+    if not shares_layers(trial.scenario) and (fewest["pp"] > 1 or is_placed):
         changes |= {"tp": fewest["tp"], "pp": fewest["pp"], **({"dp": 1} if is_placed else {})}
     device = copy.copy(trial.device)
     device.count = fewest["gpus"]
-    placed = {} if trial.scenario.engine in LAYER_SPLIT else {"tp": fewest["tp"], "pp": fewest["pp"]}
+    placed = {} if shares_layers(trial.scenario) else {"tp": fewest["tp"], "pp": fewest["pp"]}
     made = trial({**placed, "dp": None} if placed else {}, device)
     more = fewest["gpus"] - report.gpus
     price = f"{more} more GPU{'s' if more > 1 else ''}"
@@ -367,7 +372,8 @@ def smallest_cards(trial: Trial, report: Report | None, limit: int = 3) -> list[
     least = int(report["weights"].bytes) if report is not None and report.gpus == 1 else 0
     vendors = VENDORS.get(trial.scenario.engine)
     runs = runner(trial.scenario.scheme, trial.book)
-    alone = {} if trial.scenario.engine in LAYER_SPLIT + SINGLE else {"tp": 1, "pp": 1, "dp": 1}
+    plain = trial.scenario.engine in SINGLE or shares_layers(trial.scenario)
+    alone = {} if plain else {"tp": 1, "pp": 1, "dp": 1}
     found: list[tuple[str, int]] = []
     failed: set[tuple[int, int]] = set()
     for low, memory, name in _cards(trial.book, vendors):

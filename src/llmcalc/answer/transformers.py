@@ -28,6 +28,7 @@ from llmcalc.memory.engines.transformers.items import (
     transformers_items,
 )
 from llmcalc.memory.engines.transformers.model import Loaded
+from llmcalc.memory.requests import request_items
 from llmcalc.memory.workload import Precision, Workload
 from llmcalc.model.inventory import Group, Inventory, Tensor, size
 from llmcalc.placement import Placement
@@ -72,8 +73,13 @@ def transformers_report(
     options = scenario.options
     if options.is_static and options.max_length:
         streams["decoder"] = larger(scenario.context, options.max_length)
-    loaded = Loaded(stored, placement, precision, options, scenario.streams, _unpacked(scenario))
-    many = -(-scenario.sequences // placement.dp)
+    demand = scenario.demand
+    outputs, beams = (demand.outputs, demand.beams) if demand is not None else (1, False)
+    loaded = Loaded(
+        stored, placement, precision, options, scenario.streams, _unpacked(scenario), outputs, beams
+    )
+    requests = -(-scenario.sequences // placement.dp)
+    many = requests * outputs  # each output is a row of the batch, its prompt included
     moments = Moments(loaded, scenario.context, scenario.prompt, scenario.output, many)
     workload = Workload(streams, many, assumed=scenario.encoder_assumed)
     items = transformers_items(stored, loaded, moments, precision, workload)
@@ -83,7 +89,7 @@ def transformers_report(
         f"transformers {options.era.name}", workload_of(scenario),
     ]  # fmt: skip
     report.placement = ranks_of(placement)
-    report.floor_bytes = _floor(stored, scenario, placement, precision, many)
+    report.floor_bytes = _floor(stored, scenario, placement, precision, requests)
     report.context_limit = stored.context
     report.warnings += scenario.notes + stored.warnings
     _echo(report, inventory, scenario, loaded)
@@ -116,6 +122,8 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
                 "Use --quant nf4, int8, awq, gptq, fp8, hqq ..., or none.",
             )
     kinds = {cache.kind for group in inventory.groups for cache in group.caches}
+    with problems:
+        _check_length(scenario)
     if options.cache == "quantized":
         with problems:
             odd = sorted(kinds - {"full", "latent"})
@@ -130,6 +138,17 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     with problems:
         _check_attention(inventory, scenario)
     problems.check()
+
+
+def _check_length(scenario: Scenario) -> None:
+    """A static cache must hold the whole sequence."""
+    length = scenario.options.max_length
+    longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
+    if length and length < longest:
+        raise InputError(
+            f"--max-cache-len {length:,} is shorter than the context, {longest:,} tokens: generate fails.",
+            f"Use --max-cache-len {longest} or more, or leave it out.",
+        )
 
 
 def _check_groups(inventory: Inventory, group: int) -> None:
@@ -236,11 +255,13 @@ def _floor(
 ) -> Any:
     """The architecture's minimum on the worst rank: weights, caches, states. [B]"""
     workload = Workload({**scenario.streams, "decoder": scenario.context}, many)
-    items = [
-        folds.weights_item(stored, placement, precision),
-        caches.kv_item(stored, placement, precision, workload),
-        caches.state_item(stored, placement, precision, workload),
-    ]
+    items = [folds.weights_item(stored, placement, precision)]
+    if scenario.demand is not None:
+        items += request_items(stored, placement, precision, workload, scenario.demand)[0]
+    else:
+        items += [
+            make(stored, placement, precision, workload) for make in (caches.kv_item, caches.state_item)
+        ]
     return find_peak(items, placement.ranks, INFERENCE_PHASES).total
 
 
@@ -275,6 +296,7 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
     if _leaves_experts(inventory, scenario):
         notes.append("transformers 5 leaves experts that share one tensor in 16 bit with this method.")
     if not options.attention and loaded.attention == "eager" and any(layer.heads for layer in loaded.groups):
+        report.mark = "eager attention, which holds all scores of a prompt: the class has no sdpa"
         notes.append(
             "This class has no sdpa, so transformers takes eager attention, which holds all scores of a "
             "prompt; --attention flash does not."
@@ -291,6 +313,8 @@ def _echo(report: Report, inventory: Inventory, scenario: Scenario, loaded: Load
             "Without Triton and the kernels package transformers makes MXFP4 weights bf16, four times as "
             "large."
         )
+    if loaded.beams:
+        notes.append("Each beam is a row of the batch from the prompt on; caches are sorted layer by layer.")
     if scenario.options.is_static:
         notes.append(
             "generate compiles the decoding step of a static cache on GPUs; its graphs are not counted."

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 ENGINES = ("none", "vllm")
 """Engines for which all of this is modelled; the others take one length for all sequences."""
 
+PADDED = ("transformers",)
+"""Engines that run a batch padded to its longest request, each output a row of its own."""
+
 MAX_OUTPUTS = 100_000
 PAIRS = 20_000
 """Pairs of prompt and output that are priced one by one. [-]"""
@@ -294,4 +297,4 @@ def _check(made: Demand, given: dict[str, Any]) -> None:
         )
 
 
-__all__ = ["ENGINES", "KEYWORDS", "TOGETHER", "Demand", "demand_of"]
+__all__ = ["ENGINES", "KEYWORDS", "PADDED", "TOGETHER", "Demand", "demand_of"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcalc.engine_options.reading import flag
 from llmcalc.engine_options.transformers_era import era_of
-from llmcalc.errors import InputError, Problems, one_of
+from llmcalc.errors import InputError, Problems, did_you_mean, one_of
 from llmcalc.units import parse_integer, parse_length, shown
 
 CACHES = ("dynamic", "static", "quantized", "offloaded", "offloaded_static")
@@ -114,7 +114,9 @@ class TransformersOptions:
 def _choice(value: Any, allowed: tuple[str, ...], option: str) -> str:
     word = str(value).strip().lower()
     if word not in allowed:
-        raise InputError(f"{option} {shown(value)} is not known.", f"Use {option} {one_of(allowed)}.")
+        near = did_you_mean(word, allowed, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"{option} {shown(value)} is not known.", f"{hint}Use {option} {one_of(allowed)}.")
     return word
 
 

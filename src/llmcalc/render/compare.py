@@ -13,6 +13,7 @@ from llmcalc.render.words import VERDICTS, bare, device_name, reproduce, verdict
 from llmcalc.units import DISPLAY, format_count
 
 HEADS = {"model": "model", "quant": "format", "engine": "engine", "gpu": "GPU"}
+MARK = " *"
 SPARE = ("params", "KV, state", "weights", "max context")
 """Columns that a narrow terminal does without, the first to go first."""
 
@@ -29,7 +30,7 @@ def as_text(cells: Sequence[Any], axes: Sequence[str], units: str, color: bool) 
         return paint(text, report.verdict, color) if column == "verdict" and report is not None else text
 
     lines = [f"  {line}".rstrip() for line in grid(head, rows, align, WIDTH - 2, SPARE, painted)]
-    for place, note in enumerate(reasons(cells, axes)):
+    for place, note in enumerate([*marks(cells, axes), *reasons(cells, axes)]):
         first, *rest = wrap(note, WIDTH - 4)
         lines += [""] if not place else []
         lines += [f"  {first}", *[f"    {line}" for line in rest]]
@@ -70,7 +71,12 @@ def as_table(cells: Sequence[Any], axes: Sequence[str], kind: str, units: str) -
     head, rows, align = table(cells, axes, units)
     reports = [cell.report for cell in cells if cell.report is not None]
     made = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=align)
-    below = [*reasons(cells, axes), *notes_of(reports, hints=False), reproduce(reports[0])]
+    below = [
+        *marks(cells, axes),
+        *reasons(cells, axes),
+        *notes_of(reports, hints=False),
+        reproduce(reports[0]),
+    ]
     return framed(kind, "   ".join(heading(cells, axes)) or "Compared", made, below)
 
 
@@ -117,7 +123,7 @@ def _figures(report: Any, units: str) -> dict[str, str]:
         "weights": bare(report["weights"].bytes_at_peak, units),
         "KV, state": bare(sum(kept), units) if kept else "-",
         "minimum": bare(report.minimum_bytes, units),
-        "total": bare(report.total_bytes, units),
+        "total": bare(report.total_bytes, units) + (MARK if report.mark else ""),
         "context": f"{context:,}" if isinstance(context, int) else "-",
     }
     if report.device is not None:
@@ -132,6 +138,15 @@ def _longest(report: Any) -> str:
     if capacity is None or is_array(capacity.max_context):
         return "-"
     return "any" if capacity.max_context is None else f"{capacity.max_context:,}"
+
+
+def marks(cells: Sequence[Any], axes: Sequence[str]) -> list[str]:
+    """What sets the marked totals apart, those with one reason together."""
+    grouped: dict[str, list[Any]] = {}
+    for cell in cells:
+        if cell.report is not None and cell.report.mark:
+            grouped.setdefault(cell.report.mark, []).append(cell)
+    return [f"* {_names(own, cells, axes)}: {mark}" for mark, own in grouped.items()]
 
 
 def reasons(cells: Sequence[Any], axes: Sequence[str]) -> list[str]:

@@ -160,6 +160,8 @@ class Report(_Shown):
         Finds hints that take estimates of their own, when somebody asks for them.
     refusal : str
         Why the engine does not even start; it then does not fit, whatever is free.
+    mark : str
+        What sets its total apart from those of other engines, for a table of several.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -192,6 +194,7 @@ class Report(_Shown):
         self.later: Callable[[], None] | None = None
         self.told = Told()
         self.refusal = ""
+        self.mark = ""
         self.plan: tuple[Any, Any] | None = None
         self.settled: Any = None
         self.inventory: Any = None

@@ -24,6 +24,7 @@ from llmcalc.memory.engines.llamacpp.extras import Extra
 from llmcalc.memory.engines.llamacpp.ggml import Graph, adapter_role
 from llmcalc.memory.engines.llamacpp.layer import Layer, Outside, bias_of
 from llmcalc.memory.engines.llamacpp.overrides import has_patterns, patterns_of, target_of
+from llmcalc.memory.engines.llamacpp.sample import sample
 from llmcalc.memory.engines.llamacpp.schedule import Plan, spread
 from llmcalc.memory.engines.llamacpp.traits import ABSENT, UNREAD, traits_of
 from llmcalc.memory.inference import weight_bytes
@@ -319,7 +320,7 @@ class Deployment:
         places = list(range(len(self.layers)))
         if not exact:
             marked = {(layer, f"{role} {ranks}"): 0 for (layer, role), ranks in self._ranks.items()}
-            places = _sample(self.layers, self.where, self._elsewhere | marked)
+            places = sample(self.layers, self.where, self._elsewhere | marked)
         chosen = [self.layers[place] for place in places]
         head = len(self.layers)
         where = {index: self.where[place] for index, place in enumerate(places)}
@@ -406,24 +407,3 @@ def _doubt(family: str, options: Any) -> str:
     if family in UNREAD:
         return "family"
     return "fork" if options.fork else "build" if options.build < GRAPHS_FROM else ""
-
-
-def _sample(
-    layers: Sequence[Layer], where: dict[int, int], elsewhere: dict[tuple[int, str], int]
-) -> list[int]:
-    """Layers that decide the buffers: equal ones in equal surroundings are written out three times."""
-    moved: dict[int, tuple[tuple[str, int], ...]] = {}
-    for (layer, role), place in elsewhere.items():
-        moved[layer] = (*moved.get(layer, ()), (role, place))
-    keys = [
-        (id(layer), layer.is_windowed, where[place], moved.get(place, ()))
-        for place, layer in enumerate(layers)
-    ]
-    seen: dict[Any, int] = {}
-    chosen = []
-    for place, key in enumerate(keys):
-        around = (keys[place - 1] if place else None, key, keys[place + 1] if place + 1 < len(keys) else None)
-        seen[around] = seen.get(around, 0) + 1
-        if seen[around] <= 3 or place == len(keys) - 1:
-            chosen.append(place)
-    return chosen

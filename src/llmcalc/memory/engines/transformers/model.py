@@ -16,6 +16,9 @@ from llmcalc.placement import Placement, rank_numel
 BUCKETS = 49
 """Bytes of a pair of tokens while its distance becomes a row of T5's table: six integers and a truth. [B]"""
 
+BEAM_COPIES = 3
+"""Copies of the logits in fp32 while beams are scored: as they are, as logarithms, as sums. [-]"""
+
 INPUTS = 24
 """Ids, mask and positions of a token, 8 bytes each, which `generate` makes. [B]"""
 
@@ -236,7 +239,26 @@ class Loaded:
             worst = worst.or_worse(
                 self._head(self._start(batch, tokens, before, last, base, sampled), sampled)
             )
-        return worst
+        return (
+            worst.or_worse(self._sorted(batch, before + tokens, tokens, stage, base)) if self.beams else worst
+        )
+
+    def _sorted(self, batch: int, tokens: int, last: int, stage: int, base: int) -> Ledger:
+        """A beam search sorts its rows after each token: keys or values of a layer are copied at a time.
+
+        Before 4.42 the sorted caches were a second set of tuples beside the first.
+        """
+        ledger = Ledger(base)
+        if self.placement.stages[stage][1] == self.placement.stages[-1][1]:
+            ledger.make(4 * BEAM_COPIES * batch * self.vocabulary, "logits")
+        parts = [
+            self._kept_bytes(kept, tokens, last) * max(kept.first, kept.row - kept.first) // kept.row
+            for layer in self._kinds(stage)
+            for kept in layer.caches
+        ]
+        copied = base if self.options.era.doubles_caches else batch * max(parts, default=0)
+        ledger.make(copied, "sorted caches")
+        return ledger
 
     def _order(self, stage: int) -> list[tuple[int, Layer]]:
         """The layers of a stage, in order."""
@@ -317,7 +339,8 @@ class Loaded:
             logits = ledger.op(4 * number, "logits", logits)
         ledger.drop(normed)
         if sampled:
-            ledger.drop(ledger.make(4 * run.batch * self.vocabulary, "logits"))
+            copies = BEAM_COPIES if self.beams else 1
+            ledger.drop(ledger.make(4 * copies * run.batch * self.vocabulary, "logits"))
         ledger.drop(logits)
         return ledger
 
@@ -327,11 +350,12 @@ class Loaded:
         if not self.encoder or not tokens or stage:
             return worst
         kept = tokens * batch * self.hidden * self.element
+        prompts = -(-batch // self.outputs)  # each is read once, then repeated for its outputs
         parts = {**worst.parts, "encoder output": kept}
         worst = Held(worst.bytes + kept, parts)
         for layer in self.encoder:
             run = Pass(
-                self.options, self.attention, batch, tokens, 0, 0, self.hidden, self.element, self.rotary,
+                self.options, self.attention, prompts, tokens, 0, 0, self.hidden, self.element, self.rotary,
                 self.traits, 0,
             )  # fmt: skip
             self._bias(run, tokens)
