@@ -192,15 +192,15 @@ def test_contexts_come_in_steps_up_to_the_limit():
     def room(tokens, sequences, safe, exact):
         return (5000 if safe else 8000) - tokens * sequences
 
-    found = TrialCapacity(room, 2, 4000, 256, 10_000)
+    found = TrialCapacity(room, 2, 4000, 256, 10_000, 255)
     assert (found.kv_tokens, found.max_context, found.safe_context) == (7936, 3840, 2304)
-    assert TrialCapacity(room, 1, 4000, 256, 10_000).max_context == 4000  # the model's limit
-    assert TrialCapacity(lambda *_: 1, 1, None, 256, 10_000).max_context is None
+    assert TrialCapacity(room, 1, 4000, 256, 10_000, 255).max_context == 4000  # the model's limit
+    assert TrialCapacity(lambda *_: 1, 1, None, 256, 10_000, 255).max_context is None
 
     def kept(tokens, sequences, safe, exact):
         return (9000 if safe else 8000) - tokens
 
-    assert TrialCapacity(kept, 1, None, 256, 10_000).safe_context == 7936  # never above what is expected
+    assert TrialCapacity(kept, 1, None, 256, 10_000, 255).safe_context == 7936  # never above what is expected
 
 
 @pytest.mark.parametrize(

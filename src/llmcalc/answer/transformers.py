@@ -19,7 +19,7 @@ from llmcalc.answer.generation import Trials, capacity_of
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
-from llmcalc.formula import is_array, larger
+from llmcalc.formula import is_array, larger, smaller
 from llmcalc.hardware import Device
 from llmcalc.memory import caches, folds
 from llmcalc.memory.engines.transformers.caches import quantized
@@ -35,9 +35,7 @@ from llmcalc.placement import Placement
 from llmcalc.report import Report
 from llmcalc.scenario import Scenario
 
-LONGEST = 1 << 20
-"""Where a search for a longest context ends, for models without a limit. [tokens]"""
-MOST_SEQUENCES = 1 << 14
+LENGTHS = {"context", "max_model_len", "prompt", "output"}
 FOREIGN = ("mlx", "exl2", "exl3")
 """Methods of other engines."""
 
@@ -66,6 +64,8 @@ def transformers_report(
     check(inventory, scenario)
     scenario = copy(scenario)
     _formats(scenario)
+    if scenario.options.max_length and not scenario.stated & LENGTHS:
+        scenario.context = smaller(scenario.context, scenario.options.max_length)
     placement = placement_of(inventory, _by_layers(scenario, device), device)
     stored = _unpacked_experts(scenario.stored(inventory), scenario)
     precision = precision_of(stored, scenario, book)
@@ -143,6 +143,8 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
 def _check_length(scenario: Scenario) -> None:
     """A static cache must hold the whole sequence."""
     length = scenario.options.max_length
+    if not scenario.stated & LENGTHS:
+        return
     longest = int(scenario.context.max()) if is_array(scenario.context) else int(scenario.context)
     if length and length < longest:
         raise InputError(

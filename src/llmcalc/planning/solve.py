@@ -174,7 +174,8 @@ def settled(
             return low
         guess = (low + high) // 2
         if tries < LINES:
-            guess = most_that_fits(_corrected(quick, exactly), most)
+            last = {n: exactly[n] for n in list(exactly)[-2:]}  # through these the corrected way goes
+            guess = most_that_fits(_corrected(quick, last), most, last)
         guess = min(max(guess, low + 1), high - 1)
         exactly[guess] = room(guess, True)
     return low
@@ -186,8 +187,8 @@ def _is_last(left: int, step: int) -> bool:
 
 
 def _corrected(quick: Callable[[int], int], exactly: Mapping[int, int]) -> Callable[[int], int]:
-    """The quick way, put right by what it is off by, along a line through the last two exact trials."""
-    ends = [(n, exactly[n] - quick(n)) for n in list(exactly)[-2:]]
+    """The quick way, put right by what it is off by, along a line through two exact trials."""
+    ends = [(n, left - quick(n)) for n, left in exactly.items()]
 
     def corrected(number: int) -> int:
         if not ends:
