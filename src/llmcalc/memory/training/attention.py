@@ -305,7 +305,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
 
 
 def _scratch(shape: Shape, element: int, grouped: bool) -> int:
-    """Bytes a token that flash kernels take in backward: of queries in fp32, of shared keys for every head."""
+    """Bytes a token that flash kernels take in backward: queries in fp32, shared keys for every head."""
     shared = shape.heads * (shape.width + shape.value) if grouped else 0
     return 4 * shape.heads * (shape.width + 1) + element * shared
 
