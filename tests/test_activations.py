@@ -198,6 +198,45 @@ def test_other_families_save_what_pytorchs_hooks_see():
     assert set(checked) <= set(VERIFIED)
 
 
+def test_yet_more_families_save_what_pytorchs_hooks_see():
+    seen = set()
+    for row in lines("activation_families.jsonl"):
+        plan = Plan(row["batch"], row["seq"], attention=row["attention"])
+        for layers, expected in row["bytes"].items():
+            config = {**row["config"], DEPTH.get(row["model_type"], "num_hidden_layers"): int(layers)}
+            for key in ("layer_types", "no_rope_layers"):
+                if key in config:
+                    config[key] = config[key][: int(layers)]
+            if row["model_type"] == "gpt_neo":
+                config["attention_types"] = [[["global"], int(layers)]]
+            assert trace(llmcalc.model(config), plan).saved == expected, row
+        seen.add(row["model_type"])
+    assert len(seen) > 20
+    assert seen <= set(VERIFIED)
+
+
+DEPTH = {"gpt_bigcode": "n_layer", "bloom": "n_layer", "gpt_neo": "num_layers"}
+
+
+def test_dropout_keeps_a_byte_an_element():
+    sizes = {"n_embd": 128, "n_head": 8, "n_inner": 512, "vocab_size": 512, "n_positions": 8192}
+    sizes |= {"model_type": "gpt2", "tie_word_embeddings": False}
+    for attention, scores in (("sdpa", 0), ("eager", 3 * 8 * 64)):  # a mask of the scores, and what it leaves
+        none, some = (
+            [
+                trace(
+                    llmcalc.model(
+                        {**sizes, "n_layer": n, "resid_pdrop": p, "attn_pdrop": p, "embd_pdrop": p}
+                    ),
+                    Plan(2, 64, attention=attention),
+                ).saved
+                for n in (2, 3)
+            ]
+            for p in (0.0, 0.1)
+        )
+        assert (some[1] - some[0]) - (none[1] - none[0]) == (2 * 128 + scores) * 128
+
+
 def test_litgpts_own_code():
     for row in lines("activation_litgpt.jsonl"):
         if row["model_type"] in ("gemma", "gpt_neox", "falcon") and row["lora_targets"]:

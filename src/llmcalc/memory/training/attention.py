@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmcalc.formula import Quantity
 from llmcalc.memory.training import ops, recipes
+from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.context import ATTENTION, NORMS, SCORES, Run
 from llmcalc.memory.training.shape import Shape
 from llmcalc.memory.training.tape import Node, Tape, Value
@@ -267,7 +268,9 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     t, rows = run.tape, run.rows
     masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
     shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
-    if shape.kv_heads < shape.heads and (run.recipe.repeats or not shares):
+    grouped = shape.kv_heads < shape.heads
+    if grouped and (run.recipe.repeats or not shares):
+        grouped = False
         key = _repeated(run, key, shape.heads * shape.width * rows, shape)
         value = _repeated(run, value, shape.heads * shape.value * rows, shape)
     if run.plan.autocast:
@@ -281,7 +284,10 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         mask = t.new(rows * run.seq, query.element)
         t.label = ATTENTION
     sizes = [query.numel, key.numel, value.numel]
-    element, scratch = query.element, 0 if run.plan.watched else 4 * shape.heads * (shape.width + 1) * rows
+    element, scratch = (
+        query.element,
+        0 if run.plan.watched else _scratch(shape, query.element, grouped) * rows,
+    )
     node = t.node(query, key, value)
     t.save(node, query, key, value, *([mask] if mask is not None else []))
     out = t.new(shape.heads * shape.value * rows, element)
@@ -296,6 +302,12 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
 
     out = t.link(out, node, back)
     return ops.copy(t, out) if packs or lies_by_head(run) else out
+
+
+def _scratch(shape: Shape, element: int, grouped: bool) -> int:
+    """Bytes a token that flash kernels take in backward: queries in fp32, shared keys for every head."""
+    shared = shape.heads * (shape.width + shape.value) if grouped else 0
+    return 4 * shape.heads * (shape.width + 1) + element * shared
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:
@@ -324,6 +336,8 @@ def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     else:
         weights = ops.cast(t, ops.softmax(t, scores, run.plan.watched), value.element)
     del scores
+    if run.traits.drops("attention_dropout", "attn_pdrop"):
+        weights = dropout(t, weights)
     run.lingering.append(weights)  # returned beside the output, and named to the end of the layer
     t.label = ATTENTION
     value = _by_head(run, value, repeats)

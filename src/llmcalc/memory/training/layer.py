@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmcalc.memory.training import experts, ops, recipes, states
+from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.attention import attend
 from llmcalc.memory.training.context import FFN, Run
 from llmcalc.memory.training.tape import Value
@@ -10,6 +11,8 @@ from llmcalc.memory.training.tape import Value
 BEFORE_ATTENTION = ("attn_norm", "mixer_norm", "first_norm", "ln_attn")
 BEFORE_FFN = ("ffn_norm", "before_norm", "ln_mlp")
 RESIDUAL = "hidden states"
+RESIDUALS = ("hidden_dropout", "resid_dropout", "resid_pdrop", "residual_dropout")
+"""Keys of the dropout on what a layer adds to the residual."""
 
 
 def decoder_layer(run: Run, x: Value) -> Value:
@@ -53,6 +56,8 @@ def _sub_layer(run: Run, x: Value, before: str, module: object, after: str) -> V
         inner = run.norm(inner, after)
     if run.traits.scaled_branches:
         inner = ops.scale(t, inner)
+    if run.traits.drops(*RESIDUALS):
+        inner = dropout(t, inner)
     return ops.add(t, x, inner)
 
 
@@ -66,6 +71,8 @@ def _parallel(run: Run, x: Value, first: str, second: str) -> Value:
     else:
         mixed = mix(run, normed)
         out = feed_forward(run, normed)
+    if run.traits.drops(*RESIDUALS):
+        mixed, out = dropout(t, mixed), dropout(t, out)
     return ops.add(t, ops.add(t, out, mixed), x)
 
 

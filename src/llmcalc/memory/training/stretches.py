@@ -7,6 +7,7 @@ from typing import Any
 from llmcalc.errors import ConfigError
 from llmcalc.formula import Quantity
 from llmcalc.memory.training import ops
+from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.context import INPUTS, Run, Shared
 from llmcalc.memory.training.layer import decoder_layer
 from llmcalc.memory.training.ledger import Ledger
@@ -180,6 +181,8 @@ class Model:
             del beside
         if "embed_norm" in run.ops:
             x = run.norm(x, "embed_norm")
+        if self.traits.drops("embd_pdrop", "embed_dropout", "embedding_dropout"):
+            x = dropout(t, x)
         stretch.root = x.node
         self._shared(run)
         t.ledger = stretch.ledger

@@ -213,6 +213,10 @@ class Traits:
             if key in facts:
                 setattr(self, name, facts[key] is not None)
 
+    def drops(self, *keys: str) -> bool:
+        """Whether the configuration asks for dropout under one of these keys."""
+        return any(isinstance(self.facts.get(key), float) and self.facts[key] > 0 for key in keys)
+
     @property
     def verified(self) -> bool:
         """Whether what this family saves was compared with what autograd really kept."""

@@ -285,9 +285,9 @@ def _dtype(*configs: Config) -> str | None:
 
 FACTS = (
     "activation_function", "alibi", "attn_logit_softcapping", "attention_dropout", "attn_pdrop", "chunk_size",
-    "embd_pdrop", "final_logit_softcapping", "hidden_act", "hidden_activation", "hidden_dropout",
-    "mamba_chunk_size", "mamba_norm_before_gate", "mlp_hidden_act", "n_group", "norm_topk_prob",
-    "resid_pdrop", "topk_group", "topk_method", "use_parallel_residual",
+    "embd_pdrop", "embed_dropout", "embedding_dropout", "final_logit_softcapping", "hidden_act",
+    "hidden_activation", "hidden_dropout", "mamba_chunk_size", "mlp_hidden_act", "n_group", "norm_topk_prob",
+    "resid_dropout", "resid_pdrop", "residual_dropout", "topk_group", "topk_method", "use_parallel_residual",
 )  # fmt: skip
 """Keys that change no tensor and no cache, but what a layer's code does."""
 
