@@ -186,3 +186,9 @@ def test_servers_one_after_the_other(engine, option):
     assert first.verdict == "fits"
     assert any("started in this order" in line for line in both.advice)
     assert ask(engine, ensemble=3, **own).total_bytes == 3 * ask(engine, **own).total_bytes
+
+
+def test_a_long_name_beside_another_is_shown():
+    name = "llama-3.1-nemotron-8b-ultralong-2m-instruct"
+    shown = str(ask("tensorrt-llm", name, gpu="h100", ensemble=2, context=100))
+    assert f"with {name}" in shown

@@ -20,6 +20,7 @@ from llmcalc.units import DISPLAY, GIB, MIB, format_bytes
 
 WIDTH = 80
 BAR = 10
+LEAST_NOTE = 12
 RULE = "  " + "-" * (WIDTH - 4)
 COLORS = {"fits": "32", "does_not_fit": "31", "too_close": "33"}
 
@@ -90,6 +91,7 @@ def _items(report: Any, units: str) -> list[str]:
     unit_width = len(unit) + 1
     graded = max(7, *(len(item.grade) for item in shown)) + 1
     note_width = WIDTH - 2 - name_width - 1 - value_width - 1 - unit_width - (BAR + 2 if bars else 1) - graded
+    note_width = max(note_width, LEAST_NOTE)  # a long name makes long lines, not none
     lines = []
     for index, (item, name, value) in enumerate(zip(shown, names, values, strict=True)):
         part = ""
