@@ -3,6 +3,7 @@ import os
 import pytest
 
 collect_ignore = ["fuzz"]  # a campaign of its own, with a library the tests do not need
+collect_ignore_glob = ["oracles/*.py"]  # scripts that need PyTorch; tests that ask them skip without it
 
 
 @pytest.fixture(autouse=True)
