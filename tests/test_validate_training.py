@@ -205,6 +205,15 @@ def test_errors_are_within_the_aim(published, quality):
     assert p90 is None or found.p90 <= p90
 
 
+def test_ranges_hold_what_they_promise(published):
+    """The 5th to the 95th percentile: nine in ten, of narrow ranges."""
+    held = [row.to_dict() for row in published.trainings if row.error is not None]
+    inside = [row for row in held if row["range_gib"][0] <= row["measured_gib"] <= row["range_gib"][1]]
+    assert len(inside) / len(held) >= 0.9
+    widths = sorted((row["range_gib"][1] - row["range_gib"][0]) / row["predicted_gib"] for row in held)
+    assert widths[len(widths) // 2] < 0.05
+
+
 def test_engines_are_chosen_by_name(published):
     assert published.rows == []
     assert validate(engine="mlx").trainings == []

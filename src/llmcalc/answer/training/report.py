@@ -35,8 +35,7 @@ def train_report(question: Question, device: Device | None) -> Report:
 
 def _range(asked: Asked, items: list[Item], made: Estimate) -> tuple[Quantity, Quantity]:
     """Low and high of the total at the peak."""
-    low = made.allocated + made.runtime.low[0]
-    high = made.allocated + made.runtime.high[0]
+    low, high = made.low, made.high
     if asked.compile:
         least, most, taken = SPREADS["activations"]
         held = made.shares.get("activations", 0)
