@@ -631,3 +631,51 @@ def test_one_answer_imports_nothing_heavy():
     assert code == 0
     assert "numpy" not in loaded
     assert not {"pydantic", "yaml", "matplotlib", "json"} & set(loaded)
+
+
+# -- what a card must hold ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["allocated", "reserved"])
+def test_the_verdict_is_of_the_process_whatever_a_metric_counts(metric):
+    asked = {"method": "lora", "seq_len": 1040, "gpu": "24GiB"}
+    whole = llmcalc.train("llama-3.1-8b", **asked)
+    part = llmcalc.train("llama-3.1-8b", metric=metric, **asked)
+    assert part.total_bytes < whole.total_bytes
+    assert (part.verdict, part.headroom_bytes) == (whole.verdict, whole.headroom_bytes)
+    assert part.capacity.max_seq_len == whole.capacity.max_seq_len
+
+
+def test_the_longest_sequence_is_true_there_and_false_beyond():
+    asked = {"method": "lora", "gpu": "24GiB"}
+    longest = llmcalc.train("llama-3.1-8b", seq_len=512, **asked).capacity.max_seq_len
+    assert llmcalc.train("llama-3.1-8b", seq_len=longest, **asked).headroom_bytes >= 0
+    assert llmcalc.train("llama-3.1-8b", seq_len=longest + 1, **asked).headroom_bytes < 0
+
+
+def test_to_be_safe_holds_with_compiled_code_too():
+    asked = {"method": "lora", "gpu": "a100-40gb-pcie", "seq_len": 1024, "compile": True}
+    safe = llmcalc.train("phi-3-mini-4k-instruct", **asked).capacity.safe_micro_batch
+    assert llmcalc.train("phi-3-mini-4k-instruct", micro_batch=safe, **asked).verdict == "fits"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"lora_r": 8}, "--method full has none"),
+        ({"lora_targets": "q_proj"}, "--method full has none"),
+        ({"method": "qlora", "quant": "none"}, "Use --method lora"),
+        ({"zero": 3}, "not modelled yet"),
+        ({"fsdp": True}, "not modelled yet"),
+        ({"offload": True}, "--offload is True"),
+    ],
+)
+def test_nothing_is_ignored(keywords, words):
+    with pytest.raises(llmcalc.LlmcalcError) as caught:
+        llmcalc.train("llama-3.2-1b", seq_len=512, **keywords)
+    assert words in str(caught.value)
+
+
+def test_one_gpu_may_say_so():
+    plain = llmcalc.train("llama-3.2-1b", seq_len=512)
+    assert llmcalc.train("llama-3.2-1b", seq_len=512, zero=0, fsdp="off").total_bytes == plain.total_bytes

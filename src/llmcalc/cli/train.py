@@ -57,6 +57,8 @@ _how = stack(
     ),
     click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
+    click.option("--zero", metavar="STAGE", help="Sharding of states: 0, for one GPU.  [0]"),
+    click.option("--fsdp", metavar="on|off", help="Sharding of all: off, for one GPU.  [off]"),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
     click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
 )

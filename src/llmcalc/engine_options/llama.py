@@ -253,7 +253,8 @@ def llama_options(given: dict[str, Any]) -> LlamaOptions:
     options, problems = LlamaOptions(), Problems()
 
     def ask(keyword: str) -> Any:
-        return given.get(keyword)
+        value = given.get(keyword)
+        return None if getattr(value, "ndim", 0) else value  # an array is refused by its owner
 
     with problems:
         if ask("n_ctx") is not None:

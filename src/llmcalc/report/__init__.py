@@ -144,6 +144,8 @@ class Report(_Shown):
         end of its range: these decide there. [B]
     missing_bytes, most_pool : int
         What is missing for the engine to start; the largest pool set by hand that surely has room. [B]
+    held_bytes : int, ndarray or None
+        What the card must hold, where the total counts less. [B]
     workload : dict
         Requests that vary or share: how many, and what they need in each case. [B]
     together : list of dict
@@ -194,6 +196,7 @@ class Report(_Shown):
         self.floor_bytes: Quantity | None = None
         self.beside: tuple[int, int] = (0, 0)
         self.margins: tuple[Quantity, Quantity] | None = None
+        self.held_bytes: Quantity | None = None
         self.missing_bytes = self.most_pool = 0
         self.neighbours: list[tuple[str, int]] = []
         self.warnings: list[str] = []
@@ -343,7 +346,8 @@ class Report(_Shown):
         """
         if self.device is None:
             return None
-        left = self.device.usable_bytes - self.total_bytes
+        held = self.total_bytes if self.held_bytes is None else self.held_bytes
+        left = self.device.usable_bytes - held
         if self.missing_bytes:
             left = smaller(left, -self.missing_bytes)
         if not self.is_shared:

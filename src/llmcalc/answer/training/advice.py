@@ -102,7 +102,7 @@ class _Trial:
             made = Question(self.inventory, asked, self.book, self.device, self.others).estimate()
         except LlmcalcError:
             return None
-        return int(made.total), int(made.high)
+        return int(made.process), int(made.process_high)
 
 
 def help_it(

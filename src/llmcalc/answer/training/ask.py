@@ -64,6 +64,8 @@ def train(
     longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
+    zero: Any = None,
+    fsdp: Any = None,
     reference: Any = None,
     teacher: Any = None,
     like: str | None = None,
@@ -129,6 +131,8 @@ def train(
     optimizer_in_backward, wide_embedding, untied_head, ema : bool
         The optimizer steps in the backward pass; embeddings keep fp32 states beside 8-bit ones; the head
         is a matrix of its own; an average of the weights is kept.
+    zero, fsdp : optional
+        Sharding over GPUs: 0 and off, the defaults, are all that one GPU knows. [-]
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
     reference, teacher : optional

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llmcalc.answer.training.ignored import refuse_ignored
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
@@ -55,24 +56,10 @@ DEFAULTS: dict[str, Any] = {
 DEFAULT_SEQ = 8192
 KEYWORDS = (
     *DEFAULTS,
-    "dtype",
-    "gpu",
-    "reserve",
-    "context",
-    "allow_overlong",
-    "like",
-    "optimizer_rank",
-    "rslora",
-    "modules_to_save",
-    "trainable",
-    "freeze",
-    "last_layers",
-    "optimizer_in_backward",
-    "ema",
-    "offload",
-    "reference",
-    "teacher",
-)
+    "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
+    "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
+    "zero", "fsdp", "reference", "teacher",
+)  # fmt: skip
 
 
 LITGPT = {"untied_head": True, "bitsandbytes": "0.42.0"}
@@ -176,6 +163,8 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
         if rank is not None and not asked.optimizer.takes_rank:
             raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
     with problems:
+        refuse_ignored(asked.method, given)
+    with problems:
         asked.batch = number(values["micro_batch"], "--micro-batch")
     with problems:
         asked.accumulate = parse_integer(values["grad_accum"], "--grad-accum")
@@ -215,6 +204,9 @@ def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
     asked.values["method"] = asked.method
+    words = asked.values["metric"], asked.values["attention"], asked.origins["padded"]
+    if words == ("memtracker", "sdpa", "default"):  # under fake tensors transformers always makes a mask
+        asked.values["padded"], asked.origins["padded"] = True, "as under fake tensors"
     if str(asked.values["recipe"]).strip().lower() == "litgpt":
         for key, value in LITGPT.items():
             if asked.origins[key] == "default":
@@ -273,6 +265,8 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:
         away = given["offload"]
+        if away is not None and not isinstance(away, (str, list, tuple, set, frozenset)):
+            raise InputError(f"--offload is {away!r}.", f"Use {one_of(OFFLOADS)}, or several with commas.")
         parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
         asked.offload = frozenset(
             one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")

@@ -24,6 +24,9 @@ COMPILED = (3, 4)
 37 are activations; 0.65 to 0.9 (calibrated on that run)."""
 
 
+SPREADS = {"activations": (65, 90, 75)}
+"""Range of what compiled code keeps, low and high, beside what is taken. [%]"""
+
 TENSORS = (97, 101)
 """Range of all tensors at the peak: the 5th to 95th percentile of 48 published peaks, of the predicted ones
 (-3.0 and +1.3 %), rounded. [%]"""
@@ -46,12 +49,17 @@ class Estimate:
         Of all models, by what they are. [B]
     host : dict
         Bytes in the machine's own memory. [B]
+    whole : Item
+        What comes on top in the process as a whole, which a card must hold.
     spread : tuple of int
         Range of the tensors. [%]
+    compiled : bool
+        Whether code is compiled, which has a range of its own.
     """
 
     __slots__ = (
-        "host", "moments", "phase", "runtime", "shares", "spread", "states", "trace", "weights", "where",
+        "compiled", "host", "moments", "phase", "runtime", "shares", "spread", "states", "trace", "weights",
+        "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +69,8 @@ class Estimate:
         self.phase, self.where, self.shares = timeline_peak(timeline)
         self.host: dict[str, Quantity] = {}
         self.runtime: Any = None
-        self.spread = TENSORS
+        self.whole: Any = None
+        self.spread, self.compiled = TENSORS, False
 
     @property
     def allocated(self) -> Quantity:
@@ -74,14 +83,41 @@ class Estimate:
         return self.allocated + self.runtime.amounts[0]
 
     @property
+    def tensors(self) -> tuple[Quantity, Quantity]:
+        """Low and high of the tensors. [B]"""
+        low = self.allocated * self.spread[0] // 100
+        high = ceil_div(self.allocated * self.spread[1], 100)
+        if self.compiled:
+            least, most, taken = SPREADS["activations"]
+            held = self.shares.get("activations", 0)
+            low = low - ceil_div(held * (taken - least), taken)
+            high = high + ceil_div(held * (most - taken), taken)
+        return low, high
+
+    @property
     def low(self) -> Quantity:
         """The lower end. [B]"""
-        return self.allocated * self.spread[0] // 100 + self.runtime.low[0]
+        return self.tensors[0] + self.runtime.low[0]
 
     @property
     def high(self) -> Quantity:
         """The upper end. [B]"""
-        return ceil_div(self.allocated * self.spread[1], 100) + self.runtime.high[0]
+        return self.tensors[1] + self.runtime.high[0]
+
+    @property
+    def process(self) -> Quantity:
+        """Expected bytes of the process as a whole. [B]"""
+        return self.allocated + self.whole.amounts[0]
+
+    @property
+    def process_low(self) -> Quantity:
+        """Its lower end. [B]"""
+        return self.tensors[0] + self.whole.low[0]
+
+    @property
+    def process_high(self) -> Quantity:
+        """Its upper end. [B]"""
+        return self.tensors[1] + self.whole.high[0]
 
 
 class Question:
@@ -219,7 +255,10 @@ class Question:
             made.spread = (100, 100)  # its own tensors, counted under fake ones
         made.host = self._host(states, weights, found)
         name = "" if self.device is None else self.device.name
-        made.runtime = runtime_item(made.allocated, asked.metric, name)
+        made.compiled = bool(asked.compile)
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name)
+        if asked.metric != "nvidia-smi":
+            made.whole = runtime_item(made.allocated, "nvidia-smi", name)
         return made
 
     def _earlier(self, plan: Training) -> Quantity:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.items import items_of
 from llmcalc.answer.training.question import Estimate, Question
-from llmcalc.estimate import Item, Peak
-from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.estimate import Peak
+from llmcalc.formula import Quantity, is_array
 from llmcalc.model.inventory import Inventory
 from llmcalc.report import Report
 from llmcalc.units import format_bytes, format_count
@@ -16,32 +16,19 @@ from llmcalc.units import format_bytes, format_count
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
 
-SPREADS = {"activations": (65, 90, 75)}
-"""Range of what compiled code keeps, low and high, beside what is taken. [%]"""
-
 
 def train_report(question: Question, device: Device | None) -> Report:
     """One step of a model with layers, on a GPU if one is named."""
-    asked = question.asked
     made = question.estimate()
     items = items_of(question, made)
-    low, high = _range(asked, items, made)
-    report = Report("train", items, Peak(made.phase, "all", made.total, low, high))
+    report = Report("train", items, Peak(made.phase, "all", made.total, made.low, made.high))
     report.timeline = made
+    if device is not None:  # a card holds the process, whatever a metric counts
+        report.held_bytes = made.process
+        report.margins = (device.usable_low - made.process_high, device.usable_high - made.process_low)
     _describe(report, question, made, device)
     _warn(report, question, made)
     return report
-
-
-def _range(asked: Asked, items: list[Item], made: Estimate) -> tuple[Quantity, Quantity]:
-    """Low and high of the total at the peak."""
-    low, high = made.low, made.high
-    if asked.compile:
-        least, most, taken = SPREADS["activations"]
-        held = made.shares.get("activations", 0)
-        low = low - ceil_div(held * (taken - least), taken)
-        high = high + ceil_div(held * (most - taken), taken)
-    return low, high
 
 
 def _describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:

@@ -14,8 +14,8 @@ from llmcalc.hardware import Device
 from llmcalc.memory.training.targets import linears
 
 MOST_BATCH = 1 << 16
-STEP = 8
-"""Lengths are told in steps of so many tokens. [tokens]"""
+STEP = 1
+"""Lengths are searched in steps of so many tokens. [tokens]"""
 
 
 class Room:
@@ -100,11 +100,13 @@ class Room:
         device, known = self._device, self._known
         first = _guess(known, device.usable_bytes, "amounts", start) // unit
         most = largest(
-            lambda n: int(estimate(n).total), device.usable_bytes, limit, first, _within(made, limit)
+            lambda n: int(estimate(n).process), device.usable_bytes, limit, first, _within(made, limit)
         )
         first = _guess(known, device.usable_low, "high", start) // unit
         safe = (
-            largest(lambda n: int(estimate(n).high), device.usable_low, most, first, _within(made, most))
+            largest(
+                lambda n: int(estimate(n).process_high), device.usable_low, most, first, _within(made, most)
+            )
             if most
             else 0
         )
@@ -117,8 +119,8 @@ def _within(made: dict[int, Any], limit: int) -> list[int]:
 
 def _guess(known: Any, budget: int, end: str, start: int) -> int:
     """Where the edge would be if all that is neither weights nor states grew in proportion."""
-    runtime = getattr(known.runtime, end)[0]
-    slack = sum(getattr(part, end)[0] for part in known.runtime.items if part.name == "allocator")
+    runtime = getattr(known.whole, end)[0]
+    slack = sum(getattr(part, end)[0] for part in known.whole.items if part.name == "allocator")
     share = (budget - runtime + slack) * known.allocated // max(known.allocated + slack, 1)
     found = []
     for moment in known.moments:
@@ -230,7 +232,7 @@ def largest_models(
         try:
             inventory = stored_as_declared(readers.read(name, book, None), book)
             question = Question(inventory, resolve(inventory, book, given), book, device)
-            if bool(question.estimate().high <= device.usable_low):
+            if bool(question.estimate().process_high <= device.usable_low):
                 found.append((name, question))
         except LlmcalcError:
             continue
