@@ -679,3 +679,17 @@ def test_nothing_is_ignored(keywords, words):
 def test_one_gpu_may_say_so():
     plain = llmcalc.train("llama-3.2-1b", seq_len=512)
     assert llmcalc.train("llama-3.2-1b", seq_len=512, zero=0, fsdp="off").total_bytes == plain.total_bytes
+
+
+def test_other_words_for_the_same():
+    asked = {"seq_len": 512, "precision": "bf16"}
+    plain = llmcalc.train("llama-3.2-1b", recompute="full", **asked)
+    other = llmcalc.train("llama-3.2-1b", recompute=True, attention="flash_attention_2", **asked)
+    assert plain.total_bytes == other.total_bytes
+
+
+def test_parts_of_what_is_not_there_at_the_peak_are_not_there():
+    found = llmcalc.train("pythia-410m", method="qlora", precision="bf16", seq_len=1, quant="int8")
+    for item in found:
+        if not item.bytes_at_peak:
+            assert not any(part.bytes_at_peak for part in item.items)

@@ -286,6 +286,8 @@ def _keeps_inputs(version: Any) -> bool:
 
 
 def _recompute(value: Any) -> str | int:
+    if isinstance(value, bool):
+        return "full" if value else "none"
     word = str(value).strip().lower()
     if word in ("none", "selective", "full"):
         return word

@@ -42,7 +42,10 @@ def items_of(question: Question, made: Estimate) -> list[Item]:
 
 def _share_parts(item: Item) -> None:
     """Parts that are there whole whenever the item is."""
-    whole = not is_array(item.at_peak) and not is_array(item.bytes) and item.at_peak == item.bytes
+    plain = not is_array(item.at_peak) and not is_array(item.bytes)
+    if plain and not item.at_peak:
+        return
+    whole = plain and item.at_peak == item.bytes
     for part in item.items:
         if whole or is_array(item.at_peak) or "step" not in part.phases or len(part.phases) > 1:
             part.at_peak = part.amounts[0]

@@ -23,9 +23,16 @@ def number(value: Any, option: str) -> Quantity:
     return array(value, option, MOST) if is_array(value) else parse_integer(value, option, MOST)
 
 
+SPELLINGS = {
+    "flash_attention_2": "flash", "flash_attention_3": "flash", "flash_attention": "flash", "fa2": "flash",
+}  # fmt: skip
+"""What frameworks call the same."""
+
+
 def one_word(value: Any, allowed: tuple[str, ...], option: str) -> str:
     """One word of a list, with the nearest in the error."""
     word = str(value).strip().lower()
+    word = SPELLINGS.get(word.replace("-", "_"), word)
     if word in allowed:
         return word
     near = did_you_mean(word, allowed, 1)
