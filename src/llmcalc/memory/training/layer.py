@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.memory.training import experts, ops, recipes, states
+from llmcalc.memory.training import ops, recipes
 from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.attention import attend
 from llmcalc.memory.training.context import FFN, Run
@@ -81,6 +81,8 @@ def mix(run: Run, x: Value) -> Value:
     made: list[Value] = []
     t, scaled = run.tape, run.traits.scaled_mixers
     if "scan" in run.ops or "short_conv" in run.ops:
+        from llmcalc.memory.training import states  # few models have any
+
         out = states.scan(run, x)
         made.append(ops.scale(t, out) if scaled else out)
         del out
@@ -101,6 +103,8 @@ def feed_forward(run: Run, x: Value) -> Value:
     if "expert_down" not in run.ops:
         out = dense(run, x, "")
     else:
+        from llmcalc.memory.training import experts  # few models have any
+
         out = experts.routed(run, x)
         if "shared_down" in run.ops:
             shared = dense(run, x, "shared_")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from llmcalc.formula import Quantity, is_array, where
-from llmcalc.memory.training.branches import branched, replaced
 from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Books, Model, Stretch
 from llmcalc.model.inventory import Inventory
@@ -127,8 +126,12 @@ def trace(inventory: Inventory, plan: Plan) -> Trace:
     True
     """
     if plan.recompute == 1 and plan.recompute is not True:
+        from llmcalc.memory.training.branches import replaced
+
         plan = replaced(plan, recompute="full")
     if is_array(plan.batch) or is_array(plan.seq):
+        from llmcalc.memory.training.branches import branched
+
         made: Trace = branched(inventory, plan, run)
         return made
     return run(inventory, plan)
