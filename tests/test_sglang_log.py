@@ -87,3 +87,15 @@ def test_command_line():
     )
     assert "SGLang" in done.stdout
     assert "15.54" in done.stdout
+
+
+def test_a_damaged_number_of_ranks_is_left_out(tmp_path):
+    whole = (LOGS / "sglang-2025-03-four-gpus.log").read_text()
+    assert "tp_size=4" in whole
+    file = tmp_path / "damaged.log"
+    file.write_text(whole.replace("tp_size=4", "tp_size=4-"))
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcalc", "validate", "--log", str(file)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Internal error" not in done.stderr

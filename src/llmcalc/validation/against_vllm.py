@@ -137,13 +137,18 @@ def scheme_of(log: VllmLog, is_own: bool) -> str | None:
     )
 
 
+def drop_damaged_ranks(found: dict[str, Any]) -> None:
+    """Leave out numbers of ranks that a damaged line made no numbers."""
+    for name in ("tp", "pp", "dp"):
+        if not str(found.get(name, "1")).isdecimal():
+            del found[name]
+
+
 def options_of(log: VllmLog, is_own: bool) -> dict[str, Any]:
     """What vLLM was told, as keywords of `llmcalc.vram`."""
     told = log.told
     found: dict[str, Any] = {name: told[name] for name in PASSED if name in told}
-    for name in ("tp", "pp", "dp"):
-        if not str(found.get(name, "1")).isdecimal():
-            del found[name]  # a damaged line
+    drop_damaged_ranks(found)
     if found.get("dtype") in ("auto", "half"):
         found["dtype"] = "fp16" if found["dtype"] == "half" else None
     found["dtype"] = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmcalc.errors import InputError
 from llmcalc.units import GIB
-from llmcalc.validation.against_vllm import Compared, scheme_of
+from llmcalc.validation.against_vllm import Compared, drop_damaged_ranks, scheme_of
 from llmcalc.validation.vllm_log import LINE_MOST, START, Figure, VllmLog
 from llmcalc.validation.vllm_wording import COLOUR
 
@@ -155,6 +155,7 @@ def options_of(log: SglangLog, is_own: bool) -> dict[str, Any]:
         for name in PASSED.values()
         if name in told and name not in ("model", "quantization", "speculation")
     }
+    drop_damaged_ranks(found)
     if "speculation" not in told:
         found.pop("speculative_num_draft_tokens", None)
     if str(found.get("chunked_prefill_size", "")).startswith("-"):
