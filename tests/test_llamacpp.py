@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import llmcalc
-from llmcalc.answer.llamacpp import deploy
+from llmcalc.answer.llamacpp import builder
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError
 from llmcalc.hardware import Device
@@ -87,7 +87,7 @@ def scenario_of(inventory, row, **more):
 
 def predicted(inventory, row, device=None, **more):
     scenario = scenario_of(inventory, row, **more)
-    deployment, _ = deploy(inventory, scenario, device, BOOK)
+    deployment = builder(inventory, scenario, device, BOOK)[0](scenario.options)
     if int(row["outputs"]) != int(row["slots"]):  # a perplexity run asks for more logits
         settings = deployment.settings(scenario.context, scenario.sequences)
         settings.outputs = min(settings.tokens, int(row["outputs"]))
@@ -156,7 +156,7 @@ def offloaded(row):
             "tensor_split": [float(share) for share in row["split"].split()] or None,
         },
     )  # fmt: skip
-    deployment, _ = deploy(inventory, scenario, card, BOOK)
+    deployment = builder(inventory, scenario, card, BOOK)[0](scenario.options)
     return [size / MIB for size in deployment.amounts(scenario.context, scenario.sequences).compute]
 
 

@@ -116,14 +116,6 @@ def reported(
     return report
 
 
-def deploy(
-    inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
-) -> tuple[Deployment, Inventory]:
-    """The model as a GGUF file on so many GPUs, by the scenario's options."""
-    make, stored = builder(inventory, scenario, device, book)
-    return make(scenario.options), stored
-
-
 def builder(
     inventory: Inventory, scenario: Scenario, device: Device | None, book: Catalog
 ) -> tuple[Callable[[Any], Deployment], Inventory]:

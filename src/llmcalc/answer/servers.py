@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
-from llmcalc.answer.common import priced, ranks_of, report_of, size_of, workload_of
+from llmcalc.answer.common import needs_layers, priced, ranks_of, report_of, size_of, workload_of
 from llmcalc.demand.needs import Needs
-from llmcalc.errors import ConfigError, InputError, Problems, one_of
+from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.estimate import INFERENCE_PHASES, Item, find_peak
 from llmcalc.hardware import Device
 from llmcalc.memory import caches, folds
@@ -43,11 +43,7 @@ def check_server(
     InputError, ConfigError
         With what to do instead.
     """
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it.",
-        )
+    needs_layers(inventory, scenario.engine)
     problems = Problems()
     with problems:
         wrong = sorted({scenario.key.name, scenario.value.name} - set(formats))

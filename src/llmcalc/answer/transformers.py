@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.answer.common import (
     check_formats,
+    needs_layers,
     placement_of,
     precision_of,
     priced,
@@ -17,7 +18,7 @@ from llmcalc.answer.common import (
 )
 from llmcalc.answer.generation import Trials, capacity_of
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError, InputError, Problems
+from llmcalc.errors import InputError, Problems
 from llmcalc.estimate import INFERENCE_PHASES, find_peak
 from llmcalc.formula import is_array, larger, smaller
 from llmcalc.hardware import Device
@@ -107,11 +108,7 @@ def check(inventory: Inventory, scenario: Scenario) -> None:
     InputError, ConfigError
         With what to do instead.
     """
-    if inventory.family == "header":
-        raise ConfigError(
-            f"{inventory.name}: the header tells the weights, not the layers and their caches.",
-            "Put the model's config.json beside it; llmcalc params works without.",
-        )
+    needs_layers(inventory, scenario.engine, "; llmcalc params works without")
     options, problems = scenario.options, Problems()
     with problems:
         check_formats(scenario)

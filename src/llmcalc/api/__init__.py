@@ -292,7 +292,7 @@ def vram(
     for device, report in zip(devices, reports, strict=True):
         report.plan = inventory, scenario
         report.later = partial(_help, report, inventory, scenario, device, book, given)
-        _sign(report, Call("vram", asked), book)
+        report.sign(Call("vram", asked), book)
     return reports[0] if len(reports) == 1 else Reports(reports)
 
 
@@ -324,13 +324,6 @@ def _understand(
     problems.check()
     assert inventory is not None
     return inventory, scenario
-
-
-def _sign(report: Report, call: Call, book: Catalog) -> None:
-    """Note how a report can be made again."""
-    report.call = call
-    report.book = book
-    report.catalog_date = book.date("models")
 
 
 def params(
@@ -379,5 +372,5 @@ def params(
         raise InputError(f"--by {str(by)[:40]!r} is not known.", "Use role, layer or tag.")
     inventory, scenario = _understand(model, params, config, assume, book, given, strict=False)
     report = params_report(inventory, scenario, book, by or "role")
-    _sign(report, Call("params", asked), book)
+    report.sign(Call("params", asked), book)
     return report

@@ -7,7 +7,7 @@ from typing import Any
 from llmcalc.answer.advice import help_it
 from llmcalc.answer.fit import advise
 from llmcalc.answer.vram import count_report, model_report
-from llmcalc.api import ModelLike, _catalog, _sign, _understand
+from llmcalc.api import ModelLike, _catalog, _understand
 from llmcalc.errors import InputError
 from llmcalc.report import Call, Report, Reports
 
@@ -58,7 +58,7 @@ def fit(model: ModelLike = None, *, gpu: Any = None, **keywords: Any) -> Report 
         advise(report, inventory, scenario, device, book)
         help_it(report, inventory, scenario, device, book, given)
         report.command, report.plan = "fit", (inventory, scenario)
-        _sign(report, Call("fit", asked), book)
+        report.sign(Call("fit", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
 

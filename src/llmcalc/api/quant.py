@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.quant import ORDERS, USUAL, quant_reports, scheme_names
-from llmcalc.api import ModelLike, _catalog, _sign, _understand
+from llmcalc.api import ModelLike, _catalog, _understand
 from llmcalc.errors import InputError, Problems
 from llmcalc.formula import is_array
 from llmcalc.report import Call, Reports
@@ -89,5 +89,5 @@ def quant(
     problems.check()
     reports = quant_reports(inventory, scenario, book, given, names, sort or "size", most)
     for report in reports:
-        _sign(report, Call("quant", asked), book)
+        report.sign(Call("quant", asked), book)
     return Reports(reports)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.errors import InputError
+from llmcalc.errors import InputError, Problems
 from llmcalc.units import parse_decimal, parse_length, shown
 
 PRE_RELEASES = ("dev", "main", "nightly", "latest")
@@ -57,6 +57,29 @@ def batch_tokens(value: Any, what: str) -> int:
             f"Use {what} 8192, or what your server is told.",
         )
     return tokens
+
+
+def own_names(
+    given: dict[str, Any], aliases: dict[str, str], problems: Problems
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What was given, under the engine's own names, and what the user called each.
+
+    Examples
+    --------
+    >>> own_names({"max_num_seqs": 8, "page_size": None}, {"max_num_seqs": "max_batch_size"}, Problems())[1]
+    {'max_num_seqs': '--max-num-seqs', 'max_batch_size': '--max-num-seqs'}
+    """
+    asked = {key: value for key, value in given.items() if value is not None and value is not False}
+    called = {key: f"--{key.replace('_', '-')}" for key in asked}
+    for other, own in aliases.items():
+        if other not in asked:
+            continue
+        with problems:
+            if own in asked:
+                twice = f"{called[other]} and {called[own]} are given together."
+                raise InputError(twice, "Keep one of them.")
+            asked[own], called[own] = asked[other], called[other]
+    return asked, called
 
 
 def release(value: Any, program: str, example: str) -> tuple[int, ...]:

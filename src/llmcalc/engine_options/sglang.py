@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import batch_tokens, flag, share
+from llmcalc.engine_options.reading import batch_tokens, flag, own_names, share
 from llmcalc.engine_options.sglang_era import sglang_era
 from llmcalc.errors import InputError, Problems, one_of
 from llmcalc.formula import is_array
@@ -85,19 +85,6 @@ def _ratio(value: Any, what: str, most: int) -> tuple[int, int]:
     return parsed
 
 
-def _asked(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Keywords under SGLang's names, and what the user called each."""
-    asked = {key: value for key, value in given.items() if value is not None and value is not False}
-    called = {key: f"--{key.replace('_', '-')}" for key in asked}
-    for other, own in ALIASES.items():
-        if other in asked:
-            if own in asked:
-                twice = f"{called[other]} and {called[own]} are given together."
-                raise InputError(twice, "Keep one of them.")
-            asked[own], called[own] = asked[other], called[other]
-    return asked, called
-
-
 def sglang_options(given: dict[str, Any]) -> SglangOptions:
     """Read SGLang's options, telling all mistakes together.
 
@@ -112,7 +99,7 @@ def sglang_options(given: dict[str, Any]) -> SglangOptions:
     (88, 100)
     """
     options, problems = SglangOptions(), Problems()
-    asked, called = _asked(given)
+    asked, called = own_names(given, ALIASES, problems)
     with problems:
         options.era = sglang_era(given.get("engine_version"))
     with problems:

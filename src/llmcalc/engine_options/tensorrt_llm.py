@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.engine_options.reading import PRE_RELEASES, batch_tokens, flag, release, share
+from llmcalc.engine_options.reading import PRE_RELEASES, batch_tokens, flag, own_names, release, share
 from llmcalc.errors import InputError, Problems
 from llmcalc.units import parse_integer
 
@@ -88,14 +88,7 @@ def tensorrt_llm_options(given: dict[str, Any]) -> TensorrtLlmOptions:
     ((85, 100), 64)
     """
     options, problems = TensorrtLlmOptions(), Problems()
-    asked = {key: value for key, value in given.items() if value is not None and value is not False}
-    called = {key: f"--{key.replace('_', '-')}" for key in asked}
-    for other, own in ALIASES.items():
-        with problems:
-            if other in asked and own in asked:
-                raise InputError(f"{called[other]} and {called[own]} are given together.", "Keep one.")
-        if other in asked:
-            asked[own], called[own] = asked[other], called[other]
+    asked, called = own_names(given, ALIASES, problems)
     with problems:
         if "engine_version" in asked:
             _settle_release(options, asked["engine_version"])

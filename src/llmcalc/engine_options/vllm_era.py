@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from llmcalc.engine_options.reading import PRE_RELEASES
 from llmcalc.errors import InputError
 from llmcalc.units import shown
 
 NEWEST = (0, 33)
 OLDEST = (0, 2)
-UNRELEASED = ("dev", "main", "nightly", "latest")
 
 PATCHES = {
     2: 7, 3: 3, 4: 3, 5: 5, 6: 6, 7: 3, 8: 5, 9: 2, 10: 2, 11: 2, 14: 1, 15: 1, 17: 1, 18: 1, 19: 1, 20: 2,
@@ -128,7 +128,7 @@ def era_of(value: object) -> Era:
     if value is None:
         return Era(NEWEST)
     text = str(value).strip()
-    if text.lower() in UNRELEASED:
+    if text.lower() in PRE_RELEASES:
         return Era(NEWEST, "", f"vLLM {text} is taken for the newest release that is modelled, 0.33.")
     old = "v0" in text.lower()[1:]
     parts = text.lower().removeprefix("v").split(".")

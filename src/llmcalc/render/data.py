@@ -88,19 +88,8 @@ def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
     """What only some reports have; more of the model is added to its own object."""
     result: dict[str, Any] = {}
     if report.inventory is not None:
-        inventory = report.inventory
-        model |= {
-            "routed_params": inventory.routed_params,
-            "layers": inventory.layers,
-            "context": inventory.context,
-            "family": inventory.family,
-            "by_tag": {
-                tag: sum(own.values()) for tag, own in inventory.breakdown("tag", stored=True).items()
-            },
-            "unexplained_params": inventory.unexplained_params,
-            "stored_note": inventory.stored_note,
-        }
-        result["roles"] = inventory.by_role()
+        model |= _inventory(report.inventory)
+        result["roles"] = report.inventory.by_role()
     if report.command == "train":
         result |= {"timeline": _timeline(report.timeline), "metrics": plain(metrics(report))}
     if report.alternatives:
@@ -122,9 +111,9 @@ def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _inventory(inventory: Any, result: dict[str, Any]) -> None:
+def _inventory(inventory: Any) -> dict[str, Any]:
     """What `params` tells of a model besides."""
-    result["model"] |= {
+    return {
         "routed_params": inventory.routed_params,
         "layers": inventory.layers,
         "context": inventory.context,
@@ -133,7 +122,6 @@ def _inventory(inventory: Any, result: dict[str, Any]) -> None:
         "unexplained_params": inventory.unexplained_params,
         "stored_note": inventory.stored_note,
     }
-    result["roles"] = inventory.by_role()
 
 
 def _timeline(made: Any) -> list[dict[str, Any]]:

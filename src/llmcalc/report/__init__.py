@@ -375,6 +375,10 @@ class Report(_Shown):
 
         return timeline_text(self, units)
 
+    def sign(self, call: Call, book: Any) -> None:
+        """Note how it can be made again, and from which catalog."""
+        self.call, self.book, self.catalog_date = call, book, book.date("models")
+
     def _reports(self) -> Sequence[Report]:
         return [self]
 

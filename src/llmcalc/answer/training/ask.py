@@ -195,7 +195,7 @@ def train(
     for device in devices:
         report = _answer(inventory, resolved, device, book, others)
         report.later = partial(_help, report, inventory, resolved, device, book, given, others)
-        _sign(report, Call("train", asked), book)
+        report.sign(Call("train", asked), book)
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
 
@@ -217,11 +217,6 @@ def _switch(key: str, value: Any) -> Any:
     return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
 
 
-def _sign(report: Report, call: Call, book: Catalog) -> None:
-    """Note how a report can be made again."""
-    report.call, report.book, report.catalog_date = call, book, book.date("models")
-
-
 def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
     """The largest models of the catalog that each GPU trains so."""
     from llmcalc.answer.training.room import largest_models
@@ -233,7 +228,7 @@ def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
         for name, question in largest_models(given, device, book):
             report = train_report(question, device)
             report.hints.clear()  # a table has no room for what each could try
-            _sign(report, Call("train", {**asked, "model": name, "gpu": device.name}), book)
+            report.sign(Call("train", {**asked, "model": name, "gpu": device.name}), book)
             reports.append(report)
     if not reports:
         raise InputError("No model of the catalog surely fits so.", "Use --method qlora, or a larger --gpu.")

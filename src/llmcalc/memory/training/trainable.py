@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmcalc.errors import InputError, did_you_mean
 from llmcalc.formula import Quantity
-from llmcalc.memory.training.formulas import bottleneck_parameters, lora_parameters
 from llmcalc.memory.training.optimizers import Shape
 from llmcalc.memory.training.plan import Adapter, Plan
 from llmcalc.memory.training.precisions import Recipe
@@ -200,19 +199,6 @@ class Training(Plan):
         if method == "dora":
             found.append(Shape(1, outputs, 1, VECTOR))
         return found
-
-    def adapter_parameters(self) -> Quantity:
-        """Parameters of all adapters, prompts and prefixes. [-]"""
-        total: Quantity = 0
-        for one, number, shapes in self.adapters():
-            if self.choice.method == "bottleneck":
-                total = total + number * bottleneck_parameters(one.outputs, self.choice.rank)
-            elif self.choice.targets[one.key]:
-                total = total + number * sum(shape.numel for shape in shapes)
-            else:
-                extra = one.outputs if self.choice.method == "dora" else 0
-                total = total + number * (lora_parameters(self.choice.rank, one.inputs, one.outputs) + extra)
-        return total + sum(shape.numel for shape in self.virtual())
 
     def virtual(self) -> list[Shape]:
         """The tensors of a trained prompt or prefix."""

@@ -14,8 +14,6 @@ from llmcalc.memory.engines.transformers.ledger import Block, Ledger
 from llmcalc.memory.engines.transformers.traits import Traits
 
 HIDDEN, ATTENTION, FFN = "hidden states", "attention", "feed-forward"
-ROTATED_AT_ONCE = 3
-"""`(q * cos) + (rotate_half(q) * sin)`: two products and their sum, or a product and what rotates."""
 
 
 class Pass:
