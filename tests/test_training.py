@@ -575,7 +575,6 @@ def test_every_format_shows_a_training_step(keywords):
         ({"method": "freeze"}, ["does not say what is trained", "--trainable last-8"]),
         ({"method": "freeze", "trainable": "last-17"}, ["16 layers"]),
         ({"method": "freeze", "trainable": "heads"}, ["Did you mean head"]),
-        ({"gpu": "2xh100"}, ["several GPUs", "Name one GPU"]),
         ({"gpu": "h100", "reserve": "100GiB"}, ["leaves nothing"]),
         ({"padded": "maybe"}, ["Use on or off"]),
         ({"reference": "13b"}, ["bare count"]),

@@ -57,8 +57,6 @@ _how = stack(
     ),
     click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
-    click.option("--zero", metavar="STAGE", help="Sharding of states: 0, for one GPU.  [0]"),
-    click.option("--fsdp", metavar="on|off", help="Sharding of all: off, for one GPU.  [off]"),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
     click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
 )
@@ -97,8 +95,45 @@ _part = stack(
     click.option("--teacher", metavar="MODEL", help="A frozen teacher beside it, for distillation."),
 )
 
+_spread = stack(
+    click.option(
+        "--tp", "--tensor-parallel-size", "tp", metavar="N", help="GPUs that share each tensor.  [1]"
+    ),
+    click.option("--pp", "--pipeline-parallel-size", "pp", metavar="N", help="Stages of layers.  [1]"),
+    click.option("--vpp", metavar="N", help="Chunks of layers on each stage, interleaved.  [1]"),
+    click.option(
+        "--cp", "--context-parallel-size", "cp", metavar="N", help="GPUs that share each sequence.  [1]"
+    ),
+    click.option(
+        "--ep", "--expert-parallel-size", "ep", metavar="N", help="GPUs that share the experts.  [1]"
+    ),
+    click.option("--etp", metavar="N", help="GPUs that share each expert's tensors.  [tp; 1 with --ep]"),
+    click.option(
+        "--dp", "--data-parallel-size", "dp", metavar="N", help="Replicas.  [what is left of the GPUs]"
+    ),
+    click.option(
+        "--sequence-parallel", metavar="on|off", help="Tensor ranks share tokens.  [on for megatron]"
+    ),
+    click.option("--schedule", metavar="NAME", help="Of a pipeline: 1f1b or gpipe.  [1f1b]"),
+    click.option("--stage-layers", metavar="N,N", help="Layers of each stage.  [even]"),
+    click.option("--zero", metavar="STAGE", help="DeepSpeed's sharing: 0 to 3; megatron's: 0 or 1.  [0; 1]"),
+    click.option("--fsdp", metavar="1|2|off", help="PyTorch's sharding, by its version.  [off]"),
+    click.option(
+        "--reshard-after-forward", metavar="on|off", help="FSDP lets a block go after forward.  [on]"
+    ),
+    click.option("--shard-degree", metavar="N", help="FSDP: GPUs that share one copy (HSDP).  [all]"),
+    click.option(
+        "--reduce-dtype", metavar="DTYPE", help="FSDP: gradients are summed in fp32 or bf16.  [fp32]"
+    ),
+    click.option("--global-batch", metavar="N", help="Sequences of a step over all GPUs."),
+    click.option("--capacity-factor", metavar="X", help="Tokens an expert takes, of an equal share.  [all]"),
+    click.option(
+        "--imbalance", metavar="X", help="Tokens of the busiest expert rank, of an equal share.  [1]"
+    ),
+)
+
 _where = stack(
-    click.option("--gpu", metavar="GPU[,GPU]", help="h100, rtx-4090, 24GiB, auto; commas give one row each."),
+    click.option("--gpu", metavar="GPU[,GPU]", help="h100, 8xh100, rtx-4090, 24GiB; commas: a row each."),
     click.option("--reserve", metavar="SIZE", help="Memory that others use on the GPU.  [0]"),
     click.option(
         "--metric",
@@ -114,10 +149,11 @@ _where = stack(
 @_what
 @_how
 @_part
+@_spread
 @_where
 @output_options
 def command(timeline: bool, **options: Any) -> int:
-    """Memory of one training step on one GPU, the moment of its peak, and what would lower it.
+    """Memory of one training step, on one GPU or many, the moment of its peak, and what would lower it.
 
     Without a model it tells the largest of the catalog that the GPU trains so. --plot draws memory
     over the step.
@@ -125,6 +161,7 @@ def command(timeline: bool, **options: Any) -> int:
     \b
     llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
     llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train --params 13b --precision bf16

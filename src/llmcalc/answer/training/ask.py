@@ -64,8 +64,24 @@ def train(
     longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
+    tp: Any = None,
+    pp: Any = None,
+    cp: Any = None,
+    ep: Any = None,
+    etp: Any = None,
+    vpp: Any = None,
+    dp: Any = None,
+    sequence_parallel: Any = None,
+    schedule: str | None = None,
+    stage_layers: Any = None,
     zero: Any = None,
     fsdp: Any = None,
+    reshard_after_forward: Any = None,
+    shard_degree: Any = None,
+    reduce_dtype: str | None = None,
+    global_batch: Any = None,
+    capacity_factor: Any = None,
+    imbalance: Any = None,
     reference: Any = None,
     teacher: Any = None,
     like: str | None = None,
@@ -131,8 +147,25 @@ def train(
     optimizer_in_backward, wide_embedding, untied_head, ema : bool
         The optimizer steps in the backward pass; embeddings keep fp32 states beside 8-bit ones; the head
         is a matrix of its own; an average of the weights is kept.
-    zero, fsdp : optional
-        Sharding over GPUs: 0 and off, the defaults, are all that one GPU knows. [-]
+    tp, pp, cp, ep, etp, vpp, dp : int, optional
+        GPUs that share each tensor, the layers, each sequence, the experts, an expert's tensors; chunks of
+        layers on a pipeline's stage; replicas. 1 each; `dp` is what is left of the GPUs. [-]
+    sequence_parallel : bool, optional
+        Whether tensor ranks share the tokens between matrices too; True for Megatron and torchtitan.
+    schedule, stage_layers : optional
+        ``1f1b`` (the default) or ``gpipe``; layers of each stage where they are uneven: ``"20,22,22,16"``.
+    zero : int, optional
+        DeepSpeed's stage of sharing, 0 to 3; with Megatron's code 1 is its distributed optimizer. [-]
+    fsdp : str, optional
+        PyTorch's sharding of everything: ``2``, ``1`` (its first version) or ``off``.
+    reshard_after_forward, shard_degree, reduce_dtype : optional
+        Of FSDP: whether a block is let go after its forward pass (True); GPUs that share one copy, fewer than
+        all with HSDP; ``fp32`` or ``bf16`` for sums of gradients. [-]
+    global_batch : int, optional
+        Sequences of a step over all GPUs; sets `grad_accum`. [-]
+    capacity_factor, imbalance : float, optional
+        Tokens that an expert takes at most, padded to it, and those that the busiest rank gets, as multiples
+        of an equal share. [-]
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
     reference, teacher : optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
+from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
@@ -18,9 +19,10 @@ from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_len
 
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
+    from llmcalc.memory.training.parallel.mesh import Mesh
 
 ATTENTIONS = ("flash", "sdpa", "eager")
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
+LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
@@ -58,7 +60,7 @@ KEYWORDS = (
     *DEFAULTS,
     "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
     "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    "zero", "fsdp", "reference", "teacher",
+    *SPREAD, "reference", "teacher",
 )  # fmt: skip
 
 
@@ -112,6 +114,8 @@ class Asked:
         self.metric = "nvidia-smi"
         self.devices: list[Device] = []
         self.reserve = 0
+        self.mesh: Mesh | None = None
+        self.sharding: Any = None
         self.like: str | None = None
         self.reference: Any = None
         self.teacher: Any = None
@@ -181,6 +185,14 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
 
             choose_part(asked, inventory, values, given)
     problems.check()
+    counts = {device.count or 1 for device in asked.devices}
+    if len(counts) > 1:
+        told = one_of([str(count) for count in sorted(counts)])
+        raise InputError(
+            f"--gpu names {told} GPUs, which are different layouts.",
+            "Compare the same number of GPUs.",
+        )
+    choose_mesh(asked, inventory, given, counts.pop() if counts else None)
     _together(asked, inventory)
     return asked
 
@@ -356,11 +368,6 @@ def _hardware(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
     from llmcalc.hardware import parse_gpus
 
     for device in parse_gpus(given["gpu"], book, _this_machine):
-        if (device.count or 1) > 1:
-            raise InputError(
-                f"{device.count} x {device.name}: training shared by several GPUs is not modelled yet.",
-                "Name one GPU, such as --gpu h100.",
-            )
         asked.devices.append(device.less(asked.reserve))
         if asked.devices[-1].usable_bytes <= 0:
             raise InputError(

@@ -55,11 +55,17 @@ class Estimate:
         Range of the tensors. [%]
     compiled : bool
         Whether code is compiled, which has a range of its own.
+    rank : str
+        The class of ranks that this is; ``all`` where they are alike.
+    ranks : list of (Stage, Estimate)
+        All classes, this one included; empty for one GPU.
+    standing : dict
+        Buffers of the sharding or the framework that are there all the time, by what they are. [B]
     """
 
     __slots__ = (
-        "compiled", "host", "moments", "phase", "runtime", "shares", "spread", "states", "trace", "weights",
-        "where", "whole",
+        "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares", "spread", "standing",
+        "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +77,8 @@ class Estimate:
         self.runtime: Any = None
         self.whole: Any = None
         self.spread, self.compiled = TENSORS, False
+        self.rank, self.ranks = "all", list[tuple[Any, Any]]()
+        self.standing: dict[str, Quantity] = {}
 
     @property
     def allocated(self) -> Quantity:
@@ -157,6 +165,7 @@ class Question:
         self._bits: dict[str, Any] = {"": asked.dtype.bits}
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
+        self.local_tokens: Quantity = asked.seq
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -164,8 +173,10 @@ class Question:
             self._bits[name] = find_format(name, self.book, "stored", "--dtype").bits
         return self._bits[name]
 
-    def plan(self, batch: Quantity, seq: Quantity, rank: Quantity) -> Training:
-        """How the step is run."""
+    def plan(
+        self, batch: Quantity, seq: Quantity, rank: Quantity, inventory: Inventory | None = None
+    ) -> Training:
+        """How the step is run; of a rank's part of the model where it is given."""
         asked, choice = self.asked, self.asked.choice
         if rank is not choice.rank:
             choice = choice.with_rank(rank)
@@ -175,7 +186,7 @@ class Question:
             seq = seq + choice.tokens
         frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
         return Training(
-            self.inventory,
+            self.inventory if inventory is None else inventory,
             choice,
             asked.recipe,
             self.packed,
@@ -195,6 +206,7 @@ class Question:
             compiled=asked.compile,
             in_backward=asked.in_backward,
             accumulates=self.accumulates,
+            mesh=asked.mesh,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )
@@ -206,20 +218,24 @@ class Question:
 
     def states(self, plan: Training) -> States:
         """What lies in memory from step to step; once for each rank."""
-        asked = self.asked
         if self._states is None or self._states[0] is not plan.choice.rank:
-            scheme = "" if asked.scheme is None else asked.scheme.name
-            stated = self.inventory.quantization or {}
-            applied = stated.get("applied")
-            frozen = Frozen(
-                asked.dtype.block_bytes // asked.dtype.elements,
-                asked.dtype.name,
-                self.bits,
-                scheme or (applied.name if applied is not None else ""),
-                asked.upcast,
-            )
-            self._states = plan.choice.rank, fold(self.stored, plan, asked.optimizer, frozen, asked.ema)
+            self._states = plan.choice.rank, self.fold(self.stored, plan)
         return self._states[1]
+
+    def fold(self, stored: Inventory, plan: Training) -> States:
+        """What lies in memory from step to step of a model or a part of it."""
+        asked = self.asked
+        scheme = "" if asked.scheme is None else asked.scheme.name
+        stated = self.inventory.quantization or {}
+        applied = stated.get("applied")
+        frozen = Frozen(
+            asked.dtype.block_bytes // asked.dtype.elements,
+            asked.dtype.name,
+            self.bits,
+            scheme or (applied.name if applied is not None else ""),
+            asked.upcast,
+        )
+        return fold(stored, plan, asked.optimizer, frozen, asked.ema)
 
     def estimate(
         self, batch: Quantity | None = None, seq: Quantity | None = None, rank: Quantity | None = None
@@ -228,6 +244,10 @@ class Question:
         from llmcalc.memory.training.trace import trace
 
         asked = self.asked
+        if asked.mesh is not None:
+            from llmcalc.answer.training.many import estimate_many
+
+            return estimate_many(self, batch, seq, rank)
         plan = self.plan(
             asked.batch if batch is None else batch,
             asked.seq if seq is None else seq,
@@ -244,7 +264,7 @@ class Question:
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
         weights = dict(states.weights)
-        layout = self._layout(plan, states)
+        layout = self.layout(plan, states)
         for label, model, shared in self.others:
             if not shared:
                 element = asked.dtype.block_bytes // asked.dtype.elements
@@ -253,13 +273,17 @@ class Question:
         made = Estimate(found, states, moments(found, states, add_up(weights.values()), layout), weights)
         if self.asked.metric == "memtracker":
             made.spread = (100, 100)  # its own tensors, counted under fake ones
-        made.host = self._host(states, weights, found)
-        name = "" if self.device is None else self.device.name
+        made.host = self.host(states, weights, found)
+        self.finish(made)
+        return made
+
+    def finish(self, made: Estimate) -> None:
+        """What comes on top of the tensors."""
+        asked, name = self.asked, "" if self.device is None else self.device.name
         made.compiled = bool(asked.compile)
         made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name)
         if asked.metric != "nvidia-smi":
             made.whole = runtime_item(made.allocated, "nvidia-smi", name)
-        return made
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
@@ -274,7 +298,8 @@ class Question:
         bare.keeps_inputs = False
         return left + trace(self.inventory, plan).saved - trace(self.inventory, bare).saved
 
-    def _layout(self, plan: Training, states: States) -> Layout:
+    def layout(self, plan: Training, states: States) -> Layout:
+        """Where the parts of a step lie and how long."""
         asked, layout = self.asked, Layout()
         layout.persistent, layout.in_backward = self.accumulates, asked.in_backward
         layout.offload = asked.offload
@@ -304,7 +329,7 @@ class Question:
             return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
         return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
 
-    def _host(self, states: States, weights: dict[str, Quantity], found: Any) -> dict[str, Quantity]:
+    def host(self, states: States, weights: dict[str, Quantity], found: Any) -> dict[str, Quantity]:
         """What lies in the machine's own memory. [B]"""
         away, held = self.asked.offload, {}
         if "optimizer" in away:

@@ -19,8 +19,10 @@ def attend(run: Run, x: Value) -> Value:
     label, t.label = t.label, ATTENTION
     shape = Shape(run.group)
     gate: Value | None = None
+    x = run.enter(x)
     if "kv_b" in run.ops:
-        query, key, value = _latent(run, x, shape)
+        latent = _latent_at_once if run.recipe.rotation == "fused" else _latent
+        query, key, value = latent(run, x, shape)
     else:
         query, key, value, gate = _projected(run, x, shape)
     del x
@@ -46,8 +48,12 @@ def _projected(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value, V
                 key = _repeated(run, key, q * rows, shape)
                 value = _repeated(run, value, shape.heads * shape.value * rows, shape)
                 shape.kv_heads = shape.heads
-    elif run.recipe.joint and run.out("query") == q:
-        query, key, value = run.joint(x, ("query", "key", "value"))
+    elif run.recipe.joint and run.out("query") == q and "key" in run.ops and "value" in run.ops:
+        roles = ("query", "key", "value")
+        apart = run.recipe.regathers and run.plain(roles)
+        query, key, value = run.joint_regathered(x, roles) if apart else run.joint(x, roles)
+        if run.recipe.contiguous:
+            value = ops.copy(t, value)
         query = _normed(run, query, "query_norm", shape.heads)
         key = _normed(run, key, "key_norm", shape.kv_heads)
     else:
@@ -109,6 +115,8 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
     """Queries or keys turned by their positions."""
     t, share = run.tape, min(run.shared.rotary, width)
     narrow = x.element
+    if run.recipe.rotation == "fused":
+        return recipes.turned_at_once(t, x)
     if run.recipe.rotation == "in-place":
         return recipes.turned_in_place(t, x, cos, sin)
     if run.recipe.rotation == "paired":
@@ -190,6 +198,37 @@ def _latent(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
     return query, wide, value
 
 
+def _latent_at_once(run: Run, x: Value, shape: Shape) -> tuple[Value, Value, Value]:
+    """The same with kernels that rotate queries where they lie, and write keys and values anew."""
+    t, rows, heads = run.tape, run.rows, shape.heads
+    turning = run.shared.rotary
+    if "query_a" in run.ops:
+        query = run.linear(run.norm(run.linear(x, "query_a"), "query_a_norm"), "query_b")
+    else:
+        query = run.linear(x, "query")
+    rank = run.out("kv_a") - turning
+    latent, rotary = ops.split(t, run.linear(x, "kv_a"), [rank * run.local, turning * run.local])
+    del x
+    both = run.linear(run.norm(latent, "kv_a_norm"), "kv_b")
+    del latent
+    query = t.link(Value(query.storage, query.numel, query.element), t.node(query), lambda g, node: [g])
+    node = t.node(both, rotary)
+    sizes = both.numel, rotary.numel
+    key = t.new(heads * shape.width * rows, both.element)
+    value = t.new(heads * shape.value * rows, both.element)
+    element = both.element
+    del both, rotary
+
+    def back(*given: object) -> list[Value | None]:
+        return [
+            t.new(n, element) if node is not None and node.needs(i) else None for i, n in enumerate(sizes)
+        ]
+
+    if node is not None:
+        node.outputs = 2
+    return query, t.link(key, node, back, 0), t.link(value, node, back, 1)
+
+
 # -- kernels ---------------------------------------------------------------------------------
 
 
@@ -243,6 +282,8 @@ def lies_by_head(run: Run) -> bool:
     """Whether queries are put together anew, so that the tokens of each head lie side by side in memory."""
     if run.recipe.rotation == "joined":
         return True
+    if run.recipe.contiguous:
+        return False
     return "kv_b" in run.ops or run.traits.joins or 0 < run.shared.rotary < Shape(run.group).width
 
 
@@ -301,7 +342,9 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         return made
 
     out = t.link(out, node, back)
-    return ops.copy(t, out) if packs or lies_by_head(run) else out
+    mesh = run.plan.mesh
+    spread = mesh is not None and mesh.cp > 1  # what is exchanged among context ranks is new
+    return ops.copy(t, out) if packs or spread or lies_by_head(run) else out
 
 
 def _scratch(shape: Shape, element: int, grouped: bool) -> int:

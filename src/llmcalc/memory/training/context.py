@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.formula import Quantity
+from llmcalc.formula import Quantity, ceil_div
 from llmcalc.memory.training import adapters, ops, recipes
+from llmcalc.memory.training.parallel import tensors
 from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.tape import Sink, Tape, Value
 from llmcalc.memory.training.traits import Traits
@@ -63,6 +64,8 @@ class Run:
     ----------
     rows : int or ndarray
         Tokens of all sequences. [tokens]
+    local : int or ndarray
+        Of these, what the residual stream of this tensor rank holds. [tokens]
     single : bool
         Whether there is one sequence.
     casts : dict
@@ -74,8 +77,8 @@ class Run:
     """
 
     __slots__ = (
-        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "ops", "plan",
-        "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits", "used",
+        "_sinks", "batch", "casts", "element", "group", "hidden", "layer", "lingering", "local", "ops",
+        "plan", "recipe", "rows", "seq", "shared", "single", "tape", "tensors", "traits", "used",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +97,7 @@ class Run:
         self.batch, self.seq, self.element = plan.batch, plan.seq, plan.element
         self.single = bool(plan.batch == 1) if isinstance(plan.batch, int) else bool((plan.batch == 1).all())
         self.rows: Quantity = plan.batch * plan.seq
+        self.local: Quantity = ceil_div(self.rows, plan.shares_tokens)
         self.ops: dict[str, Op] = {op.role: op for op in group.ops}
         self.tensors: dict[tuple[str, str], Tensor] = {
             (t.role, t.part): t for t in group.tensors if t.tag == "main"
@@ -112,9 +116,16 @@ class Run:
             tensor = self.tensors.get(key)
             sink = None
             if tensor is not None and self.plan.trains(self.group, self.layer, role, part):
-                sink = Sink(tensor.numel, self.plan.grad_bytes(self.group, self.layer, role, part), role)
+                fused = self.recipe.fused_gradients and part == "weight" and self._multiplies(role)
+                numel = 0 if fused else tensor.numel
+                sink = Sink(numel, self.plan.grad_bytes(self.group, self.layer, role, part), role)
             self._sinks[key] = sink
         return self._sinks[key]
+
+    def _multiplies(self, role: str) -> bool:
+        """Whether the product that reads a matrix can add the gradient to where it is kept."""
+        op = self.ops.get(role)
+        return op is not None and op.kind == "linear" and role != "router"
 
     def adopt(self, role: str, sink: Sink | None) -> None:
         """Use another stretch's parameter, as a tied head does."""
@@ -175,10 +186,29 @@ class Run:
         whole = adapters.beside(self, t.link(whole, node, back), x, roles)
         return ops.split(t, whole, outs)
 
+    def enter(self, x: Value) -> Value:
+        """What the matrices of a module read: all tensor ranks' tokens, unless each gathers them itself."""
+        n = self.plan.shares_tokens
+        if n == 1 or self.recipe.regathers:
+            return x
+        return tensors.gathered(self.tape, x, n)
+
+    def joint_regathered(self, x: Value, roles: tuple[str, ...]) -> list[Value]:
+        """Several matrices as one product that gathers its input itself."""
+        t, outs = self.tape, [self.out(role) * self.rows for role in roles]
+        sinks = [self.weight(role) for role in roles]
+        at_head = self.layer is None
+        whole = tensors.regathered(t, x, sinks, outs, self.plan.shares_tokens, at_head)
+        return ops.split(t, whole, outs) if len(roles) > 1 else [whole]
+
     def linear(self, x: Value, role: str, rows: Quantity = None) -> Value:
         """A matrix with its bias and adapter, from 16 bit, autocast or packed weights."""
         t, plan = self.tape, self.plan
-        rows = self.rows if rows is None else rows
+        spread = plan.shares_tokens
+        if rows is None:
+            rows = self.rows if role in tensors.COLUMN or role in tensors.ROW else self.local
+        if self.recipe.regathers and role in tensors.COLUMN and self.plain((role,)):
+            return self.joint_regathered(x, (role,))[0]
         packed = plan.dequant(self.group, self.layer, role)
         weight: Any = self.weight(role)
         bias: Any = self.weight(role, "bias")
@@ -196,7 +226,7 @@ class Run:
             bias,
             self.out(role),
             rows,
-            size=self.numel(role),
+            size=weight.numel if weight is not None else 0,
             packed=packed * self.numel(role),
             twice=plan.recipe == "litgpt",
             keeps=plan.keeps_inputs and packed > 0,
@@ -205,13 +235,24 @@ class Run:
             y = ops.cast(t, y, narrow)
         del x
         adapter = plan.adapter(self.group, self.layer, role)
-        return adapters.adapted(self, y, source, role, adapter, rows) if adapter is not None else y
+        if adapter is not None:
+            y = adapters.adapted(self, y, source, role, adapter, rows)
+        return tensors.scattered(t, y, spread) if spread > 1 and role in tensors.ROW else y
+
+    def plain(self, roles: tuple[str, ...]) -> bool:
+        """Whether matrices are in 16 bit, without adapters."""
+        plan = self.plan
+        return not plan.autocast and all(
+            not plan.dequant(self.group, self.layer, role)
+            and plan.adapter(self.group, self.layer, role) is None
+            for role in roles
+        )
 
     def norm(self, x: Value, role: str, vectors: Quantity = None, kind: str = "") -> Value:
         """The norm of that role over each of so many `vectors`: tokens, or their heads."""
         t = self.tape
         label, t.label = t.label, NORMS
-        vectors = self.rows if vectors is None else vectors
+        vectors = self.local if vectors is None else vectors
         weight, element = self.weight(role), self.plan.weight_element
         kind = kind or self.traits.norm
         if self.numel(role, "bias") and not kind.endswith("layer"):

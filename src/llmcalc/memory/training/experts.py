@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmcalc.formula import Quantity
 from llmcalc.memory.training import ops
 from llmcalc.memory.training.context import EXPERTS, Run
+from llmcalc.memory.training.parallel import tensors
 from llmcalc.memory.training.tape import WEIGHT, Node, Tape, Value
 from llmcalc.model.inventory import size
 
@@ -16,6 +17,10 @@ def routed(run: Run, x: Value) -> Value:
     """From the normed tokens to the sum over each token's experts."""
     t = run.tape
     label, t.label = t.label, EXPERTS
+    if run.recipe.regathers and run.plain(("expert_up", "expert_down")):
+        out = dispatched(run, x)
+        t.label = label
+        return out
     op = run.ops["expert_down"]
     active, stored = op.active, op.stored
     chances, chosen = ROUTERS[run.traits.router](run, x, active, stored)
@@ -28,6 +33,63 @@ def routed(run: Run, x: Value) -> Value:
         out = run.linear(out, "latent_up")
     t.label = label
     return out
+
+
+def dispatched(run: Run, x: Value) -> Value:
+    """Megatron-Core's: tokens permuted by expert and sent to its rank, grouped products, and all of it back.
+
+    Chances are multiplied with what the gate makes, so that the second product's result is not kept.
+    """
+    t, op, mesh = run.tape, run.ops["expert_down"], run.plan.mesh
+    active, stored, tokens = op.active, op.stored, run.local
+    pairs = active * tokens
+    rows = pairs if mesh is None else mesh.routed(tokens, active, stored)
+    width = size(op.out)
+    chances = ops.saving_output(t, ops.cast(t, run.linear(x, "router"), 4))
+    chances = ops.mul(t, chances, t.new(stored * tokens, 1))  # only those of a token's own experts
+    here = _moved(t, x, width * (pairs if mesh is None else rows))  # permuted
+    sent = _moved(t, here, width * rows)  # both keep their names to the end
+    there = _moved(t, sent, width * rows)  # sorted by expert
+    fused = "expert_gate_up" in run.ops
+    gates = ("expert_gate_up",) if fused else ("expert_gate", "expert_up")
+    gates = gates if all(role in run.ops for role in gates) else ("expert_up",)
+    wide = _matrices(run, there, gates, rows)
+    del there
+    weights = _moved(t, chances, rows)
+    del chances
+    inner = _gated(run, wide, weights, gates != ("expert_up",), size(op.inp) * rows)
+    del wide, weights
+    out = _matrices(run, inner, ("expert_down",), rows)
+    del inner
+    out = _moved(t, out, width * rows)
+    out = _moved(t, out, width * pairs)
+    del sent
+    return _moved(t, out, width * tokens)
+
+
+def _moved(t: Tape, x: Value, numel: Quantity) -> Value:
+    """Rows copied, sent or summed; nothing is kept, and gradients go the same way back."""
+    node, own = t.node(x), x.numel
+    return t.link(t.new(numel, x.element), node, lambda g, node: [t.new(own, g.element)])
+
+
+def _matrices(run: Run, x: Value, roles: tuple[str, ...], rows: Quantity) -> Value:
+    """Products of all experts here, as one matrix each."""
+    outs = [run.out(role) * rows for role in roles]
+    return tensors.regathered(run.tape, x, [run.weight(role) for role in roles], outs, 1)
+
+
+def _gated(run: Run, wide: Value, weights: Value, has_gate: bool, numel: Quantity) -> Value:
+    """``act(gate) * up * chance`` in one kernel, which saves what it reads."""
+    t = run.tape
+    node = t.node(wide, weights)
+    t.save(node, wide, weights)
+    sizes, element = (wide.numel, weights.numel), wide.element
+
+    def back(g: Value, node: Node) -> list[Value | None]:
+        return [t.new(sizes[0], element), t.new(sizes[1], 4)]
+
+    return t.link(t.new(numel, element), node, back)
 
 
 # -- routers -----------------------------------------------------------------------------------

@@ -105,9 +105,11 @@ def feed_forward(run: Run, x: Value) -> Value:
     else:
         from llmcalc.memory.training import experts  # few models have any
 
+        early = dense(run, x, "shared_") if run.recipe.regathers and "shared_down" in run.ops else None
         out = experts.routed(run, x)
         if "shared_down" in run.ops:
-            shared = dense(run, x, "shared_")
+            shared = dense(run, x, "shared_") if early is None else early
+            del early
             if "shared_router" in run.ops:
                 gate = ops.saving_output(t, run.linear(x, "shared_router"))
                 shared = ops.mul(t, gate, shared)
@@ -122,6 +124,7 @@ def feed_forward(run: Run, x: Value) -> Value:
 def dense(run: Run, x: Value, prefix: str) -> Value:
     """``down(act(gate(x)) * up(x))``."""
     t = run.tape
+    x = run.enter(x)
     if f"{prefix}gate_up" in run.ops:
         both = run.linear(x, f"{prefix}gate_up")
         half = both.numel // 2
@@ -131,6 +134,10 @@ def dense(run: Run, x: Value, prefix: str) -> Value:
             wide = ops.mul(t, up, run.activation(gate))
         else:
             wide = recipes.gated(t, gate, up, over=False)
+        del gate, up
+    elif run.recipe.regathers and f"{prefix}gate" in run.ops and run.plain((f"{prefix}gate", f"{prefix}up")):
+        gate, up = run.joint_regathered(x, (f"{prefix}gate", f"{prefix}up"))
+        wide = recipes.gated(t, gate, up, over=False)
         del gate, up
     elif f"{prefix}gate" in run.ops:
         gate = run.linear(x, f"{prefix}gate")

@@ -180,6 +180,25 @@ def vocab_parallel(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     return t.link(t.new(1, 4), node, back)
 
 
+def vocab_parallel_te(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """Transformer Engine's: the gradient of the logits is written over them in the forward pass."""
+    t = run.tape
+    t.label = LOGITS
+    logits = run.linear(x, role)
+    targets = _targets(run)
+    t.label = LOGITS
+    node = t.node(logits)
+    t.save(node, logits)
+    numel, element = logits.numel, logits.element
+    del logits, targets
+
+    def back(g: Value, node: Node) -> list[Any]:
+        own = node.kept[0]
+        return [Value(own, numel, element) if own is not None else t.new(numel, element)]
+
+    return t.link(t.new(1, 4), node, back)
+
+
 def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     """A scalar of the last hidden states, without logits."""
     t = run.tape
@@ -189,5 +208,6 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
 
 LOSSES = {
-    "eager": eager, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel, "none": none,
+    "eager": eager, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel,
+    "vocab-parallel-te": vocab_parallel_te, "none": none,
 }  # fmt: skip

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmcalc.formula import Quantity
 from llmcalc.model.inventory import Group
+
+if TYPE_CHECKING:
+    from llmcalc.memory.training.parallel.mesh import Mesh
 
 RECIPES = ("hf", "torchtune", "megatron", "liger", "litgpt")
 """Implementations whose order of operations is known."""
 
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "none")
+LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
 
 
 class Adapter:
@@ -77,14 +82,16 @@ class Plan:
         0.43.2.
     compiled : bool
         Whether the loss is compiled: one kernel each way then, which keeps the logits as they come.
+    mesh : Mesh or None
+        GPUs that share the model; None is one. `seq` is then what one context rank holds of a sequence.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
     """
 
     __slots__ = (
         "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
-        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "padded", "recipe",
-        "recompute", "seq", "watched", "weight_element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "padded",
+        "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +100,7 @@ class Plan:
         loss: str = "eager", recipe: str = "hf", keep_logits: bool = False, in_backward: bool = False,
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
         keeps_inputs: bool = False, earlier: Quantity = 0, compiled: bool = False,
+        mesh: Mesh | None = None,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -101,6 +109,12 @@ class Plan:
         self.keep_logits, self.in_backward, self.accumulates = keep_logits, in_backward, accumulates
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
+        self.mesh = mesh
+
+    @property
+    def shares_tokens(self) -> int:
+        """Ranks that share the residual stream's tokens (sequence parallelism). [-]"""
+        return self.mesh.tp if self.mesh is not None and self.mesh.sequence_parallel else 1
 
     @property
     def alike(self) -> bool:

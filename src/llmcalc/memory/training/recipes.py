@@ -21,14 +21,21 @@ class Recipe:
         ``family``: as the family's class in transformers; ``in-place``, ``fused``: one kernel that saves its
         input, with or without writing the gradient over the one that came; ``narrow``: litgpt's.
     rotation : str
-        ``family``; ``in-place``: a kernel that writes over queries and keys; ``paired``: neighbours in
-        fp32; ``joined``: what rotates and what does not are put side by side, though all of it rotates.
+        ``family``; ``in-place``: a kernel that writes over queries and keys; ``fused``: one that writes anew;
+        ``paired``: neighbours in fp32; ``joined``: what rotates and what does not are put side by side,
+        though all of it rotates.
     repeats : bool
         Keys and values are always copied for every query head.
     joint : bool
         Query, key and value are one product.
     buffered : bool
         Tables of rotations are buffers of the model, no activations.
+    regathers : bool
+        Under sequence parallelism a matrix saves its own rank's tokens and gathers them again in backward.
+    fused_gradients : bool
+        Gradients of matrices are added by the product itself to where they are kept.
+    contiguous : bool
+        Keys, values and queries that share memory are copied apart for the kernel.
     gate : str
         ``open``: activation and product are two operations; ``in-place``, ``fused``: one kernel.
 
@@ -38,7 +45,10 @@ class Recipe:
     its published estimator: it is derived, not measured.
     """
 
-    __slots__ = ("buffered", "gate", "joint", "norm", "repeats", "rotation")
+    __slots__ = (
+        "buffered", "contiguous", "fused_gradients", "gate", "joint", "norm", "regathers", "repeats",
+        "rotation",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -48,9 +58,13 @@ class Recipe:
         repeats: bool = False,
         joint: bool = False,
         buffered: bool = False,
+        regathers: bool = False,
+        fused_gradients: bool = False,
+        contiguous: bool = False,
     ) -> None:
         self.norm, self.rotation, self.gate = norm, rotation, gate
         self.repeats, self.joint, self.buffered = repeats, joint, buffered
+        self.regathers, self.fused_gradients, self.contiguous = regathers, fused_gradients, contiguous
 
 
 RECIPES = {
@@ -58,7 +72,16 @@ RECIPES = {
     "liger": Recipe(norm="in-place", rotation="in-place", gate="in-place"),
     "torchtune": Recipe(norm="family", rotation="paired", repeats=True, buffered=True),
     "litgpt": Recipe(norm="narrow", rotation="joined", repeats=True, joint=True, buffered=True),
-    "megatron": Recipe(norm="fused", gate="fused", joint=True),
+    "megatron": Recipe(
+        norm="fused",
+        rotation="fused",
+        gate="fused",
+        joint=True,
+        buffered=True,
+        regathers=True,
+        fused_gradients=True,
+        contiguous=True,
+    ),
 }
 
 
@@ -111,6 +134,12 @@ def turned_in_place(t: Tape, x: Value, cos: Value, sin: Value) -> Value:
     node = t.node(x)
     t.save(node, cos, sin)
     return t.link(Value(x.storage, x.numel, x.element), node, lambda g, node: [g])
+
+
+def turned_at_once(t: Tape, x: Value) -> Value:
+    """One kernel that writes rotated queries or keys anew and keeps nothing but its table."""
+    node = t.node(x)
+    return t.link(t.like(x), node, lambda g, node: [t.like(g)])
 
 
 def turned_in_pairs(t: Tape, x: Value) -> Value:

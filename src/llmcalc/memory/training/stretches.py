@@ -12,6 +12,7 @@ from llmcalc.memory.training.context import INPUTS, Run, Shared
 from llmcalc.memory.training.layer import decoder_layer
 from llmcalc.memory.training.ledger import Ledger
 from llmcalc.memory.training.losses import LOSSES
+from llmcalc.memory.training.parallel.tensors import scattered
 from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.tape import Node, Sink, Tape, Value
 from llmcalc.memory.training.traits import VERIFIED, Traits
@@ -169,6 +170,8 @@ class Model:
         ids = t.new(run.rows, 8)
         x = ops.embedding(t, ids, run.weight("embedding"), self.hidden * run.rows, self.plan.weight_element)
         del ids
+        if self.plan.shares_tokens > 1:
+            x = scattered(t, x, self.plan.shares_tokens)
         if self.traits.scaled_embedding:
             x = ops.scale(t, x)
         if "position" in run.ops:
@@ -234,7 +237,7 @@ class Model:
         stretch = self._start(group, layer)
         run = stretch.run
         t.label = "hidden states"
-        x = t.new(self.hidden * run.rows, element)
+        x = t.new(self.hidden * run.local, element)
         stretch.entry = x.storage.bytes
         if requires:
             stretch.sink = Sink()
@@ -262,7 +265,7 @@ class Model:
         stretch = self.stretch_of_head = self._start(self.head, None)
         run = stretch.run
         t.label = "hidden states"
-        x = t.new(self.hidden * run.rows, element)
+        x = t.new(self.hidden * run.local, element)
         stretch.entry = x.storage.bytes
         if requires:
             stretch.sink = Sink()
@@ -271,13 +274,15 @@ class Model:
         if role == "embedding":
             run.tensors["embedding", "weight"] = self.stretch_of_embedding.run.tensors["embedding", "weight"]
             table = self.stretch_of_embedding.run.weight("embedding")
-            if table is not None:
-                table.pending = True
-            run.adopt("embedding", table)
+            if not run.recipe.fused_gradients:  # else the product adds its own to where it is kept
+                if table is not None:
+                    table.pending = True
+                run.adopt("embedding", table)
         if "final_norm" in run.ops:
             x = run.norm(x, "final_norm")
         if self.traits.wide_residual:
             x = ops.cast(t, x, self.plan.weight_element)
+        x = run.enter(x) if role else x
         loss = LOSSES[self.plan.loss if role else "none"](run, x, role, self.kept)
         stretch.root = loss.node if loss is not None else None
         del x, loss
@@ -311,7 +316,7 @@ class Model:
             if stretch is self.stretch_of_head:
                 gradient = t.new(1, 4)
             else:
-                gradient = t.new(self.hidden * stretch.run.rows, stretch.element)
+                gradient = t.new(self.hidden * stretch.run.local, stretch.element)
             held: list[Value | None] = [gradient]
             del gradient
             if stretch is self.stretch_of_embedding:

@@ -338,10 +338,10 @@ class Tape:
             if self.watched:
                 value = self.like(value)
             sink.received = None
+        if self.accumulates:  # added to what is there
+            return
         if sys.getrefcount(value) > ALONE or value.element != sink.bytes:
             value = self.like(value, sink.bytes)  # in memory of its own
-        if self.accumulates:
-            return
         storage = value.storage
         storage.relabel("gradients")
         self.ledger.gradients = self.ledger.gradients + storage.bytes

@@ -46,6 +46,8 @@ class Layout:
         as numerator and denominator. [-]
     extra : list of (str, str, int)
         Other models' moments after the loss is known: phase, place, bytes. [B]
+    sharding : Sharding or None
+        How several GPUs share the states, and what that adds.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Layout:
         "offload",
         "persistent",
         "resident",
+        "sharding",
         "share",
         "step",
     )
@@ -68,6 +71,7 @@ class Layout:
         self.load = self.resident = 0
         self.share = (1, 1)
         self.extra: list[tuple[str, str, Quantity]] = []
+        self.sharding: Any = None
 
 
 def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> list[Moment]:
@@ -94,11 +98,16 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     found = [Moment("load", "weights", {"weights": base["weights"], "buffers": layout.load})]
     before: Quantity = 0
     last_forward = None
+    sharding = layout.sharding
+    standing = add_up(sharding.standing.values()) if sharding is not None else 0
     for one in trace.moments:
         if layout.extra and last_forward is not None and one.phase == "backward":
             found += _others(layout, base, last_forward, held if layout.persistent else 0)
             last_forward = None
-        gradients, buffers = one.gradients, one.buffers
+        gradients, buffers, gathered = one.gradients, one.buffers, 0
+        if sharding is not None:
+            gradients, gathered, more = sharding.at(one)
+            buffers = buffers + more + standing
         if layout.persistent and "gradients" not in away:
             gradients = held
         if "gradients" in away:
@@ -113,7 +122,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
             "gradients": gradients,
             "activations": activations - again,
             "logits": one.logits,
-            "gathered": 0,
+            "gathered": gathered,
             "buffers": buffers
             + again
             + (layout.step if layout.in_backward and one.phase == "backward" else 0),
@@ -134,7 +143,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
                     "activations": 0,
                     "logits": layout.kept_logits,
                     "gathered": 0,
-                    "buffers": 0,
+                    "buffers": standing,
                 },
             )
         )

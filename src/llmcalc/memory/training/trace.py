@@ -25,9 +25,13 @@ class Moment:
         Of parameters. [B]
     buffers : int or ndarray
         All else: gradients of activations, what operations make in between, cast copies, unpacked tiles. [B]
+    layer : int or None
+        Which layer runs; None of embedding and head.
+    own : int or ndarray
+        Of the gradients, those of the stretch that runs. [B]
     """
 
-    __slots__ = ("activations", "buffers", "gradients", "logits", "phase", "where")
+    __slots__ = ("activations", "buffers", "gradients", "layer", "logits", "own", "phase", "where")
 
     def __init__(
         self,
@@ -37,8 +41,10 @@ class Moment:
         logits: Quantity,
         gradients: Quantity,
         buffers: Quantity,
+        layer: int | None = None,
+        own: Quantity = 0,
     ) -> None:
-        self.phase, self.where = phase, where
+        self.phase, self.where, self.layer, self.own = phase, where, layer, own
         self.activations, self.logits, self.gradients, self.buffers = activations, logits, gradients, buffers
 
     @property
@@ -151,11 +157,24 @@ class Walk:
     ----------
     model : Model
         Whose stretches have run.
+    layers : range, optional
+        The layers that are run here, all unless they are cut into stages.
+    embedding, head : bool
+        Whether those are here too.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True
+    ) -> None:
         self.model = model
-        self.whole = [(None, model.stretch_of_embedding), *model.order, (None, model.stretch_of_head)]
+        order = [pair for pair in model.order if layers is None or pair[0] in layers]
+        self.start = 1 if embedding else 0
+        self.whole: list[tuple[int | None, Stretch]] = [
+            *([(None, model.stretch_of_embedding)] if embedding else []),
+            *order,
+            *([(None, model.stretch_of_head)] if head else []),
+        ]
+        self.end = self.start + len(order)
         self.moments: list[Moment] = []
         self._added: dict[int, int] = {}
         self._merged: dict[tuple[str, int], Moment] = {}
@@ -169,12 +188,24 @@ class Walk:
 
     def trace(self) -> Trace:
         """Forward through all layers, then backward."""
+        total = self.forward()
+        parts = self.parts()
+        self.backward()
+        untraced = self.model.untraced()
+        verified = self.model.traits.verified and not untraced and self.model.plan.recipe != "megatron"
+        return Trace(total, self.moments, parts, "derived" if verified else "assumed", untraced)
+
+    def forward(self) -> Quantity:
+        """Forward through all layers; what autograd then holds. [B]"""
         for place, (layer, stretch) in enumerate(self.whole):
             self._note("forward", layer, stretch, stretch.forward)
             self._keep(place, layer, stretch, 1)
             self.rest = self.rest + stretch.held
         self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
-        total, parts = self.saved, self._parts()
+        return self.saved
+
+    def backward(self) -> None:
+        """Backward through all layers."""
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]
             if self.block and layer is not None:
@@ -191,9 +222,6 @@ class Walk:
                 self.saved = self.saved - stretch.entry
             self.gradients = self.gradients + self._once(stretch)
             self.logits, self.rest = self.logits + stretch.left_logits, self.rest + stretch.left
-        untraced = self.model.untraced()
-        verified = self.model.traits.verified and not untraced and self.model.plan.recipe != "megatron"
-        return Trace(total, self.moments, parts, "derived" if verified else "assumed", untraced)
 
     def _once(self, stretch: Stretch) -> Quantity:
         """Gradients that a stretch adds: a block stored once and run at many layers adds them once."""
@@ -205,7 +233,7 @@ class Walk:
 
     def _first(self, place: int) -> bool:
         """Whether a layer begins a block that is recomputed as a whole."""
-        return (place - 1) % self.block == 0
+        return (place - self.start) % self.block == 0
 
     def _keep(self, place: int, layer: int | None, stretch: Stretch, sign: int) -> None:
         """What a stretch leaves behind after its forward pass is there, or there no more."""
@@ -218,11 +246,11 @@ class Walk:
 
     def _remade(self, place: int) -> None:
         """Before the last layer of a block goes backward, all of the block runs again."""
-        last = place == len(self.whole) - 2 or self._first(place + 1)
+        last = place == self.end - 1 or self._first(place + 1)
         if not last:
             self.saved = self.saved - self.whole[place][1].saved
             return
-        start = place - (place - 1) % self.block
+        start = place - (place - self.start) % self.block
         for one in range(start, place + 1):
             layer, stretch = self.whole[one]
             self._note("backward", layer, stretch, stretch.again)
@@ -241,6 +269,8 @@ class Walk:
             self.logits + own[1],
             self.gradients + own[2],
             self.rest + own[3],
+            layer,
+            own[2],
         )
         known = self._merged.get((phase, id(stretch))) if self.merges else None
         if known is not None:
@@ -249,7 +279,8 @@ class Walk:
         self._merged[phase, id(stretch)] = moment
         self.moments.append(moment)
 
-    def _parts(self) -> dict[str, Quantity]:
+    def parts(self) -> dict[str, Quantity]:
+        """What is saved, by label. [B]"""
         parts = {} if self.block else dict(self.model.parts)
         for place, (layer, stretch) in enumerate(self.whole):
             if self.block and layer is not None:

@@ -1,0 +1,122 @@
+"""A step on several GPUs: every class of ranks, the worst of which decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.answer.training.question import Estimate, Question
+from llmcalc.errors import ConfigError
+from llmcalc.estimate import add_up
+from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.memory.training.parallel.pipeline import Stage, stages
+from llmcalc.memory.training.parallel.ranks import trace_stage
+from llmcalc.memory.training.parallel.slices import part_of, sliced
+from llmcalc.memory.training.stretches import Model
+from llmcalc.memory.training.timeline import moments
+
+
+class Ranks:
+    """One tensor rank's part of a model, run once for all stages.
+
+    Parameters
+    ----------
+    question : Question
+        What was asked.
+    batch, seq, rank : int or ndarray
+        Sequences, tokens of each, rank of adapters. [-], [tokens], [-]
+
+    Attributes
+    ----------
+    model, stored : Inventory
+        That part, as it is computed with and as it is stored.
+    run : Model
+        Its stretches.
+    """
+
+    def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
+        asked = question.asked
+        mesh = asked.mesh
+        assert mesh is not None
+        self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
+        question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
+        pads = asked.implementation == "megatron"
+        self.model = sliced(question.inventory, mesh.tp, mesh.ep, mesh.etp, pads)
+        self.stored = (
+            self.model
+            if question.stored is question.inventory
+            else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
+        )
+        self.plan = question.plan(batch, self.tokens, rank, self.model)
+        self.run = Model(self.model, self.plan)
+        try:
+            self.run.run()
+        except (NotImplementedError, KeyError):
+            raise ConfigError(
+                f"What {question.inventory.name} keeps for the backward pass is not known.",
+                "Use a model of another family; --params N tells the states of any.",
+            ) from None
+
+    def estimate(self, stage: Stage) -> Estimate:
+        """The step on one class of ranks."""
+        question, mesh, asked = self.question, self.mesh, self.question.asked
+        found = trace_stage(self.run, mesh, stage)
+        parts = [
+            (self._fold(stage, experts), ranks)
+            for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
+            if not experts or mesh.ep > 1
+        ]
+        sharding = asked.sharding(asked)
+        sharding.begin(question, self.model, stage, parts)
+        states = sharding.share(parts)
+        layout = question.layout(self.plan, states)
+        layout.sharding = sharding
+        layout.persistent = layout.persistent or sharding.persistent
+        layout.step = layout.step + sharding.step(states)
+        weights = dict(states.weights)
+        timeline = moments(found, states, add_up(weights.values()), layout)
+        made = Estimate(found, states, timeline, weights)
+        made.rank, made.standing = stage.name, sharding.standing
+        made.host = question.host(states, weights, found)
+        question.finish(made)
+        return made
+
+    def _fold(self, stage: Stage, experts: bool) -> Any:
+        """States of the stage's layers: of routed experts, or of all else."""
+        layers = stage_layers(stage)
+        only = experts if self.mesh.ep > 1 else None
+        part = part_of(self.stored, layers, stage.is_first, stage.is_last, only)
+        plan = self.question.plan(self.batch, self.tokens, self.rank, part)
+        plan.layers = self.question.inventory.layers
+        return self.question.fold(part, plan)
+
+
+def stage_layers(stage: Stage) -> frozenset[int]:
+    """Indices of all layers of a stage."""
+    return frozenset(layer for layers, _, _ in stage.chunks for layer in layers)
+
+
+def estimate_many(
+    question: Question, batch: Quantity | None, seq: Quantity | None, rank: Quantity | None
+) -> Estimate:
+    """The worst class of ranks, with all of them in its `ranks`."""
+    asked = question.asked
+    ranks = Ranks(
+        question,
+        asked.batch if batch is None else batch,
+        asked.seq if seq is None else seq,
+        asked.choice.rank if rank is None else rank,
+    )
+    found = [(stage, ranks.estimate(stage)) for stage in stages(ranks.mesh, question.inventory.layers)]
+    worst = found[0][1]
+    for _, one in found[1:]:
+        if int(_most(one.total)) > int(_most(worst.total)):
+            worst = one
+    worst.ranks = found
+    return worst
+
+
+def _most(value: Quantity) -> Any:
+    return value.max() if is_array(value) else value
+
+
+__all__ = ["Ranks", "estimate_many", "stage_layers"]

@@ -1,0 +1,135 @@
+"""How a training step is spread over GPUs: keywords turned into a layout and a way of sharing states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llmcalc.answer.training.words import flag, one_word
+from llmcalc.errors import InputError
+from llmcalc.memory.training.parallel.mesh import SCHEDULES, Mesh, check_mesh
+from llmcalc.model.inventory import Inventory
+from llmcalc.units import parse_decimal, parse_integer, shown
+
+DEGREES = ("tp", "pp", "cp", "ep", "etp", "vpp", "dp")
+SPREAD = (
+    *DEGREES,
+    "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
+    "shard_degree", "reduce_dtype", "global_batch", "capacity_factor", "imbalance",
+)  # fmt: skip
+"""Keywords about several GPUs."""
+
+OFF = ("0", "off", "none", "false", "no")
+
+
+def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: int | None) -> None:
+    """Set the layout and the way of sharing states, where there is more than one GPU.
+
+    Parameters
+    ----------
+    asked : Asked
+        What was resolved before; gets `mesh` and `sharding`.
+    inventory : Inventory
+        The model.
+    given : dict
+        Keywords.
+    count : int or None
+        GPUs that were named. [-]
+
+    Raises
+    ------
+    InputError
+        If degrees don't multiply to the GPUs, or the model doesn't allow them.
+    """
+    degree = {
+        key: None if given[key] is None else parse_integer(given[key], f"--{key}", 1 << 20) for key in DEGREES
+    }
+    named = [key for key, value in degree.items() if value is not None and key not in ("etp", "vpp")]
+    one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
+    world = count or one * (degree["dp"] or 1)
+    told = " x ".join(f"{key} {degree[key]}" for key in ("tp", "pp", "cp", "dp") if degree[key]) or "tp 1"
+    if world % one or (degree["dp"] is not None and one * degree["dp"] != world):
+        product = one * (degree["dp"] or 1)
+        raise InputError(
+            f"{told} is {product} GPU{'s' if product > 1 else ''}; there are {world}.",
+            f"Use --dp {world // one}, or --gpu {product}xNAME." if world % one == 0
+            else f"Make tp x pp x cp a divisor of {world}.",
+        )  # fmt: skip
+    if world == 1 and not any(value not in (None, 1) for value in degree.values()):
+        _refuse_alone(given)
+        return
+    dp = degree["dp"] or world // one
+    tp = degree["tp"] or 1
+    parallel = given["sequence_parallel"]
+    default = tp > 1 and asked.implementation in ("megatron", "torchtitan")
+    stage_layers = _stage_layers(given["stage_layers"])
+    mesh = Mesh(
+        tp, degree["pp"] or 1, degree["cp"] or 1, degree["ep"] or 1, dp, degree["etp"], degree["vpp"] or 1,
+        default if parallel is None else flag(parallel, "--sequence-parallel") and tp > 1,
+        "1f1b" if given["schedule"] is None else one_word(given["schedule"], SCHEDULES, "--schedule"),
+        asked.accumulate, stage_layers,
+        None if given["capacity_factor"] is None else _factor(given["capacity_factor"], "--capacity-factor"),
+        1.0 if given["imbalance"] is None else _factor(given["imbalance"], "--imbalance"),
+    )  # fmt: skip
+    check_mesh(mesh, inventory)
+    _batches(asked, mesh, given["global_batch"])
+    asked.mesh = mesh
+    asked.sharding = _sharding(asked, given, named)
+
+
+def _refuse_alone(given: dict[str, Any]) -> None:
+    """One GPU has nothing to share."""
+    for key in ("sequence_parallel", "stage_layers", "schedule"):
+        if given[key] is not None:
+            raise InputError(
+                f"--{key.replace('_', '-')} is about several GPUs, and there is one.",
+                "Add --gpu 8xNAME, --tp or --pp.",
+            )
+
+
+def _stage_layers(value: Any) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    words = value.split(",") if isinstance(value, str) else list(value)
+    return tuple(parse_integer(word, "--stage-layers") for word in words)
+
+
+def _factor(value: Any, option: str) -> float:
+    parsed = parse_decimal(str(value))
+    if parsed is None or parsed[0] <= 0:
+        raise InputError(f"{option} is {shown(value)}.", "Use a factor such as 1 or 1.25.")
+    return parsed[0] / parsed[1]
+
+
+def _batches(asked: Any, mesh: Mesh, total: Any) -> None:
+    """A batch over all GPUs must be micro-batch x accumulation x data ranks."""
+    if total is None:
+        return
+    wanted = parse_integer(total, "--global-batch")
+    each = int(asked.batch) * mesh.dp
+    if asked.origins.get("grad_accum") == "default" and wanted % each == 0:
+        asked.accumulate = asked.values["grad_accum"] = mesh.micro_batches = wanted // each
+        return
+    if each * asked.accumulate != wanted:
+        raise InputError(
+            f"--global-batch {wanted} contradicts micro-batch {asked.batch} x grad-accum "
+            f"{asked.accumulate} x dp {mesh.dp}, which is {each * asked.accumulate}.",
+            f"Use --global-batch {each * asked.accumulate}, or another --micro-batch or --grad-accum.",
+        )
+
+
+def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> Callable[[Any], Any]:
+    """What makes the way of sharing for one class of ranks."""
+    from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
+
+    zero = int(one_word(given["zero"] or 0, ("0", "1", "2", "3"), "--zero"))
+    if asked.implementation == "megatron":
+        if given["zero"] is None:
+            zero = 1
+        if zero > 1:
+            raise InputError(
+                f"--zero {zero}: Megatron's distributed optimizer shares masters and states, which is 1.",
+                "Use --zero 1, or another --recipe.",
+            )
+        return lambda asked: DistributedOptimizer(zero == 1)
+    return lambda asked: Sharding()

@@ -1,0 +1,104 @@
+"""How data-parallel ranks share weights, gradients and optimizer states, and what that adds to a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmcalc.formula import Quantity, ceil_div, larger
+from llmcalc.memory.training.model_states import States
+
+Part = tuple[States, int]
+"""States of a part of the model (experts, or all else), and how many ranks hold the same of it."""
+
+KINDS = ("weights", "master", "gradients", "optimizer")
+
+
+class Sharding:
+    """States that every data-parallel rank holds whole; subclasses say what is shared and gathered.
+
+    Attributes
+    ----------
+    name : str
+        How it is called in a report.
+    shared : tuple of str
+        Of ``weights``, ``master``, ``gradients``, ``optimizer``: what is cut among the ranks.
+    standing : dict
+        Buffers that are there all the time, by what they are. [B]
+    persistent : bool
+        Whether gradients have a place of their own that is there all the time.
+    """
+
+    name = "none"
+    shared: tuple[str, ...] = ()
+    persistent = False
+
+    def __init__(self) -> None:
+        self.standing: dict[str, Quantity] = {}
+
+    def begin(self, question: Any, model: Any, stage: Any, parts: Sequence[Part]) -> None:
+        """Learn of one class of ranks before its step is looked at.
+
+        Parameters
+        ----------
+        question : Question
+            What was asked.
+        model : Inventory
+            One tensor rank's part of the model, all layers of it.
+        stage : Stage
+            Which of the layers.
+        parts : sequence of Part
+            States before they are shared.
+        """
+
+    def share(self, parts: Sequence[Part]) -> States:
+        """The states of one rank, of all parts."""
+        return combined(parts, self.shared)
+
+    def at(self, moment: Any) -> tuple[Quantity, Quantity, Quantity]:
+        """At a moment of the trace: gradients of parameters, what is gathered, and other buffers. [B]"""
+        return moment.gradients, 0, 0
+
+    def step(self, states: States) -> Quantity:
+        """What the step holds besides, before or after the optimizer itself. [B]"""
+        return 0
+
+
+def combined(parts: Sequence[Part], shared: Sequence[str]) -> States:
+    """Add up parts, each cut among its own number of ranks where it is shared."""
+    made = States()
+    for states, ranks in parts:
+        by = {kind: ranks if kind in shared else 1 for kind in KINDS}
+        for label, bytes_ in states.weights.items():
+            made.weigh(label, ceil_div(bytes_, by["weights"]))
+        made.master = made.master + ceil_div(states.master, by["master"])
+        made.gradients = made.gradients + ceil_div(states.gradients, by["gradients"])
+        for name, bytes_ in states.optimizer.items():
+            made.optimizer[name] = made.optimizer.get(name, 0) + ceil_div(bytes_, by["optimizer"])
+        made.paged = made.paged + ceil_div(states.paged, by["optimizer"])
+        made.trained, made.total = made.trained + states.trained, made.total + states.total
+        made.trained_bytes = made.trained_bytes + ceil_div(states.trained_bytes, by["optimizer"])
+        made.saved = made.saved + states.saved
+        made.largest = larger(made.largest, ceil_div(states.largest, by["optimizer"]))
+        made.largest_gradient = larger(made.largest_gradient, states.largest_gradient)
+        made.largest_frozen = max(made.largest_frozen, states.largest_frozen)
+        made.element, made.small = states.element, made.small + states.small
+    return made
+
+
+class DistributedOptimizer(Sharding):
+    """Megatron-Core's: fp32 gradients have a buffer on every rank; master weights and states are shared."""
+
+    name = "distributed optimizer"
+    persistent = True
+
+    def __init__(self, on: bool = True) -> None:
+        super().__init__()
+        self.shared = ("master", "optimizer") if on else ()
+        self.name = "distributed optimizer" if on else "replicated"
+
+    def begin(self, question: Any, model: Any, stage: Any, parts: Sequence[Part]) -> None:
+        """Buffers that Megatron keeps."""
+        from llmcalc.memory.training.parallel.megatron import buffers
+
+        self.standing = buffers(question, model, stage)
