@@ -57,7 +57,8 @@ def dispatched(run: Run, x: Value) -> Value:
     del there
     weights = _moved(t, chances, rows)
     del chances
-    inner = _gated(run, wide, weights, gates != ("expert_up",), size(op.inp) * rows)
+    inner = _gated(run, wide, weights, size(op.inp) * rows)
+    inner.storage.remade = "moe_act" in run.plan.modules
     del wide, weights
     out = _matrices(run, inner, ("expert_down",), rows)
     del inner
@@ -79,7 +80,7 @@ def _matrices(run: Run, x: Value, roles: tuple[str, ...], rows: Quantity) -> Val
     return tensors.regathered(run.tape, x, [run.weight(role) for role in roles], outs, 1)
 
 
-def _gated(run: Run, wide: Value, weights: Value, has_gate: bool, numel: Quantity) -> Value:
+def _gated(run: Run, wide: Value, weights: Value, numel: Quantity) -> Value:
     """``act(gate) * up * chance`` in one kernel, which saves what it reads."""
     t = run.tape
     node = t.node(wide, weights)
