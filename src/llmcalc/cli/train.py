@@ -47,7 +47,9 @@ _how = stack(
         "--recompute-modules", metavar="NAMES", help="selective: core_attn,mlp,moe,layernorm,moe_act ..."
     ),
     click.option("--attention", metavar="KIND", help="flash, sdpa or eager.  [flash]"),
-    click.option("--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel or none.  [eager]"),
+    click.option(
+        "--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel[-fused|-te] or none.  [eager]"
+    ),
     click.option(
         "--recipe", metavar="NAME", help="Whose code: hf, torchtune, megatron, liger, litgpt.  [hf]"
     ),

@@ -12,7 +12,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
-from llmcalc.memory.training.plan import CORE
+from llmcalc.memory.training.plan import CORE, LOSSES
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.mesh import Mesh
 
 ATTENTIONS = ("flash", "sdpa", "eager")
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
