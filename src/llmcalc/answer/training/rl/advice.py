@@ -27,7 +27,7 @@ def rl_levers(question: RlQuestion, given: dict[str, Any]) -> list[Lever]:
     if own and rl.share is not None:
         found += [
             Lever({"gpu_memory_utilization": share}, REACH, "fewer answers run at once")
-            for share in (0.5, 0.4, 0.3, 0.2)
+            for share in (0.5, 0.3, 0.2)
             if share < _number(rl.share)
         ]
     if own and not rl.eager:

@@ -18,6 +18,9 @@ from llmcalc.units import format_bytes
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
 
+LOSSES, SLEEP = "policy-losses", "vllm-sleep"
+"""Where log-probabilities and what sleeps are told."""
+
 VERDICTS = ("fits", "too_close", "does_not_fit")
 
 
@@ -110,8 +113,10 @@ def _items(asking: Any, made: RlEstimate) -> list[Item]:
         for role in trained
         for label, size in role.steps[made.place].weights.items()
     }
+    items = items_of(asking, made)
+    next(item for item in items if item.name == "logits").source = LOSSES
     disk = [item for item in items_of(asking, saved) if item.where == "disk"]
-    return [*(item for item in items_of(asking, made) if item.where != "disk"), *(disk if trained else [])]
+    return [*(item for item in items if item.where != "disk"), *(disk if trained else [])]
 
 
 def _engine_item(made: RlEstimate) -> Item:
@@ -137,7 +142,7 @@ def _engine_item(made: RlEstimate) -> Item:
     item = Item(
         ENGINE, [sum(most.values())], low=[ranges[0]], high=[ranges[1]], phases=phases,
         grade=engine.report.grade, formula="vram estimate",
-        source=engine.report[parts[0].name].source if parts else "",
+        source=", ".join(filter(None, [*(part.source for part in parts[:1]), SLEEP])),
         inputs={"engine": engine.report.scenario["engine"], "level": engine.level}, items=parts,
         note=f"{engine.report.scenario['engine']} awake: {words}",
     )  # fmt: skip
