@@ -209,6 +209,7 @@ def command(timeline: bool, **options: Any) -> int:
     llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train qwen2.5-7b --rl grpo --like verl --gpu 8xh100 --idle-offload optimizer
     llmcalc train --params 13b --precision bf16
     """
     from llmcalc.answer.training.ask import train
