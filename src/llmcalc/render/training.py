@@ -37,6 +37,9 @@ def alive(phases: Any) -> str:
 
         known = [PHASES[phase] for phase in PHASES if phase in phases]
         return "always" if len(known) >= 4 else ", ".join(known)
+    phases = {*phases}
+    if {"forward", "backward"} <= phases:  # a rank without the head has no loss of its own between
+        phases.add("loss")
     known = [phase for phase in ORDER if phase in phases]
     if len(known) >= len(ORDER) - 1:
         return "always"
