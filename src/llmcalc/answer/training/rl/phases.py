@@ -213,12 +213,18 @@ class Combined:
         if self.engine is None:  # it answers elsewhere
             return []
         if not self.engine.is_own:
-            held = dict(policy.working(place))
-            held["gathered"] = self._unsharded(policy, place)
-            if self.rl.framework.joint and self.rl.algorithm == "ppo":
-                held["logits"] = self._scores(policy)
-            return [self._moment(phase, "generation", {"policy": held}, place, "awake")]
+            return [self._moment(phase, "generation", self._generating(policy, place), place, "awake")]
         return [self._moment(phase, "generation", {}, place, "awake")]
+
+    def _generating(self, policy: Role, place: int) -> dict[str, dict[str, Any]]:
+        """The policy while it answers itself; one module with a critic gathers that one's weights too."""
+        found = {"policy": {**policy.working(place), "gathered": unsharded(policy, place)}}
+        if self.rl.framework.joint and self.rl.algorithm == "ppo":
+            found["policy"]["logits"] = self._scores(policy)
+            for role in self.roles:
+                if role.name == "critic":
+                    found["critic"] = {**role.working(place), "gathered": unsharded(role, place)}
+        return found
 
     def _joint(self, here: dict[str, Role], place: int) -> list[tuple[str, dict[str, dict[str, Any]]]]:
         """One step of policy and critic together: forward both, then backward both, the policy first."""
@@ -276,19 +282,20 @@ class Combined:
             copies += asked.choice.adapter_bytes * largest(policy, "layer")
         return int(copies + self.rl.bucket)
 
-    def _unsharded(self, policy: Role, place: int) -> int:
-        """What generating gathers: the weights that other ranks hold. [B]"""
-        if policy.update is None or self.question.asked.mesh is None:
-            return 0
-        whole = add_up(policy.update.whole().weights.values())
-        return max(int(whole) - int(add_up(policy.steps[place].weights.values())), 0)
-
     def _scores(self, policy: Role) -> int:
         """fp32 logits of all answers of one step, which TRL's PPO keeps from generating them. [B]"""
         from llmcalc.answer.training.question import _vocabulary
 
         asked = self.question.asked
         return int(4 * asked.batch * asked.accumulate * self.rl.output * _vocabulary(policy.inventory))
+
+
+def unsharded(role: Role, place: int) -> int:
+    """What generating gathers: the weights that other ranks hold. [B]"""
+    if role.update is None or role.update.asked.mesh is None:
+        return 0
+    whole = add_up(role.update.whole().weights.values())
+    return max(int(whole) - int(add_up(role.steps[place].weights.values())), 0)
 
 
 def largest(policy: Role, place: str = "") -> int:
