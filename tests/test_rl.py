@@ -98,6 +98,23 @@ def test_a_critic_has_a_scalar_head():
     assert scored(scored(policy)).params == scored(policy).params
 
 
+RUNS = [json.loads(line) for line in (DATA / "rl_runs.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("row", RUNS, ids=[row["name"] for row in RUNS])
+def test_published_runs(row):
+    way = "zero" if "zero" in row["options"] else "fsdp"
+    pytest.importorskip(f"llmcalc.memory.training.parallel.{way}")
+    report = llmcalc.train(**row["options"])
+    found = report.total_bytes
+    if row["phase"] == "step":  # of a run's first step, before which there are no states
+        moments = [
+            m.total for m in report.timeline.moments if (m.phase, m.where) == ("policy_update", "step")
+        ]
+        found = max(moments) + report["runtime"].bytes
+    assert found / GIB == pytest.approx(row["measured_gib"], rel=row["within"])
+
+
 # -- properties ----------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from llmcalc.estimate import Item, Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, ceil_div
 from llmcalc.memory.training.runtime import CONTEXT
 from llmcalc.memory.training.timeline import NAMES
+from llmcalc.model.inventory import size
 
 ENGINE = "rollout_engine"
 """Item of the engine beside the training."""
@@ -37,8 +38,8 @@ class RlMoment(Moment):
     def __init__(self, phase: str, where: str, held: dict[str, dict[str, Any]], engine: str) -> None:
         whole: dict[str, Any] = {}
         for own in held.values():
-            for name, size in own.items():
-                whole[name] = whole.get(name, 0) + size
+            for name, amount in own.items():
+                whole[name] = whole.get(name, 0) + amount
         super().__init__(phase, where, whole)
         self.roles = {role: add_up(own.values()) for role, own in held.items()}
         self.engine = engine
@@ -136,8 +137,8 @@ class Combined:
         """What lies in the machine's own memory at one time or another. [B]"""
         found: dict[str, Quantity] = {}
         for role in self.roles:
-            for kind, size in (role.steps or role.passes)[place].host.items():
-                found[f"{role.name} {kind}"] = size
+            for kind, amount in (role.steps or role.passes)[place].host.items():
+                found[f"{role.name} {kind}"] = amount
             waiting = add_up(role.away(place).values())
             if waiting and not role.streams:
                 found[f"{role.name} waiting"] = waiting
@@ -193,8 +194,8 @@ class Combined:
             held = dict(owner.working(place))
             if owner.streams and owner.update is None:
                 held["weights"] = role.passes[place].moments[1].held.get("weights", 0)
-            for item, size in extra.items():
-                held[item] = held.get(item, 0) + size
+            for item, amount in extra.items():
+                held[item] = held.get(item, 0) + amount
             moments.append(self._moment(phase, where, {owner.name: held}, place, "asleep"))
         return moments
 
@@ -284,10 +285,8 @@ class Combined:
 
     def _scores(self, policy: Role) -> int:
         """fp32 logits of all answers of one step, which TRL's PPO keeps from generating them. [B]"""
-        from llmcalc.answer.training.question import _vocabulary
-
         asked = self.question.asked
-        return int(4 * asked.batch * asked.accumulate * self.rl.output * _vocabulary(policy.inventory))
+        return int(4 * asked.batch * asked.accumulate * self.rl.output * vocabulary(policy))
 
 
 def unsharded(role: Role, place: int) -> int:
@@ -296,6 +295,12 @@ def unsharded(role: Role, place: int) -> int:
         return 0
     whole = add_up(role.update.whole().weights.values())
     return max(int(whole) - int(add_up(role.steps[place].weights.values())), 0)
+
+
+def vocabulary(policy: Role) -> int:
+    """Outputs of the head. [-]"""
+    heads = [op for group in policy.inventory for op in group.ops if group.place == "head"]
+    return max((size(op.out) for op in heads if op.kind == "linear"), default=0)
 
 
 def largest(policy: Role, place: str = "") -> int:
