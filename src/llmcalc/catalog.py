@@ -24,6 +24,7 @@ KINDS = (
     "measurements",
     "runs",
     "optimizers",
+    "laws",
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")

@@ -6,7 +6,16 @@ import click
 
 from llmcalc.cli.options import write
 
-MODULES = ("llmcalc.memory.inference", "llmcalc.memory.training.formulas")
+MODULES = (
+    "llmcalc.memory.inference",
+    "llmcalc.memory.training.formulas",
+    "llmcalc.scaling.loss",
+    "llmcalc.scaling.optimum",
+    "llmcalc.scaling.terms",
+    "llmcalc.scaling.repeated",
+    "llmcalc.scaling.experts",
+    "llmcalc.scaling.rates",
+)
 """Modules whose import registers formulas."""
 
 
