@@ -190,7 +190,8 @@ def test_minicpm_and_nanochat_ratios():
 def test_tokens_per_parameter_at_the_gopher_budget():
     expected = {
         "besiroglu-2024-huber": 17.9, "besiroglu-2024": 18.4, "muennighoff-2023": 19.6,
-        "hoffmann-2022-1": 20.9, "hoffmann-2022-2": 23.9, "hoffmann-2022-3": 58.9, "hoffmann-2022-3-rounded": 92.6,
+        "hoffmann-2022-1": 20.9, "hoffmann-2022-2": 23.9, "hoffmann-2022-3": 58.9,
+        "hoffmann-2022-3-rounded": 92.6,
     }  # fmt: skip
     for name, ratio in expected.items():
         N, D = find_law(name).optimum(5.76e23)

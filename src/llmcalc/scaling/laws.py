@@ -262,6 +262,20 @@ class Law:
         found = [N * math.exp((end - self.coefficients["a"]) * lever) for end in ends]
         return min(*found, N), max(*found, N)
 
+    def tokens_interval(self, params: float) -> tuple[float, float] | None:
+        """An 80 % interval of the tokens for which a size is optimal; None without uncertainty. [tokens]"""
+        fitted = self._fitted()
+        if fitted is None:
+            return None
+
+        def tokens(t: Any) -> float:
+            return math.log(balanced_tokens(params, t.A, t.B, t.alpha, t.beta))
+
+        from llmcalc.scaling.optimum import balanced_tokens
+
+        middle, wide = tokens(self.terms()), DEVIATIONS * spread(lambda v: tokens(_terms(v)), *fitted)
+        return math.exp(middle - wide), math.exp(middle + wide)
+
     def curves(self) -> list[Any]:
         """Lines to draw; see `llmcalc.scaling.curves`."""
         from llmcalc.scaling.curves import curves_of

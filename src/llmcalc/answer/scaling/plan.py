@@ -31,8 +31,8 @@ class Plan:
         Whether parameters and tokens were both given, so that the run need not be optimal.
     loss : float or None
         At the end of training. [nats/token]
-    loss_range, params_range : tuple or None
-        80 % intervals. [nats/token], [params]
+    loss_range, params_range, tokens_range, ratio_range : tuple or None
+        80 % intervals of what was not given. [nats/token], [params], [tokens], [tokens/param]
     mixture : dict
         Experts, for laws that take them.
     total : float or None
@@ -51,6 +51,8 @@ class Plan:
         self.loss: float | None = None
         self.loss_range: tuple[float, float] | None = None
         self.params_range: tuple[float, float] | None = None
+        self.tokens_range: tuple[float, float] | None = None
+        self.ratio_range: tuple[float, float] | None = None
         self.total: float | None = None
         self.off: dict[str, Any] | None = None
         self.inference: dict[str, Any] | None = None
@@ -61,22 +63,6 @@ class Plan:
     def ratio(self) -> float:
         """Tokens for each parameter. [tokens/param]"""
         return self.tokens / self.params
-
-    @property
-    def ratio_range(self) -> tuple[float, float] | None:
-        """80 % interval of the tokens per parameter of an optimum. [tokens/param]"""
-        if self.params_range is None or self.given:
-            return None
-        low, high = self.params_range
-        return self.ratio * (self.params / high) ** 2, self.ratio * (self.params / low) ** 2
-
-    @property
-    def tokens_range(self) -> tuple[float, float] | None:
-        """80 % interval of the tokens of an optimum. [tokens]"""
-        if self.params_range is None or self.given:
-            return None
-        low, high = self.params_range
-        return self.tokens * self.params / high, self.tokens * self.params / low
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -124,8 +110,8 @@ def plan(law: Law, asked: Asked) -> Plan:
     if "loss" in law.answers:
         made.loss = float(law.loss(made.params, made.tokens, **mixture))
         made.loss_range = law.loss_interval(made.params, made.tokens)
-    if not made.given:
-        made.params_range = law.params_interval(made.compute)
+    if not made.given and asked.loss is None:
+        _ranges(made, asked)
     made.outside = law.outside(
         compute=made.compute, params=made.params, tokens=made.tokens, experts=mixture.get("experts")
     )
@@ -142,6 +128,28 @@ def plan(law: Law, asked: Asked) -> Plan:
     return made
 
 
+def _ranges(made: Plan, asked: Asked) -> None:
+    """Intervals of what an optimum leaves open: of both at a compute, of one where the other is given."""
+    law, N, D = made.law, made.params, made.tokens
+    if asked.counts is not None:
+        made.params, made.tokens_range = asked.counts.of(law), law.tokens_interval(N)
+        if made.tokens_range is not None:
+            made.ratio_range = made.tokens_range[0] / N, made.tokens_range[1] / N
+        return
+    if asked.tokens is not None:
+        made.tokens, own = asked.tokens, law.tokens_interval(N)
+        if own is not None:  # on the line of optima a span of tokens is one of parameters
+            slope = law.terms().beta / law.terms().alpha
+            made.params_range = N * (D / own[1]) ** slope, N * (D / own[0]) ** slope
+            made.ratio_range = D / made.params_range[1], D / made.params_range[0]
+        return
+    made.params_range = law.params_interval(made.compute)
+    if made.params_range is not None:
+        low, high = made.params_range
+        made.tokens_range = D * N / high, D * N / low
+        made.ratio_range = made.ratio * (N / high) ** 2, made.ratio * (N / low) ** 2
+
+
 def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Plan:
     """Compute, parameters and tokens: two of them given, one of them, or a loss."""
     C, D, L = asked.compute, asked.tokens, asked.loss
@@ -151,12 +159,12 @@ def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Pl
         assert found is not None
         if found.E >= L:
             raise InputError(
-                f"A loss of {L:g} is not above {law.name}'s irreducible loss of {found.E:.4g} nats per "
+                f"A loss of {L:g} is not above {law.name}'s irreducible loss of {found.E:.6g} nats per "
                 "token: no budget reaches it.",
-                f"Give a loss above {found.E:.4g}.",
+                f"Give a loss above {found.E:.6g}.",
             )
     if N is not None and D is not None:
-        return Plan(law, C if C is not None else training_flops(N, D), N, D, True)
+        return Plan(law, training_flops(N, D), N, D, True)
     if C is not None and N is not None:
         return Plan(law, C, N, C / (6.0 * N), True)
     if C is not None and D is not None:

@@ -56,13 +56,14 @@ def fill(sheet: Sheet, asked: Asked, plans: list[Plan]) -> None:
         sheet.header.insert(0, asked.counts.name)
     _origins(sheet, asked, first)
     sheet.facts = [
-        *_main(first),
+        *_main(asked, first),
         *_mixture(asked, first),
         *_time(asked, first),
         *_price(first),
         *_rule(sheet, first),
     ]
     sheet.facts += [*_inference(first), *_repeated(first), *_nearest(sheet)]
+    sheet.explained = [*_constant(first), *sheet.facts]
     if len(plans) > 1:
         sheet.tables.append(_given_table(plans) if first.given else _optimum_table(plans))
     _notes(sheet, asked, plans)
@@ -92,11 +93,33 @@ def _span(pair: tuple[float, float] | None, write: Any) -> str:
     return f"80 %: {write(pair[0])} to {write(pair[1])}" if pair is not None else ""
 
 
-def _main(p: Plan) -> list[Fact]:
+def _constant(p: Plan) -> list[Fact]:
+    """The constant G, for explanations alone."""
+    t = p.law.terms(**p.mixture)
+    if t is None or p.given:
+        return []
+    inputs = {"A": t.A, "B": t.B, "alpha": t.alpha, "beta": t.beta}
+    return [Fact("G", f"{optimum_ratio(**inputs):.6g}", "", "derived", "optimum_ratio", inputs)]
+
+
+def _notes_and_grades(asked: Asked, p: Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """Of parameters and tokens: their interval or why they are what they are; given or derived."""
+    follows = "so that 6 N D is the compute" if asked.loss is None else "so that the loss is reached"
+    notes = {"params": _span(p.params_range, count), "tokens": _span(p.tokens_range, count)}
+    grades = {"params": "derived", "tokens": "derived"}
+    for name, value in (("params", asked.counts), ("tokens", asked.tokens)):
+        if value is not None:
+            grades[name], notes[name] = "exact", "as given"
+        elif p.given:
+            notes[name] = follows
+    return notes, grades
+
+
+def _main(asked: Asked, p: Plan) -> list[Fact]:
     """Parameters, tokens, their ratio, the loss."""
     law, source = p.law, ", ".join(p.law.entry.get("sources", []))
     t = law.terms()
-    grade = "exact" if p.given else "derived"
+    notes, grades = _notes_and_grades(asked, p)
     split: dict[str, dict[str, Any]] = {"params": {}, "tokens": {}}
     if t is not None and not p.given and law.form != "joint-moe":
         G = optimum_ratio(t.A, t.B, t.alpha, t.beta)
@@ -107,11 +130,17 @@ def _main(p: Plan) -> list[Fact]:
         }
     elif not p.given:
         split["params"] = {"formula": law.entry["equation"], "source": source}
+    ratio = _span(p.ratio_range, lambda v: f"{v:.3g}")
     facts = [
-        Fact("parameters", count(p.params), _span(p.params_range, count), grade, **split["params"]),
-        Fact("tokens", count(p.tokens), _span(p.tokens_range, count), grade, **split["tokens"]),
-        Fact("tokens per param", f"{p.ratio:.4g}", _span(p.ratio_range, lambda v: f"{v:.3g}"), "derived"),
+        Fact("parameters", count(p.params), notes["params"], grades["params"], **split["params"]),
+        Fact("tokens", count(p.tokens), notes["tokens"], grades["tokens"], **split["tokens"]),
+        Fact("tokens per param", f"{p.ratio:.4g}", ratio),
     ]
+    if asked.compute is None:
+        own = {"N": p.params, "D": p.tokens}
+        facts.append(
+            Fact("compute", flop(p.compute), "6 x parameters x tokens", "derived", "training_flops", own)
+        )
     if p.loss is not None:
         more: dict[str, Any] = {"formula": law.entry["equation"], "source": source}
         if law.form in ("chinchilla", "repeated"):
@@ -136,7 +165,12 @@ def _mixture(asked: Asked, p: Plan) -> list[Fact]:
     else:
         how += "; a law of dense models, its parameters taken as active ones"
     return [
-        Fact("all parameters", count(p.total), how, "exact" if exact and exact != "--experts" else "assumed")
+        Fact(
+            "all parameters",
+            count(p.total),
+            how,
+            "exact" if exact and p.law.form != "joint-moe" else "assumed",
+        )
     ]
 
 
@@ -293,6 +327,10 @@ def _notes(sheet: Sheet, asked: Asked, plans: list[Plan]) -> None:
     if first.outside:
         sheet.warnings.append(
             f"Outside the range that {first.law.name} was fitted to: {'; '.join(first.outside)}."
+        )
+    if first.given and asked.compute is not None and abs(first.compute / asked.compute - 1) > 0.005:
+        sheet.warnings.append(
+            f"6 N D is {flop(first.compute)}, which counts; {flop(asked.compute)} was given."
         )
     if asked.hardware is not None and not asked.hardware.mfu_given:
         sheet.warnings.append("40 % of the GPUs' peak is assumed; --mfu says what yours reach.")
