@@ -368,12 +368,32 @@ def all_laws(catalog: Catalog | None = None, answer: str | None = None, beside: 
     >>> len(all_laws())
     45
     """
-    found = [Law(entry) for entry in (catalog or Catalog()).entries("laws")]
-    return [
-        law
-        for law in found
-        if (answer is None or answer in law.answers) and (not beside or law.entry.get("beside"))
-    ]
+    book = catalog or Catalog()
+    if answer is None and not beside:
+        return [Law(entry) for entry in book.entries("laws")]
+    own = {str(entry["name"]): entry for entry in book.own("laws")}
+    rows = [*map(_row, own.values()), *(row for row in book.table("law_answers") if row[0] not in own)]
+    found = []
+    for name, answers, listed, *_ in rows:
+        if (answer is None or answer in answers.split()) and (not beside or listed):
+            found.append(Law(own.get(name) or book.require("laws", name, "scaling law", "")))
+    return found
+
+
+def silent_laws(catalog: Catalog, forms_wanted: Sequence[str]) -> list[str]:
+    """Names of laws of some forms that give no numbers."""
+    return [row[0] for row in catalog.table("law_answers") if row[3] in forms_wanted and row[4] in SILENT]
+
+
+def answers_table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of a small table by which laws are found without reading them all."""
+    return ["\t".join(_row(entry)) for entry in entries]
+
+
+def _row(entry: Mapping[str, Any]) -> list[str]:
+    """Name, what it gives, whether it stands in a table of all, form, status."""
+    listed = "beside" if entry.get("beside") else ""
+    return [str(entry["name"]), " ".join(entry.get("answers", ())), listed, entry["form"], entry["status"]]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from llmcalc.answer.scaling.shown import SHORT, count, flop, plain
 from llmcalc.errors import InputError, LlmcalcError, Problems
 from llmcalc.report.call import Call
 from llmcalc.report.sheet import Fact, Sheet, Table
-from llmcalc.scaling.laws import DEFAULT, all_laws, find_law
+from llmcalc.scaling.laws import DEFAULT, all_laws, find_law, silent_laws
 from llmcalc.scaling.rates import steps_over_least, tokens_over_least
 from llmcalc.units import parse_count, parse_integer
 
@@ -162,7 +162,8 @@ def _run(given: dict[str, Any], book: Any) -> Run:
 def _advice(given: dict[str, Any], run: Run) -> tuple[list[Advice], list[str]]:
     book = run.asked.book
     if given.get("law") in (None, "all"):
-        laws = [law for law in all_laws(book) if set(KINDS) & set(law.answers)]
+        named = {law.name: law for kind in KINDS for law in all_laws(book, kind)}
+        laws = list(named.values())
         if not run.asked.is_mixture:
             laws.sort(key=lambda law: law.name != "step-law-2025")
     else:
@@ -175,7 +176,7 @@ def _advice(given: dict[str, Any], run: Run) -> tuple[list[Advice], list[str]]:
                 laws.append(law)
         problems.check()
     found = [one for law in laws for one in advise(law, run)]
-    silent = [law.name for law in all_laws(book) if law.is_silent and law.form in RATE_FORMS]
+    silent = silent_laws(book, RATE_FORMS)
     left = (
         [f"Listed without numbers: {', '.join(silent)}; llmcalc laws show NAME says why."] if silent else []
     )
