@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 import llmcalc
@@ -88,6 +89,21 @@ def test_intervals_are_of_what_was_not_given():
     low, high = by_tokens.params_range
     assert low < by_tokens.params < high
     assert by_tokens.tokens_range is None
+
+
+def test_arrays_in_arrays_out():
+    budgets = np.geomspace(1e20, 1e24, 5)
+    found = llmcalc.chinchilla(compute=budgets)
+    singles = [llmcalc.chinchilla(compute=C) for C in budgets]
+    assert found.params.tolist() == [one.params for one in singles]
+    assert found.loss.tolist() == [one.loss for one in singles]
+    assert found["laws"][2]["tokens"].tolist() == [one["laws"][2]["tokens"] for one in singles]
+    assert found.params_range[1].tolist() == [one.params_range[1] for one in singles]
+    assert len(found.to_frame()) == 20
+    assert found.to_dict()["compute"] == budgets.tolist()
+    both = llmcalc.chinchilla(params=["1b", "7b"], tokens="1t")
+    assert both.compute.tolist() == [6e21, 4.2e22]
+    assert llmcalc.chinchilla(params="7,000,000,000").params == 7e9
 
 
 def test_the_price_of_being_off_the_optimum():
@@ -180,6 +196,8 @@ def test_repeated_tokens():
     plenty = llmcalc.chinchilla(compute=1e20, unique_tokens="1t")
     assert plenty.repeated["epochs"] == 1
     assert plenty.repeated["excess_loss"] == pytest.approx(0, abs=1e-12)
+    own = llmcalc.chinchilla(params="7b", unique_tokens="20b")
+    assert own.repeated["params"] == 7e9
     fixed = llmcalc.chinchilla(params=6_340_000_000, tokens="242b", unique_tokens="25b")
     assert fixed.repeated["loss"] == pytest.approx(2.2256440889984477, abs=1e-12)
 
@@ -256,6 +274,7 @@ CALLS = [
     ["chinchilla", "--compute", "1e22", "--unique-tokens", "20b"],
     ["chinchilla", "--compute", "1e21", "--active-ratio", "10%"],
     ["chinchilla", "--loss", "2.2"],
+    ["chinchilla", "--compute", "1e20,1e21,1e22"],
     ["hparams", "--params", "7b", "--tokens", "1.4t", "--batch", "4m", "--sequence", "4096"],
 ]
 
@@ -278,7 +297,7 @@ def test_every_format(call, capsys, tmp_path):
     assert run([*call, "--explain"]) == 0
     explained = capsys.readouterr().out
     assert "How these numbers come about" in explained
-    assert "(the law " in explained
+    assert "(the law " in explained or "," in call[2]
     assert run([*call, "--python"]) == 0
     assert f"llmcalc.{call[0]}(" in capsys.readouterr().out
     file = tmp_path / "plan.png"
@@ -324,6 +343,8 @@ BAD = [
     ("chinchilla --compute lots", "not a number", "such as 1e21"),
     ("chinchilla --compute nan", "not a number", "such as 1e21"),
     ("chinchilla --compute inf", "not a number", "such as 1e21"),
+    ("chinchilla --compute 1e20,x", "compute x: --compute is 'x'", "such as 1e21"),
+    ("chinchilla --compute 1e20,1e21 --tokens 1b,2b,3b", "one length", "as many"),
     ("chinchilla --params 0", "above 0", "13b"),
     ("chinchilla --params -7b", "above 0", "13b"),
     ("chinchilla --params 1e19", "above the largest", "13b"),

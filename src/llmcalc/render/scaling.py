@@ -123,3 +123,21 @@ def plot_law(law: Any, file: str | None = None) -> Any:
         except OSError as error:
             raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
     return figure
+
+
+def draw_budgets(figure: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Parameters and tokens per parameter by compute, a line a law."""
+    left, right = figure.subplots(1, 2)
+    names = list(dict.fromkeys(row["law"] for row in rows))
+    for number, name in enumerate(names):
+        own = sorted((row for row in rows if row["law"] == name), key=lambda row: row["compute"])
+        style = {"color": PALETTE[number % len(PALETTE)], "marker": "o", "markersize": 3, "label": name}
+        left.plot([row["compute"] for row in own], [row["params"] for row in own], **style)
+        right.plot([row["compute"] for row in own], [row["tokens_per_param"] for row in own], **style)
+    for axes, label in ((left, "parameters"), (right, "tokens per parameter")):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("training compute, FLOP")
+        axes.set_ylabel(label)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.legend(fontsize=8, frameon=False)

@@ -19,7 +19,7 @@ def as_text(sheet: Any) -> str:
     for fact in sheet.facts:
         lines += _fact(fact)
     for table in sheet.tables:
-        lines += ["", *([f"  {table.title}"] if table.title else [])]
+        lines += ["", *([f"  {table.title}"] if table.title else [])] if lines[-1] else [f"  {table.title}"]
         rows = grid(
             table.head, table.rows, _align(table), WIDTH - 2, table.spare, wrapped=table.wrapped, split=False
         )

@@ -8,6 +8,7 @@ from typing import Any
 from llmcalc.answer.scaling.asked import Asked, Counts, bare_counts, counts_of, read
 from llmcalc.answer.scaling.plan import Plan, plan, rule_of_20
 from llmcalc.answer.scaling.shown import fill
+from llmcalc.answer.scaling.sweep import sweep, values_of
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError, Problems
 from llmcalc.report.call import Call
@@ -79,7 +80,8 @@ def chinchilla(
 
     Notes
     -----
-    One of compute, parameters, tokens and loss gives the optimum; two give a run and what it lacks to the
+    Compute, parameters, tokens and loss may be arrays: figures are then arrays too.
+    One of them gives the optimum; two give a run and what it lacks to the
     optimum. C = 6 N D. Intervals are 80 %, from the law's own uncertainty where it has one.
 
     Examples
@@ -98,6 +100,11 @@ def chinchilla(
     """
     given = dict(locals())
     book = _book(catalog)
+    several = values_of(given)
+    if several:
+        found = sweep(chinchilla, given, several)
+        found.sign(Call("chinchilla", given), book)
+        return found
     asked = _asked(given, book)
     sheet = Sheet("chinchilla")
     plans: list[Plan] = []

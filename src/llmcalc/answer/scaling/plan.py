@@ -124,7 +124,7 @@ def plan(law: Law, asked: Asked) -> Plan:
     if asked.inference is not None and found is not None:
         made.inference = inference_plan(found, made, asked.inference)
     if asked.unique is not None and law.form == "repeated":
-        made.repeated = repeated_plan(law, made, asked.unique)
+        made.repeated = repeated_plan(law, made, asked.unique, asked.counts is None and asked.tokens is None)
     return made
 
 
@@ -297,7 +297,7 @@ def inference_plan(t: Any, made: Plan, served: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def repeated_plan(law: Law, made: Plan, unique: float) -> dict[str, Any]:
+def repeated_plan(law: Law, made: Plan, unique: float, free: bool = True) -> dict[str, Any]:
     """The run of a budget when tokens must be repeated.
 
     Parameters
@@ -308,6 +308,8 @@ def repeated_plan(law: Law, made: Plan, unique: float) -> dict[str, Any]:
         The run with fresh tokens throughout.
     unique : float
         Tokens there are. [tokens]
+    free : bool
+        Whether parameters and tokens may still move, at the same compute.
 
     Returns
     -------
@@ -316,7 +318,7 @@ def repeated_plan(law: Law, made: Plan, unique: float) -> dict[str, Any]:
         at which tokens run out.
     """
     N = made.params
-    if not made.given and made.tokens > unique:
+    if free and not made.given and made.tokens > unique:
         N = minimum(
             lambda x: float(law.repeated(x, made.compute / (6.0 * x), unique)["loss"]),
             made.params / 1e4, made.params * 1e3,
