@@ -10,7 +10,8 @@ import llmcalc
 from llmcalc.cli import run
 from llmcalc.errors import InputError, UnknownNameError
 from llmcalc.scaling import forms
-from llmcalc.scaling.laws import SILENT, all_laws, find_law
+from llmcalc.scaling.index import SILENT
+from llmcalc.scaling.laws import all_laws, find_law
 from llmcalc.scaling.numeric import minimum, root, spread
 from llmcalc.scaling.rates import batch_of_loss, product_law
 from llmcalc.scaling.terms import power_law
@@ -166,6 +167,15 @@ def test_ludziejewski_table_4():
 def test_porian_steps(variant, N):
     law = find_law(f"porian-2024:{variant}" if variant else "porian-2024")
     assert law.optimum(5.88e23)[0] == pytest.approx(N, rel=0.013)
+
+
+def test_tao_vocabularies():
+    law = llmcalc.law("tao-2024")
+    assert [int(size) for size in law.vocabulary(7e9)] == [62280, 67450, 59547]
+    starved, overfed = (law.vocabulary(302e6, factor * 1e20)[2] for factor in (0.2, 5))
+    assert starved < overfed  # more training deserves more words
+    with pytest.raises(InputError, match="no vocabulary"):
+        llmcalc.law("besiroglu-2024").vocabulary(7e9)
 
 
 def test_porian_batch_is_in_tokens():

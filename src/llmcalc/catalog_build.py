@@ -232,7 +232,7 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
 
         _write("model_spans", date, "\n".join(["#", *spans_table(entries)]) + "\n")
     if kind == "laws":
-        from llmcalc.scaling.laws import answers_table
+        from llmcalc.scaling.index import answers_table
 
         _write("law_answers", date, "\n".join(["#", *answers_table(entries)]) + "\n")
     return os.path.join(COMPILED, f"{wanted or kind}.cat")

@@ -13,6 +13,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, UnknownNameError, did_you_mean, one_of
 from llmcalc.scaling import forms
 from llmcalc.scaling.forms import Terms
+from llmcalc.scaling.index import SILENT, row_of
 from llmcalc.scaling.numeric import root, spread
 
 DEFAULT = "besiroglu-2024"
@@ -28,7 +29,6 @@ STATUS = {
     "form-only": "only its form was seen: no numbers; fit it to your own runs",
     "user": "of your own catalog",
 }
-SILENT = ("secondary", "from-memory", "exponents-only", "form-only")
 
 COUNTS = {
     "total": "all parameters",
@@ -225,6 +225,29 @@ class Law:
             return 6.0 * float(wanted) * float(other)
         return root(lambda C: self.optimum(C)[place] / wanted - 1, LEAST, MOST)
 
+    def vocabulary(self, params: float, compute: float | None = None) -> list[float]:
+        """Words of the best vocabulary for a size, by the three approaches of Tao et al.
+
+        Parameters
+        ----------
+        params : float
+            Parameters without the vocabulary's. [params]
+        compute : float, optional
+            For the third approach: training compute; that which suits the size if left out. [FLOP]
+
+        Returns
+        -------
+        list of float
+            By IsoFLOP, derivative and parametric loss. [tokens]
+
+        Raises
+        ------
+        InputError
+            If the law is no law of vocabularies.
+        """
+        self.speak("vocabulary")
+        return forms.vocabulary_sizes(self.coefficients, params, compute)
+
     # -- how sure --------------------------------------------------------------------------------
 
     def _fitted(self) -> tuple[list[float], list[list[float]]] | None:
@@ -372,28 +395,12 @@ def all_laws(catalog: Catalog | None = None, answer: str | None = None, beside: 
     if answer is None and not beside:
         return [Law(entry) for entry in book.entries("laws")]
     own = {str(entry["name"]): entry for entry in book.own("laws")}
-    rows = [*map(_row, own.values()), *(row for row in book.table("law_answers") if row[0] not in own)]
+    rows = [*map(row_of, own.values()), *(row for row in book.table("law_answers") if row[0] not in own)]
     found = []
     for name, answers, listed, *_ in rows:
         if (answer is None or answer in answers.split()) and (not beside or listed):
             found.append(Law(own.get(name) or book.require("laws", name, "scaling law", "")))
     return found
-
-
-def silent_laws(catalog: Catalog, forms_wanted: Sequence[str]) -> list[str]:
-    """Names of laws of some forms that give no numbers."""
-    return [row[0] for row in catalog.table("law_answers") if row[3] in forms_wanted and row[4] in SILENT]
-
-
-def answers_table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows of a small table by which laws are found without reading them all."""
-    return ["\t".join(_row(entry)) for entry in entries]
-
-
-def _row(entry: Mapping[str, Any]) -> list[str]:
-    """Name, what it gives, whether it stands in a table of all, form, status."""
-    listed = "beside" if entry.get("beside") else ""
-    return [str(entry["name"]), " ".join(entry.get("answers", ())), listed, entry["form"], entry["status"]]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

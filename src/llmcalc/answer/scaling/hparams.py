@@ -11,7 +11,8 @@ from llmcalc.answer.scaling.shown import SHORT, count, flop, plain
 from llmcalc.errors import InputError, LlmcalcError, Problems
 from llmcalc.report.call import Call
 from llmcalc.report.sheet import Fact, Sheet, Table
-from llmcalc.scaling.laws import DEFAULT, all_laws, find_law, silent_laws
+from llmcalc.scaling.index import silent_laws
+from llmcalc.scaling.laws import DEFAULT, all_laws, find_law
 from llmcalc.scaling.rates import steps_over_least, tokens_over_least
 from llmcalc.units import parse_count, parse_integer
 
