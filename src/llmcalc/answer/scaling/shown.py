@@ -163,7 +163,8 @@ def _mixture(asked: Asked, p: Plan) -> list[Fact]:
     if p.law.form == "joint-moe":
         how += f"; {asked.experts:.3g} experts, one active, two thirds of active parameters in it"
     else:
-        how += "; a law of dense models, its parameters taken as active ones"
+        own = p.law.convention.startswith("active")
+        how += "; the law has experts of its own" if own else "; a dense law, parameters taken as active"
     return [
         Fact(
             "all parameters",
