@@ -120,7 +120,6 @@ ARGUMENTS = {
     "gpt_sequence_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
     "gpt_full_recompute_bytes": {"sequence": 128, "batch": 3, "hidden": 512},
     "pipeline_bubble": {"stages": 5, "micro_batches": 16, "chunks": 2},
-}
     "training_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "inference_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "gpu_flops": {"gpus": 8, "days": 30, "peak": 10**15, "mfu": 0.4},
