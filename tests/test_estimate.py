@@ -1,5 +1,6 @@
 """Items and peaks, and formulas that show themselves."""
 
+import importlib
 import inspect
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 
 import llmcalc
 from llmcalc import formula
+from llmcalc.cli.explain import MODULES
 from llmcalc.estimate import Item, find_peak
 from llmcalc.memory import inference
 from llmcalc.memory.training import formulas as training_formulas
+
+for _module in MODULES:  # which register their formulas
+    importlib.import_module(_module)
 
 PHASES = ("load", "prefill", "decode")
 RANKS = ("first", "last")
