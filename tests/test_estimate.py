@@ -1,5 +1,6 @@
 """Items and peaks, and formulas that show themselves."""
 
+import importlib
 import inspect
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 
 import llmcalc
 from llmcalc import formula
+from llmcalc.cli.explain import MODULES
 from llmcalc.estimate import Item, find_peak
 from llmcalc.memory import inference
 from llmcalc.memory.training import formulas as training_formulas
+
+for _module in MODULES:  # which register their formulas
+    importlib.import_module(_module)
 
 PHASES = ("load", "prefill", "decode")
 RANKS = ("first", "last")
@@ -120,7 +125,6 @@ ARGUMENTS = {
     "gpt_sequence_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
     "gpt_full_recompute_bytes": {"sequence": 128, "batch": 3, "hidden": 512},
     "pipeline_bubble": {"stages": 5, "micro_batches": 16, "chunks": 2},
-}
     "training_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "inference_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "gpu_flops": {"gpus": 8, "days": 30, "peak": 10**15, "mfu": 0.4},
