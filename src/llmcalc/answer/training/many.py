@@ -13,6 +13,7 @@ from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
+from llmcalc.model.inventory import Inventory
 
 
 class Ranks:
@@ -31,7 +32,11 @@ class Ranks:
         That part, as it is computed with and as it is stored.
     run : Model
         Its stretches.
+    brief : bool
+        Whether of equal layers only those at the ends are looked at: the peak is the same.
     """
+
+    brief = False
 
     def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
         asked = question.asked
@@ -39,12 +44,9 @@ class Ranks:
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
-        pads = asked.implementation == "megatron"
-        self.model = sliced(question.inventory, mesh.tp, mesh.ep, mesh.etp, pads)
+        self.model = self.sliced(question.inventory)
         self.stored = (
-            self.model
-            if question.stored is question.inventory
-            else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
+            self.model if question.stored is question.inventory else self.sliced(question.stored)
         )
         self.plan = question.plan(batch, self.tokens, rank, self.model)
         self.run = Model(self.model, self.plan)
@@ -56,10 +58,15 @@ class Ranks:
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
 
+    def sliced(self, inventory: Inventory) -> Inventory:
+        """The part of a model that one tensor and expert rank holds."""
+        mesh, pads = self.mesh, self.question.asked.implementation == "megatron"
+        return sliced(inventory, mesh.tp, mesh.ep, mesh.etp, pads)
+
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
-        found = trace_stage(self.run, mesh, stage)
+        found = trace_stage(self.run, mesh, stage, self.brief)
         parts = [
             (self._fold(stage, experts), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))

@@ -71,8 +71,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         None if given["capacity_factor"] is None else _factor(given["capacity_factor"], "--capacity-factor"),
         1.0 if given["imbalance"] is None else _factor(given["imbalance"], "--imbalance"),
     )  # fmt: skip
-    check_mesh(mesh, inventory)
     _batches(asked, mesh, given["global_batch"])
+    check_mesh(mesh, inventory)
     asked.mesh = mesh
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 

@@ -1,0 +1,257 @@
+"""Every layout of a number of GPUs, estimated: what they have in common is run once.
+
+A row's figures are those that `llmcalc.train` tells of that layout. What one rank runs, what its layers keep,
+and the states of a stage are each found once and looked up for all layouts that share them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from llmcalc.answer.training.asked import Asked, place, resolve
+from llmcalc.answer.training.layout_space import Space
+from llmcalc.answer.training.question import Question
+from llmcalc.answer.training.reused import Reused, Store
+from llmcalc.answer.training.spread import SPREAD
+from llmcalc.catalog import Catalog
+from llmcalc.errors import LlmcalcError
+from llmcalc.hardware import Device
+from llmcalc.memory.training.parallel.mesh import Mesh
+from llmcalc.model.inventory import Inventory
+
+EFFORT = {"none": 0, "selective": 1, "full": 3}
+"""What is computed again, from the least; blocks of layers stand between the last two."""
+
+ORDER = {"fits": 0, "too_close": 1, "does_not_fit": 2}
+
+
+class Row:
+    """One layout.
+
+    Attributes
+    ----------
+    mesh : Mesh
+        Its degrees and micro-batches.
+    sharing : str
+        How data ranks share states.
+    option : dict
+        The same as keywords.
+    gathers : bool
+        Whether weights are shared too, and gathered where they are used.
+    batch, recompute
+        Sequences of a micro-batch; what is computed again. [-]
+    total, low, high : int
+        Of the worst rank, expected and its range. [B]
+    process, process_low, process_high : int
+        Of its whole process, which the card must hold. [B]
+    rank, phase, where : str
+        Which class of ranks that is, and where its peak is.
+    activations : int
+        At that peak. [B]
+    verdict : str
+        ``fits``, ``too_close`` or ``does_not_fit``.
+    """
+
+    __slots__ = (
+        "activations", "batch", "gathers", "high", "low", "mesh", "option", "phase", "process",
+        "process_high", "process_low", "rank", "recompute", "sharing", "total", "verdict", "where",
+    )  # fmt: skip
+
+    def __init__(self, asked: Asked, option: dict[str, Any], gathers: bool, made: Any) -> None:
+        mesh = asked.mesh
+        assert mesh is not None
+        self.mesh: Mesh = mesh
+        self.sharing, self.option, self.gathers = asked.sharding_name, option, gathers
+        self.batch, self.recompute = int(asked.batch), asked.recompute
+        self.total, self.low, self.high = int(made.total), int(made.low), int(made.high)
+        same = made.whole is made.runtime
+        self.process = self.total if same else int(made.process)
+        self.process_low = self.low if same else int(made.process_low)
+        self.process_high = self.high if same else int(made.process_high)
+        self.rank, self.phase, self.where = made.rank, made.phase, made.where
+        self.activations = int(made.shares.get("activations", 0))
+        self.verdict = "does_not_fit"
+
+    def judge(self, device: Device) -> None:
+        """Hold it against a card."""
+        if self.process_high <= device.usable_low:
+            self.verdict = "fits"
+        else:
+            self.verdict = "too_close" if self.process_low <= device.usable_high else "does_not_fit"
+
+    @property
+    def activation_share(self) -> float:
+        """Share of the total that is kept for the backward pass. [-]"""
+        return self.activations / max(self.total, 1)
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Where it stands in the table: what surely fits, then what costs least time."""
+        effort = self.recompute
+        return (
+            ORDER[self.verdict],
+            self.mesh.bubble,
+            self.mesh.tp * self.mesh.cp,
+            EFFORT[effort] if isinstance(effort, str) else 2 + 1 / effort,
+            self.gathers,
+            self.process,
+        )
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What `llmcalc.train` takes for it beside what was given."""
+        mesh = self.mesh
+        found: dict[str, Any] = {
+            key: getattr(mesh, key) for key in ("tp", "pp", "vpp", "cp", "ep") if getattr(mesh, key) > 1
+        }
+        if mesh.etp != (1 if mesh.ep > 1 else mesh.tp):
+            found["etp"] = mesh.etp
+        if mesh.tp > 1:
+            found["sequence_parallel"] = "on" if mesh.sequence_parallel else "off"
+        recompute = self.recompute if isinstance(self.recompute, str) else f"every-{self.recompute}"
+        return {
+            **found, **self.option, "micro_batch": self.batch, "grad_accum": mesh.micro_batches,
+            "recompute": recompute,
+        }  # fmt: skip
+
+
+class Search:
+    """All layouts of a space.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        The model.
+    book : Catalog
+        For formats and optimizers.
+    given : dict
+        Keywords of `llmcalc.train`.
+    device : Device
+        The card.
+
+    Attributes
+    ----------
+    refused : int
+        Layouts that the model or the framework does not allow. [-]
+    """
+
+    def __init__(self, inventory: Inventory, book: Catalog, given: dict[str, Any], device: Device) -> None:
+        self.inventory, self.book, self.device = inventory, book, device
+        self.given = {key: value for key, value in given.items() if key not in ("gpu", "reserve")}
+        self.refused = 0
+        self._frames: dict[tuple[int, Any], Asked] = {}
+        self._question: Question | None = None
+        self._store = Store()
+
+    def resolved(self, batch: Any = None, recompute: Any = None) -> Asked:
+        """What was asked with another micro-batch and recomputation, the layout left open."""
+        changes: dict[str, Any] = dict.fromkeys(SPREAD)
+        if batch is not None:
+            changes["micro_batch"] = batch
+        if recompute is not None:
+            changes["recompute"] = recompute
+            if recompute != "selective":
+                changes["recompute_modules"] = None
+        return resolve(self.inventory, self.book, {**self.given, **changes})
+
+    def rows(self, space: Space) -> list[Row]:
+        """Estimate all layouts of a space.
+
+        Raises
+        ------
+        LlmcalcError
+            If not one of them is allowed: why.
+        """
+        frames, last = self._all_frames(space)
+        found: list[Row] = []
+        known = set()
+        for outer in space.outer():
+            for batch in space.batches:
+                first = next((frames[batch, one] for one in space.recompute if (batch, one) in frames), None)
+                if first is None:
+                    continue
+                spread = []
+                for asked, option in self._spread(space, outer, first):
+                    if isinstance(asked, LlmcalcError):
+                        self.refused, last = self.refused + 1, asked
+                        continue
+                    key = (batch, outer, asked.mesh.pp, asked.mesh.vpp, asked.mesh.dp, asked.sharding_name)
+                    if key not in known:
+                        known.add(key)
+                        spread.append((asked, option))
+                for recompute in space.recompute:
+                    if (batch, recompute) in frames:
+                        found += self._estimated(spread, frames[batch, recompute])
+        if not found and last is not None:
+            raise last
+        return found
+
+    def _all_frames(self, space: Space) -> tuple[dict[tuple[int, Any], Asked], LlmcalcError | None]:
+        """Everything but the layout, for each micro-batch and recomputation that goes."""
+        found, last = {}, None
+        for batch in space.batches:
+            for recompute in space.recompute:
+                try:
+                    found[batch, recompute] = self.resolved(batch, recompute)
+                except LlmcalcError as error:
+                    last = error
+        return found, last
+
+    def _spread(
+        self, space: Space, outer: tuple[int, bool, int, int, int], frame: Asked
+    ) -> Iterator[tuple[Asked | Any, dict[str, Any]]]:
+        """Layouts that share what one rank runs, or why they can't be."""
+        tp, parallel, cp, ep, etp = outer
+        free = frame.origins["grad_accum"] == "default" and space.global_batch is not None
+        for pp, vpp, dp in space.inner(tp, cp, self.inventory.layers):
+            if free and space.global_batch and space.global_batch % (int(frame.batch) * dp):
+                self.refused += len(space.sharings)
+                continue
+            degrees = {
+                "tp": tp, "pp": pp, "vpp": vpp, "cp": cp, "ep": ep, "etp": etp, "dp": dp,
+                "sequence_parallel": "on" if parallel else "off", "global_batch": space.global_batch,
+            }  # fmt: skip
+            for option in space.sharings:
+                asked = copy.copy(frame)
+                asked.values, asked.notes = dict(frame.values), []
+                try:
+                    place(asked, self.inventory, {**self.blank, **degrees, **option}, space.gpus)
+                    yield asked, option
+                except LlmcalcError as error:
+                    yield error, option
+
+    @property
+    def blank(self) -> dict[str, Any]:
+        """Keywords about several GPUs as they were given, those apart that a space runs over."""
+        return {key: self.given.get(key) for key in SPREAD} | {"zero": None, "fsdp": None}
+
+    def _estimated(self, spread: Sequence[tuple[Asked, dict[str, Any]]], frame: Asked) -> Iterator[Row]:
+        """Layouts with one frame's recomputation."""
+        runs: dict[Any, Reused] = {}
+        for one, option in spread:
+            asked = copy.copy(one)
+            asked.recompute, asked.modules = frame.recompute, frame.modules
+            ranks = self._ranks(asked, runs)
+            made, gathers = ranks.worst(asked)
+            row = Row(asked, option, gathers, made)
+            row.judge(self.device)
+            yield row
+
+    def _ranks(self, asked: Asked, runs: dict[Any, Reused]) -> Reused:
+        """What one rank runs, which layouts share."""
+        mesh, policy = asked.mesh, getattr(asked, "policy", None)
+        assert mesh is not None
+        key = asked.accumulate > 1, None if policy is None else (policy.version, asked.sharding_name)
+        found = runs.get(key)
+        if found is None:
+            if self._question is None:
+                self._question = Question(self.inventory, asked, self.book, self.device)
+            question = copy.copy(self._question)
+            question.asked, question._states = asked, None
+            found = runs[key] = Reused(question, self._store)
+        return found
+
+
+__all__ = ["Row", "Search"]
