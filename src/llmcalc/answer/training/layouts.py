@@ -10,11 +10,11 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llmcalc.answer.training.asked import Asked, place, resolve
+from llmcalc.answer.training.asked import KEYWORDS, Asked, place, resolve
 from llmcalc.answer.training.layout_space import Space
 from llmcalc.answer.training.question import Question
-from llmcalc.answer.training.reused import Reused, Store
-from llmcalc.answer.training.spread import SPREAD
+from llmcalc.answer.training.reused import PLAIN, Reused, Store
+from llmcalc.answer.training.spread import DEGREES, SPREAD
 from llmcalc.catalog import Catalog
 from llmcalc.errors import LlmcalcError
 from llmcalc.hardware import Device
@@ -23,6 +23,12 @@ from llmcalc.model.inventory import Inventory
 
 EFFORT = {"none": 0, "selective": 1, "full": 3}
 """What is computed again, from the least; blocks of layers stand between the last two."""
+
+OPEN = (*DEGREES, "sequence_parallel", "stage_layers", "schedule", "global_batch")
+"""Keywords that are left open until a layout is chosen."""
+
+Frame = tuple[int, Any, int]
+"""Micro-batch, recomputation, and which way of sharing."""
 
 ORDER = {"fits": 0, "too_close": 1, "does_not_fit": 2}
 
@@ -94,7 +100,7 @@ class Row:
             ORDER[self.verdict],
             self.mesh.bubble,
             self.mesh.tp * self.mesh.cp,
-            EFFORT[effort] if isinstance(effort, str) else 2 + 1 / effort,
+            EFFORT.get(effort, 2) if isinstance(effort, str) else 2 + 1 / effort,
             self.gathers,
             self.process,
         )
@@ -139,22 +145,27 @@ class Search:
 
     def __init__(self, inventory: Inventory, book: Catalog, given: dict[str, Any], device: Device) -> None:
         self.inventory, self.book, self.device = inventory, book, device
-        self.given = {key: value for key, value in given.items() if key not in ("gpu", "reserve")}
+        self.given = {key: given.get(key) for key in KEYWORDS if key not in ("gpu", "reserve")}
+        self.gpus = device.count or 1
         self.refused = 0
-        self._frames: dict[tuple[int, Any], Asked] = {}
         self._question: Question | None = None
         self._store = Store()
 
-    def resolved(self, batch: Any = None, recompute: Any = None) -> Asked:
-        """What was asked with another micro-batch and recomputation, the layout left open."""
-        changes: dict[str, Any] = dict.fromkeys(SPREAD)
+    def resolved(self, batch: Any = None, recompute: Any = None, option: Any = None) -> Asked:
+        """What was asked on all GPUs as replicas, with another micro-batch, recomputation and sharing."""
+        changes: dict[str, Any] = dict.fromkeys(OPEN)
+        changes["gpu"] = self.device.name if self.gpus == 1 else None
+        changes |= {"dp": self.gpus, "zero": None, "fsdp": None} if self.gpus > 1 else {}
+        for key in ("micro_batch", "recompute"):
+            if several(self.given[key]):
+                changes[key] = None
         if batch is not None:
             changes["micro_batch"] = batch
         if recompute is not None:
             changes["recompute"] = recompute
             if recompute != "selective":
                 changes["recompute_modules"] = None
-        return resolve(self.inventory, self.book, {**self.given, **changes})
+        return resolve(self.inventory, self.book, {**self.given, **changes, **(option or {})})
 
     def rows(self, space: Space) -> list[Row]:
         """Estimate all layouts of a space.
@@ -166,84 +177,86 @@ class Search:
         """
         frames, last = self._all_frames(space)
         found: list[Row] = []
-        known = set()
+        known: set[Any] = set()
         for outer in space.outer():
             for batch in space.batches:
-                first = next((frames[batch, one] for one in space.recompute if (batch, one) in frames), None)
-                if first is None:
-                    continue
                 spread = []
-                for asked, option in self._spread(space, outer, first):
-                    if isinstance(asked, LlmcalcError):
-                        self.refused, last = self.refused + 1, asked
+                for place_, option in enumerate(space.sharings):
+                    frame = next((frames[k] for k in frames if k[0] == batch and k[2] == place_), None)
+                    if frame is None:
                         continue
-                    key = (batch, outer, asked.mesh.pp, asked.mesh.vpp, asked.mesh.dp, asked.sharding_name)
-                    if key not in known:
-                        known.add(key)
-                        spread.append((asked, option))
+                    for asked in self._spread(space, outer, frame, option):
+                        if isinstance(asked, LlmcalcError):
+                            self.refused, last = self.refused + 1, asked
+                            continue
+                        mesh = asked.mesh
+                        key = (batch, outer, mesh.pp, mesh.vpp, mesh.dp, asked.sharding_name)
+                        if key not in known:  # two words for one thing
+                            known.add(key)
+                            spread.append((asked, place_))
                 for recompute in space.recompute:
-                    if (batch, recompute) in frames:
-                        found += self._estimated(spread, frames[batch, recompute])
+                    found += self._estimated(spread, space, frames, batch, recompute)
         if not found and last is not None:
             raise last
         return found
 
-    def _all_frames(self, space: Space) -> tuple[dict[tuple[int, Any], Asked], LlmcalcError | None]:
-        """Everything but the layout, for each micro-batch and recomputation that goes."""
+    def _all_frames(self, space: Space) -> tuple[dict[Frame, Asked], LlmcalcError | None]:
+        """Everything but the layout, for each micro-batch, recomputation and sharing that go together."""
         found, last = {}, None
         for batch in space.batches:
             for recompute in space.recompute:
-                try:
-                    found[batch, recompute] = self.resolved(batch, recompute)
-                except LlmcalcError as error:
-                    last = error
+                for number, option in enumerate(space.sharings):
+                    try:
+                        found[batch, recompute, number] = self.resolved(batch, recompute, option)
+                    except LlmcalcError as error:
+                        last = last or error
         return found, last
 
     def _spread(
-        self, space: Space, outer: tuple[int, bool, int, int, int], frame: Asked
-    ) -> Iterator[tuple[Asked | Any, dict[str, Any]]]:
+        self, space: Space, outer: tuple[int, bool, int, int, int], frame: Asked, option: dict[str, Any]
+    ) -> Iterator[Any]:
         """Layouts that share what one rank runs, or why they can't be."""
         tp, parallel, cp, ep, etp = outer
-        free = frame.origins["grad_accum"] == "default" and space.global_batch is not None
+        blank = {key: self.given.get(key) for key in SPREAD} | {"zero": None, "fsdp": None}
         for pp, vpp, dp in space.inner(tp, cp, self.inventory.layers):
-            if free and space.global_batch and space.global_batch % (int(frame.batch) * dp):
-                self.refused += len(space.sharings)
+            if space.global_batch and space.global_batch % (int(frame.batch) * dp):
+                self.refused += 1
                 continue
             degrees = {
                 "tp": tp, "pp": pp, "vpp": vpp, "cp": cp, "ep": ep, "etp": etp, "dp": dp,
                 "sequence_parallel": "on" if parallel else "off", "global_batch": space.global_batch,
             }  # fmt: skip
-            for option in space.sharings:
-                asked = copy.copy(frame)
-                asked.values, asked.notes = dict(frame.values), []
-                try:
-                    place(asked, self.inventory, {**self.blank, **degrees, **option}, space.gpus)
-                    yield asked, option
-                except LlmcalcError as error:
-                    yield error, option
+            asked = copy.copy(frame)
+            asked.values, asked.origins, asked.notes = dict(frame.values), dict(frame.origins), []
+            try:
+                place(asked, self.inventory, {**blank, **degrees, **option}, space.gpus)
+            except LlmcalcError as error:
+                yield error
+                continue
+            yield asked
 
-    @property
-    def blank(self) -> dict[str, Any]:
-        """Keywords about several GPUs as they were given, those apart that a space runs over."""
-        return {key: self.given.get(key) for key in SPREAD} | {"zero": None, "fsdp": None}
-
-    def _estimated(self, spread: Sequence[tuple[Asked, dict[str, Any]]], frame: Asked) -> Iterator[Row]:
-        """Layouts with one frame's recomputation."""
+    def _estimated(
+        self, spread: Sequence[tuple[Asked, int]], space: Space, frames: dict[Frame, Asked], batch: int,
+        recompute: Any,
+    ) -> Iterator[Row]:  # fmt: skip
+        """Layouts with one recomputation."""
         runs: dict[Any, Reused] = {}
-        for one, option in spread:
+        for one, number in spread:
+            frame = frames.get((batch, recompute, number))
+            if frame is None:
+                self.refused += 1
+                continue
             asked = copy.copy(one)
             asked.recompute, asked.modules = frame.recompute, frame.modules
-            ranks = self._ranks(asked, runs)
-            made, gathers = ranks.worst(asked)
-            row = Row(asked, option, gathers, made)
+            made, gathers = self._ranks(asked, number, runs).worst(asked)
+            row = Row(asked, space.sharings[number], gathers, made)
             row.judge(self.device)
             yield row
 
-    def _ranks(self, asked: Asked, runs: dict[Any, Reused]) -> Reused:
+    def _ranks(self, asked: Asked, number: int, runs: dict[Any, Reused]) -> Reused:
         """What one rank runs, which layouts share."""
-        mesh, policy = asked.mesh, getattr(asked, "policy", None)
-        assert mesh is not None
-        key = asked.accumulate > 1, None if policy is None else (policy.version, asked.sharding_name)
+        plain = type(asked.sharding(asked)) in PLAIN
+        key = asked.accumulate > 1, -1 if plain else number
         found = runs.get(key)
         if found is None:
             if self._question is None:
@@ -254,4 +267,9 @@ class Search:
         return found
 
 
-__all__ = ["Row", "Search"]
+def several(value: Any) -> bool:
+    """Whether a keyword names several values."""
+    return isinstance(value, (list, tuple)) or (isinstance(value, str) and "," in value)
+
+
+__all__ = ["Row", "Search", "several"]

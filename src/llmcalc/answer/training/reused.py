@@ -71,7 +71,7 @@ class Walked:
     __slots__ = ("kept", "peaks", "saved")
 
     def __init__(self, ranks: Reused, layers: range, embedding: bool, head: bool) -> None:
-        walk = Walk(ranks.run, layers, embedding, head, True)
+        walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
         self.saved = walk.forward()
         self.kept = walk.saved + walk.rest + walk.logits
         number = len(walk.moments)
