@@ -146,8 +146,8 @@ def space_of(asked: Any, given: dict[str, Any], inventory: Inventory, gpus: int)
     if given["sequence_parallel"] is not None:
         made.parallel = (flag(given["sequence_parallel"], "--sequence-parallel"),)
     made.sharings = sharings_of(asked, given)
-    made.batches = numbers_of(given["micro_batch"], "--micro-batch") or _set(asked, "micro_batch", BATCHES)
-    made.recompute = _recompute(asked, given)
+    made.batches = numbers_of(given["micro_batch"], "--micro-batch") or BATCHES
+    made.recompute = _recompute(given)
     _batch(made, asked, given)
     return made
 
@@ -207,14 +207,9 @@ def sharings_of(asked: Any, given: dict[str, Any]) -> Sequence[dict[str, Any]]:
     return OWN.get(asked.implementation, SHARED)
 
 
-def _set(asked: Any, key: str, usual: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What a preset sets, else what is usual."""
-    return (asked.values[key],) if asked.origins[key] != "default" else usual
-
-
-def _recompute(asked: Any, given: dict[str, Any]) -> tuple[Any, ...]:
+def _recompute(given: dict[str, Any]) -> tuple[Any, ...]:
     if given["recompute"] is None:
-        return _set(asked, "recompute", RECOMPUTE)
+        return RECOMPUTE
     return tuple(dict.fromkeys(read_recompute(one) for one in words_of(given["recompute"], "--recompute")))
 
 

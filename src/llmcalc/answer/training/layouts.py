@@ -52,8 +52,8 @@ class Row:
         Of the worst rank, expected and its range. [B]
     process, process_low, process_high : int
         Of its whole process, which the card must hold. [B]
-    rank, phase, where : str
-        Which class of ranks that is, and where its peak is.
+    rank, phase : str
+        Which class of ranks that is, and when its peak is.
     activations : int
         At that peak. [B]
     verdict : str
@@ -62,7 +62,7 @@ class Row:
 
     __slots__ = (
         "activations", "batch", "gathers", "high", "low", "mesh", "option", "phase", "process",
-        "process_high", "process_low", "rank", "recompute", "sharing", "total", "verdict", "where",
+        "process_high", "process_low", "rank", "recompute", "sharing", "total", "verdict",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, option: dict[str, Any], gathers: bool, made: Any) -> None:
@@ -76,7 +76,7 @@ class Row:
         self.process = self.total if same else int(made.process)
         self.process_low = self.low if same else int(made.process_low)
         self.process_high = self.high if same else int(made.process_high)
-        self.rank, self.phase, self.where = made.rank, made.phase, made.where
+        self.rank, self.phase = made.rank, made.phase
         self.activations = int(made.shares.get("activations", 0))
         self.verdict = "does_not_fit"
 

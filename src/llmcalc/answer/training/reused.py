@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import mul
 from typing import Any
 
 from llmcalc.answer.training.asked import Asked
@@ -56,6 +58,13 @@ class Shared:
         self.gradients = states.gradients
 
 
+Peak = tuple[Any, Any, str]
+"""The largest sum of a pass, what of it is activations, and the phase. [B]"""
+
+LAYERS = 5
+"""Layers of one kind from which on a walk passes over those in the middle. [-]"""
+
+
 class Walked:
     """A chunk's walk in short.
 
@@ -64,27 +73,85 @@ class Walked:
     saved, kept : int
         What autograd holds when the forward pass is done, and all that stays until the backward pass. [B]
     peaks : dict
-        Of either pass, with gradients that last and with those that grow: the largest sum, what of it is
-        activations, phase and place.
+        Of either pass, with gradients that last (True) and with those that grow.
     """
 
     __slots__ = ("kept", "peaks", "saved")
 
-    def __init__(self, ranks: Reused, layers: range, embedding: bool, head: bool) -> None:
-        walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
-        self.saved = walk.forward()
-        self.kept = walk.saved + walk.rest + walk.logits
-        number = len(walk.moments)
-        walk.backward()
-        self.peaks: dict[tuple[str, bool], tuple[Any, Any, str, str]] = {}
-        for kind, moments in (("forward", walk.moments[:number]), ("backward", walk.moments[number:])):
-            for lasts in (False, True):
-                best: tuple[Any, Any, str, str] = (-1, 0, "", "")
-                for one in moments:
-                    total = one.activations + one.logits + one.buffers + (0 if lasts else one.gradients)
-                    if total > best[0]:
-                        best = total, one.activations, one.phase, one.where
-                self.peaks[kind, lasts] = best
+    def __init__(self, saved: Any, kept: Any, told: list[Told]) -> None:
+        self.saved, self.kept = saved, kept
+        self.peaks: dict[tuple[str, bool], Peak] = {}
+        for lasts in (False, True):
+            for kind in ("forward", "backward"):
+                self.peaks[kind, lasts] = (-1, 0, "")
+            for pass_, phase, activations, beside, gradients in told:
+                total = activations + beside + (0 if lasts else gradients)
+                if total > self.peaks[pass_, lasts][0]:
+                    self.peaks[pass_, lasts] = total, activations, phase
+
+
+Told = tuple[str, str, Any, Any, Any]
+"""Of a moment: the pass, its phase, activations, logits and buffers, and gradients of parameters. [B]"""
+
+
+def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool, ends: bool = False) -> Walked | Straight:
+    """Walk through a chunk; with `ends` of its layers, all of one kind, only the first and last are told."""
+    walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
+    saved = walk.forward()
+    kept, number = walk.saved + walk.rest + walk.logits, len(walk.moments)
+    walk.backward()
+    told: list[Told] = [
+        (
+            "forward" if place < number else "backward", one.phase, one.activations,
+            one.logits + one.buffers, one.gradients,
+        )
+        for place, one in enumerate(walk.moments)
+        if not ends or one.layer in (None, layers[0], layers[-1])
+    ]  # fmt: skip
+    return Straight(saved, kept, told) if ends else Walked(saved, kept, told)
+
+
+class Straight:
+    """A walk whose layers are of one kind: all of it grows evenly with their number."""
+
+    __slots__ = ("kept", "saved", "told")
+
+    def __init__(self, saved: Any, kept: Any, told: list[Told]) -> None:
+        self.saved, self.kept, self.told = saved, kept, told
+
+    def up_to(self, more: Straight, number: int) -> Walked:
+        """With so many layers, where `more` has one more than this walk's `LAYERS`."""
+        by = number - LAYERS
+        told: list[Told] = [
+            (
+                one[0], one[1], one[2] + by * (two[2] - one[2]), one[3] + by * (two[3] - one[3]),
+                one[4] + by * (two[4] - one[4]),
+            )
+            for one, two in zip(self.told, more.told, strict=True)
+        ]  # fmt: skip
+        return Walked(
+            self.saved + by * (more.saved - self.saved), self.kept + by * (more.kept - self.kept), told
+        )
+
+
+def run_lengths(kinds: Sequence[int]) -> Kinds:
+    """Equal numbers that follow each other, counted.
+
+    Examples
+    --------
+    >>> run_lengths([0, 0, 1, 0])
+    ((0, 2), (1, 1), (0, 1))
+    """
+    found: list[tuple[int, int]] = []
+    for kind in kinds:
+        if found and found[-1][0] == kind:
+            found[-1] = kind, found[-1][1] + 1
+        else:
+            found.append((kind, 1))
+    return tuple(found)
+
+
+NOTHING = States()
 
 
 class Reused(Ranks):
@@ -107,6 +174,9 @@ class Reused(Ranks):
         self.walks: dict[Chunk, Walked] = {}
         self.standing: dict[Any, dict[str, Any]] = {}
         self.layers = self._kinds()
+        self.pairs: dict[Any, Any] = {}
+        self.longest = self._longest()
+        self.straight = not isinstance(self.plan.recompute, int)
         self.kept_logits: Any = None
         self.is_plain = not (asked.compile or asked.offload or asked.in_backward or question.packed)
 
@@ -121,6 +191,18 @@ class Reused(Ranks):
     def _kinds(self) -> tuple[int, ...]:
         known: dict[int, int] = {}
         return tuple(known.setdefault(id(stretch), len(known)) for _, stretch in self.run.order)
+
+    def _longest(self) -> dict[int, range]:
+        """Layers of one kind that follow each other, where there are enough of them to tell of any number."""
+        found: dict[int, range] = {}
+        start = 0
+        for kind, number in run_lengths(self.layers):
+            layers = range(start, start + number)
+            whole = self.run.order[start][1].run.group.stored is None
+            if number > LAYERS and whole and len(found.get(kind, ())) < number:
+                found[kind] = layers
+            start += number
+        return found
 
     def worst(self, asked: Asked) -> tuple[Estimate, bool]:
         """The class of ranks that needs most, and whether weights are shared."""
@@ -150,19 +232,10 @@ class Reused(Ranks):
         if found is None:
             first: dict[Any, tuple[Stage, tuple[Chunk, ...]]] = {}
             for stage in stages(mesh, self.question.inventory.layers):
-                chunks = tuple((self._run_lengths(span), start, end) for span, start, end in stage.chunks)
+                chunks = tuple((run_lengths(self.layers[span.start : span.stop]), start, end) for span, start, end in stage.chunks)
                 first.setdefault((chunks, stage.index > 0), (stage, chunks))
             found = self.store.stages[key] = list(first.values())
         return found
-
-    def _run_lengths(self, span: range) -> Kinds:
-        found: list[tuple[int, int]] = []
-        for kind in self.layers[span.start : span.stop]:
-            if found and found[-1][0] == kind:
-                found[-1] = kind, found[-1][1] + 1
-            else:
-                found.append((kind, 1))
-        return tuple(found)
 
     def _fold(self, stage: Stage, experts: bool, *cut: int) -> States:
         mesh = self.mesh
@@ -181,37 +254,57 @@ class Reused(Ranks):
         for stage, chunks in candidates:
             shared = self._shared(stage, sharding)
             standing = self._standing(stage, chunks, sharding)
-            peak, activations, phase, where = self._peak(mesh, stage, chunks, lasts)
+            peak, activations, phase = self._peak(mesh, stage, chunks, lasts)
             peak = peak + shared.base + standing + (shared.gradients if lasts else 0)
             step = shared.base + shared.step + shared.gradients + standing + self.kept_logits
             if step > peak:
-                peak, activations, phase, where = step, 0, "step", "optimizer"
+                peak, activations, phase = step, 0, "step"
             if peak > most:
-                most, chosen = peak, (stage, activations, phase, where)
-        stage, activations, phase, where = chosen
+                most, chosen = peak, (stage, activations, phase)
+        stage, activations, phase = chosen
         held = {"activations": activations, "buffers": most - activations}
-        made = Estimate(None, States(), [Moment(phase, where, held)], {})
+        made = Estimate(None, NOTHING, [Moment(phase, "", held)], {})
         made.rank = stage.name
         question.finish(made)
         return made
 
     def _peak(self, mesh: Mesh, stage: Stage, chunks: tuple[Chunk, ...], lasts: bool) -> Any:
-        """The most that a stage holds in a pass, beside states: sum, activations, phase and place."""
-        walked = []
-        for chunk, (layers, embedding, head) in zip(chunks, stage.chunks, strict=True):
-            if chunk not in self.walks:
-                self.walks[chunk] = Walked(self, layers, embedding, head)
-            walked.append(self.walks[chunk])
-        best: Any = (-1, 0, "", "")
-        saved: Any = 0
-        kept = [one.kept for one in walked]
+        """The most that a stage holds in a pass, beside states: sum, activations and phase."""
+        found = [self._walk(chunk, span) for chunk, (span, _, _) in zip(chunks, stage.chunks, strict=True)]
+        best, activations, phase, saved = -1, 0, "", 0
+        kept = [one.kept for one in found]
         for kind, chunk, situations in self._heaviest(mesh, stage.index):
-            others = max(sum(map(int.__mul__, waiting, kept)) for waiting in situations)
-            saved = max(saved, walked[chunk].saved + others)
-            total, activations, phase, where = walked[chunk].peaks[kind, lasts]
-            if total + others > best[0]:
-                best = total + others, activations + others, phase, where
-        return best[0], min(best[1], saved), best[2], best[3]
+            if len(kept) == 1:
+                others = kept[0] * situations[0][0]
+            else:
+                others = max(sum(map(mul, waiting, kept)) for waiting in situations)
+            one = found[chunk]
+            if one.saved + others > saved:
+                saved = one.saved + others
+            peak = one.peaks[kind, lasts]
+            if peak[0] + others > best:
+                best, activations, phase = peak[0] + others, peak[1] + others, peak[2]
+        return best, min(activations, saved), phase
+
+    def _walk(self, chunk: Chunk, span: range) -> Walked:
+        """The walk through a chunk, from two others where its layers are of one kind."""
+        found = self.walks.get(chunk)
+        if found is not None:
+            return found
+        kinds, embedding, head = chunk
+        longest = self.longest.get(kinds[0][0]) if len(kinds) == 1 else None
+        if longest is None or self.other is not None or not self.straight:
+            made = walked(self, span, embedding, head)
+        else:
+            key = kinds[0][0], embedding, head
+            if key not in self.pairs:
+                self.pairs[key] = [
+                    walked(self, longest[:number], embedding, head, True) for number in (LAYERS, LAYERS + 1)
+                ]
+            first, second = self.pairs[key]
+            made = first.up_to(second, kinds[0][1])
+        self.walks[chunk] = made
+        return made
 
     def _heaviest(self, mesh: Mesh, stage: int) -> Any:
         key = mesh.pp, mesh.vpp, mesh.schedule, steady(mesh), stage
