@@ -179,6 +179,7 @@ class Search:
         found: list[Row] = []
         known: set[Any] = set()
         for outer in space.outer():
+            self._store.models.clear()
             for batch in space.batches:
                 spread = []
                 for place_, option in enumerate(space.sharings):
@@ -263,7 +264,7 @@ class Search:
                 self._question = Question(self.inventory, asked, self.book, self.device)
             question = copy.copy(self._question)
             question.asked, question._states = asked, None
-            found = runs[key] = Reused(question, self._store)
+            found = runs[key] = Reused(question, self._store, key[1])
         return found
 
 

@@ -55,18 +55,21 @@ class Ranks:
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
             self.number = int(self.plan.recompute[6:])
-            self.other = Model(self.model, replaced(self.plan, recompute="full"))
+            self.other = self.ran(replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
-        self.run = Model(self.model, self.plan)
+        self.run = self.ran(self.plan)
+
+    def ran(self, plan: Plan) -> Model:
+        """The stretches of that part, run as planned."""
+        made = Model(self.model, plan)
         try:
-            self.run.run()
-            if self.other is not None:
-                self.other.run()
+            made.run()
         except (NotImplementedError, KeyError):
             raise ConfigError(
-                f"What {question.inventory.name} keeps for the backward pass is not known.",
+                f"What {self.question.inventory.name} keeps for the backward pass is not known.",
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
+        return made
 
     def sliced(self, inventory: Inventory) -> Inventory:
         """The part of a model that one tensor and expert rank holds."""

@@ -12,8 +12,10 @@ from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.estimate import Moment, add_up
 from llmcalc.memory.training.model_states import States
 from llmcalc.memory.training.parallel.mesh import Mesh
-from llmcalc.memory.training.parallel.pipeline import Stage, heaviest, stages, steady
+from llmcalc.memory.training.parallel.pipeline import Stage, exceed, heaviest, stages, steady
 from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
+from llmcalc.memory.training.plan import Plan
+from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.trace import Walk
 from llmcalc.model.inventory import Inventory
 
@@ -37,14 +39,33 @@ class Store:
         States of a stage, whole and as shared.
     stages, heaviest : dict
         Of pipelines.
+    models : dict
+        What was run, to be cleared from time to time.
     """
 
     def __init__(self) -> None:
         self.parts: dict[Any, Inventory] = {}
         self.folds: dict[Any, States] = {}
         self.shared: dict[Any, Shared] = {}
-        self.stages: dict[Any, list[tuple[Stage, tuple[Chunk, ...]]]] = {}
+        self.stages: dict[Any, list[Candidate]] = {}
         self.heaviest: dict[Any, Any] = {}
+        self.models: dict[Any, Model] = {}
+
+
+class Candidate:
+    """A stage that may be the worst: its chunks by the kinds of their layers, and what tells it from others."""
+
+    __slots__ = ("alike", "places", "spans", "stage", "unlike")
+
+    def __init__(self, stage: Stage, chunks: tuple[Chunk, ...]) -> None:
+        self.stage = stage
+        self.spans = tuple(span for span, _, _ in stage.chunks)
+        self.unlike: dict[Chunk, range] = {}
+        for chunk, span in zip(chunks, self.spans, strict=True):
+            self.unlike.setdefault(chunk, span)
+        order = list(self.unlike)
+        self.places = tuple(order.index(chunk) for chunk in chunks)
+        self.alike = frozenset(chunks), stage.index > 0
 
 
 class Shared:
@@ -95,8 +116,13 @@ Told = tuple[str, str, Any, Any, Any]
 
 
 def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool, ends: bool = False) -> Walked | Straight:
-    """Walk through a chunk; with `ends` of its layers, all of one kind, only the first and last are told."""
+    """Walk through a chunk; with `ends` of its layers, all of one kind, only the first and last are told.
+
+    Layers that are run in the other way are a kind of their own.
+    """
     walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
+    start = ranks.number
+    told_of = (None, layers[0], layers[-1], *((layers[start - 1], layers[start]) if ends and start else ()))
     saved = walk.forward()
     kept, number = walk.saved + walk.rest + walk.logits, len(walk.moments)
     walk.backward()
@@ -106,7 +132,7 @@ def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool, ends: bool = 
             one.logits + one.buffers, one.gradients,
         )
         for place, one in enumerate(walk.moments)
-        if not ends or one.layer in (None, layers[0], layers[-1])
+        if not ends or one.layer in told_of
     ]  # fmt: skip
     return Straight(saved, kept, told) if ends else Walked(saved, kept, told)
 
@@ -119,9 +145,8 @@ class Straight:
     def __init__(self, saved: Any, kept: Any, told: list[Told]) -> None:
         self.saved, self.kept, self.told = saved, kept, told
 
-    def up_to(self, more: Straight, number: int) -> Walked:
-        """With so many layers, where `more` has one more than this walk's `LAYERS`."""
-        by = number - LAYERS
+    def by(self, more: Straight, by: int) -> Walked:
+        """With so many layers more, or fewer, where `more` has one more."""
         told: list[Told] = [
             (
                 one[0], one[1], one[2] + by * (two[2] - one[2]), one[3] + by * (two[3] - one[3]),
@@ -163,22 +188,35 @@ class Reused(Ranks):
         One of them.
     store : Store
         What all have in common.
+    sharing : int
+        Which way of sharing states, where that decides what runs; else -1. [-]
     """
 
-    def __init__(self, question: Question, store: Store) -> None:
-        self.store = store
+    def __init__(self, question: Question, store: Store, sharing: int = -1) -> None:
+        self.store, self.sharing = store, sharing
         asked = question.asked
         super().__init__(question, asked.batch, asked.seq, asked.choice.rank)
         # Places between equal layers don't matter, unless what comes and goes is counted there.
         self.brief = not asked.compile and not {"gradients", "activations"} & asked.offload
         self.walks: dict[Chunk, Walked] = {}
-        self.standing: dict[Any, dict[str, Any]] = {}
+        self.standing: dict[Any, Any] = {}
         self.layers = self._kinds()
         self.pairs: dict[Any, Any] = {}
         self.longest = self._longest()
         self.straight = not isinstance(self.plan.recompute, int)
         self.kept_logits: Any = None
         self.is_plain = not (asked.compile or asked.offload or asked.in_backward or question.packed)
+
+    def ran(self, plan: Plan) -> Model:
+        """The stretches of that part, which other ways to recompute have in common."""
+        mesh = self.mesh
+        settings = [getattr(plan, name) for name in Plan.__slots__ if name != "mesh"]
+        key = (
+            self.sharing, mesh.tp, mesh.sequence_parallel, mesh.cp, mesh.ep, mesh.etp, *settings,
+        )  # fmt: skip
+        if key not in self.store.models:
+            self.store.models[key] = super().ran(plan)
+        return self.store.models[key]
 
     def sliced(self, inventory: Inventory) -> Inventory:
         """The part of a model that one tensor and expert rank holds, made once."""
@@ -216,8 +254,8 @@ class Reused(Ranks):
         if self.is_plain and type(sharding) in PLAIN:
             return self._plain(candidates, sharding), gathers
         made = None
-        for stage, _ in candidates:
-            one = self.estimate(stage)
+        for candidate in candidates:
+            one = self.estimate(candidate.stage)
             if made is None or one.total > made.total:
                 made = one
         assert made is not None
@@ -225,15 +263,15 @@ class Reused(Ranks):
 
     # -- stages ---------------------------------------------------------------------------------
 
-    def _candidates(self, mesh: Mesh) -> list[tuple[Stage, tuple[Chunk, ...]]]:
+    def _candidates(self, mesh: Mesh) -> list[Candidate]:
         """Stages of which one is the worst: of those with equal layers the earliest, for most waits there."""
         key = self.layers, mesh.gpus // mesh.pp, mesh.pp, mesh.vpp, mesh.stage_layers
         found = self.store.stages.get(key)
         if found is None:
-            first: dict[Any, tuple[Stage, tuple[Chunk, ...]]] = {}
+            first: dict[Any, Candidate] = {}
             for stage in stages(mesh, self.question.inventory.layers):
                 chunks = tuple((run_lengths(self.layers[span.start : span.stop]), start, end) for span, start, end in stage.chunks)
-                first.setdefault((chunks, stage.index > 0), (stage, chunks))
+                first.setdefault((chunks, stage.index > 0), Candidate(stage, chunks))
             found = self.store.stages[key] = list(first.values())
         return found
 
@@ -246,21 +284,21 @@ class Reused(Ranks):
 
     # -- plain sums -----------------------------------------------------------------------------
 
-    def _plain(self, candidates: list[tuple[Stage, tuple[Chunk, ...]]], sharding: Any) -> Estimate:
+    def _plain(self, candidates: list[Candidate], sharding: Any) -> Estimate:
         """The worst stage where moments differ by the trace alone."""
         question, mesh = self.question, self.mesh
         lasts = question.accumulates or sharding.persistent
         most: Any = -1
-        for stage, chunks in candidates:
-            shared = self._shared(stage, sharding)
-            standing = self._standing(stage, chunks, sharding)
-            peak, activations, phase = self._peak(mesh, stage, chunks, lasts)
+        for candidate in candidates:
+            shared = self._shared(candidate, sharding)
+            standing = self._standing(candidate, sharding)
+            peak, activations, phase = self._peak(mesh, candidate, lasts)
             peak = peak + shared.base + standing + (shared.gradients if lasts else 0)
             step = shared.base + shared.step + shared.gradients + standing + self.kept_logits
             if step > peak:
                 peak, activations, phase = step, 0, "step"
             if peak > most:
-                most, chosen = peak, (stage, activations, phase)
+                most, chosen = peak, (candidate.stage, activations, phase)
         stage, activations, phase = chosen
         held = {"activations": activations, "buffers": most - activations}
         made = Estimate(None, NOTHING, [Moment(phase, "", held)], {})
@@ -268,56 +306,60 @@ class Reused(Ranks):
         question.finish(made)
         return made
 
-    def _peak(self, mesh: Mesh, stage: Stage, chunks: tuple[Chunk, ...], lasts: bool) -> Any:
+    def _peak(self, mesh: Mesh, candidate: Candidate, lasts: bool) -> tuple[Any, Any, str]:
         """The most that a stage holds in a pass, beside states: sum, activations and phase."""
-        found = [self._walk(chunk, span) for chunk, (span, _, _) in zip(chunks, stage.chunks, strict=True)]
-        best, activations, phase, saved = -1, 0, "", 0
+        walks = self.walks
+        found = [walks.get(chunk) or self._walk(chunk, span) for chunk, span in candidate.unlike.items()]
         kept = [one.kept for one in found]
-        for kind, chunk, situations in self._heaviest(mesh, stage.index):
-            if len(kept) == 1:
-                others = kept[0] * situations[0][0]
-            else:
-                others = max(sum(map(mul, waiting, kept)) for waiting in situations)
-            one = found[chunk]
-            if one.saved + others > saved:
-                saved = one.saved + others
-            peak = one.peaks[kind, lasts]
+        best, activations, phase, saved = -1, 0, "", 0
+        for kind, one, situations in self._heaviest(mesh, candidate):
+            others = max(sum(map(mul, waiting, kept)) for waiting in situations)
+            walk = found[one]
+            if walk.saved + others > saved:
+                saved = walk.saved + others
+            peak = walk.peaks[kind, lasts]
             if peak[0] + others > best:
                 best, activations, phase = peak[0] + others, peak[1] + others, peak[2]
         return best, min(activations, saved), phase
 
     def _walk(self, chunk: Chunk, span: range) -> Walked:
         """The walk through a chunk, from two others where its layers are of one kind."""
-        found = self.walks.get(chunk)
-        if found is not None:
-            return found
         kinds, embedding, head = chunk
-        longest = self.longest.get(kinds[0][0]) if len(kinds) == 1 else None
-        if longest is None or self.other is not None or not self.straight:
+        longest = self.longest.get(kinds[0][0]) if len(kinds) == 1 and kinds[0][1] > self.number else None
+        least = LAYERS + self.number
+        if longest is None or len(longest) <= least or not self.straight:
             made = walked(self, span, embedding, head)
         else:
             key = kinds[0][0], embedding, head
             if key not in self.pairs:
                 self.pairs[key] = [
-                    walked(self, longest[:number], embedding, head, True) for number in (LAYERS, LAYERS + 1)
+                    walked(self, longest[:number], embedding, head, True) for number in (least, least + 1)
                 ]
             first, second = self.pairs[key]
-            made = first.up_to(second, kinds[0][1])
+            made = first.by(second, kinds[0][1] - least)
         self.walks[chunk] = made
         return made
 
-    def _heaviest(self, mesh: Mesh, stage: int) -> Any:
-        key = mesh.pp, mesh.vpp, mesh.schedule, steady(mesh), stage
+    def _heaviest(self, mesh: Mesh, candidate: Candidate) -> Any:
+        """What may run, of which kind of chunk, and micro-batches of each kind that may wait meanwhile."""
+        key = mesh.pp, mesh.vpp, mesh.schedule, steady(mesh), candidate.stage.index, candidate.places
         found = self.store.heaviest.get(key)
         if found is None:
-            found = self.store.heaviest[key] = heaviest(mesh, stage)
+            merged: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+            for kind, chunk, situations in heaviest(mesh, candidate.stage.index):
+                known = merged.setdefault((kind, candidate.places[chunk]), [])
+                for waiting in situations:
+                    numbers = [0] * len(candidate.unlike)
+                    for place, number in zip(candidate.places, waiting, strict=True):
+                        numbers[place] += number
+                    exceed(known, tuple(numbers))
+            found = self.store.heaviest[key] = [(kind, one, most) for (kind, one), most in merged.items()]
         return found
 
-    def _shared(self, stage: Stage, sharding: Any) -> Shared:
-        mesh = self.mesh
-        spans = tuple(span for span, _, _ in stage.chunks)
+    def _shared(self, candidate: Candidate, sharding: Any) -> Shared:
+        mesh, stage = self.mesh, candidate.stage
         key = (
-            mesh.tp, mesh.ep, mesh.etp, mesh.replicas, mesh.expert_replicas, spans, sharding.shared,
+            mesh.tp, mesh.ep, mesh.etp, mesh.replicas, mesh.expert_replicas, candidate.spans, sharding.shared,
         )  # fmt: skip
         found = self.store.shared.get(key)
         if found is None or self.kept_logits is None:
@@ -332,11 +374,11 @@ class Reused(Ranks):
             found = self.store.shared[key] = Shared(states, layout.step)
         return found
 
-    def _standing(self, stage: Stage, chunks: tuple[Chunk, ...], sharding: Any) -> Any:
+    def _standing(self, candidate: Candidate, sharding: Any) -> Any:
         """Buffers that are there all the time. [B]"""
-        key = type(sharding), tuple(dict.fromkeys(chunks)), stage.is_first, stage.is_last, stage.index > 0
+        key = type(sharding), candidate.alike
         found = self.standing.get(key)
         if found is None:
-            sharding.begin(self.question, self.model, stage, ())
+            sharding.begin(self.question, self.model, candidate.stage, ())
             found = self.standing[key] = add_up(sharding.standing.values())
         return found

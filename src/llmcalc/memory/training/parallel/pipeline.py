@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import ge
 
 from llmcalc.memory.training.parallel.mesh import Mesh
 
@@ -157,10 +158,12 @@ def heaviest(mesh: Mesh, stage: int) -> list[tuple[str, int, list[tuple[int, ...
     few = Mesh(mesh.tp, mesh.pp, vpp=mesh.vpp, schedule=mesh.schedule, micro_batches=steady(mesh))
     found: dict[tuple[str, int], list[tuple[int, ...]]] = {}
     for kind, chunk, waiting in events(few, stage):
-        known = found.setdefault((kind, chunk), [])
-        if any(all(a >= b for a, b in zip(one, waiting, strict=True)) for one in known):
-            continue
-        known[:] = [
-            one for one in known if not all(a <= b for a, b in zip(one, waiting, strict=True))
-        ] + [waiting]
+        exceed(found.setdefault((kind, chunk), []), waiting)
     return [(kind, chunk, most) for (kind, chunk), most in found.items()]
+
+
+def exceed(known: list[tuple[int, ...]], numbers: tuple[int, ...]) -> None:
+    """Add numbers to those of which none exceeds another one in every place, and drop what they exceed."""
+    if any(all(map(ge, one, numbers)) for one in known):
+        return
+    known[:] = [one for one in known if not all(map(ge, numbers, one))] + [numbers]
