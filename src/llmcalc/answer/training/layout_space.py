@@ -42,13 +42,6 @@ OWN: dict[str, tuple[dict[str, Any], ...]] = {
 SHARED: tuple[dict[str, Any], ...] = ({}, {"zero": 1}, {"zero": 2}, {"zero": 3}, {"fsdp": 2})
 """Ways of sharing states that are tried: those of a recipe, or all."""
 
-SETTINGS = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "micro_batch", "recompute", "zero")
-"""Keywords that may name several values with commas."""
-
-Degrees = dict[str, int]
-"""tp, pp, vpp, cp, ep, etp and dp."""
-
-
 class Space:
     """Values to try.
 

@@ -88,6 +88,12 @@ class Row:
             self.verdict = "too_close" if self.process_low <= device.usable_high else "does_not_fit"
 
     @property
+    def degrees(self) -> tuple[int, ...]:
+        """tp, pp, vpp, cp, ep, etp and dp."""
+        mesh = self.mesh
+        return mesh.tp, mesh.pp, mesh.vpp, mesh.cp, mesh.ep, mesh.etp, mesh.dp
+
+    @property
     def activation_share(self) -> float:
         """Share of the total that is kept for the backward pass. [-]"""
         return self.activations / max(self.total, 1)
