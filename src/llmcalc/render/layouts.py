@@ -15,7 +15,7 @@ SPARE = ("worst rank", "range", "act.")
 """Columns that a narrow terminal does without, the first to go first."""
 
 SHORT = {"distributed optimizer": "dist. opt."}
-CLOSE = {"fits": "", "too_close": "?", "does_not_fit": "no"}
+CLOSE = {"fits": "", "too_close": " ?", "does_not_fit": ""}
 
 
 def recompute_of(row: Any) -> str:

@@ -42,6 +42,7 @@ OWN: dict[str, tuple[dict[str, Any], ...]] = {
 SHARED: tuple[dict[str, Any], ...] = ({}, {"zero": 1}, {"zero": 2}, {"zero": 3}, {"fsdp": 2})
 """Ways of sharing states that are tried: those of a recipe, or all."""
 
+
 class Space:
     """Values to try.
 

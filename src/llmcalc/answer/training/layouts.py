@@ -16,7 +16,7 @@ from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.reused import PLAIN, Reused, Store
 from llmcalc.answer.training.spread import DEGREES, SPREAD
 from llmcalc.catalog import Catalog
-from llmcalc.errors import LlmcalcError
+from llmcalc.errors import InputError, LlmcalcError
 from llmcalc.hardware import Device
 from llmcalc.memory.training.parallel.mesh import Mesh
 from llmcalc.model.inventory import Inventory
@@ -203,8 +203,8 @@ class Search:
                             spread.append((asked, place_))
                 for recompute in space.recompute:
                     found += self._estimated(spread, space, frames, batch, recompute)
-        if not found and last is not None:
-            raise last
+        if not found:
+            raise last or _none(space)
         return found
 
     def _all_frames(self, space: Space) -> tuple[dict[Frame, Asked], LlmcalcError | None]:
@@ -272,6 +272,19 @@ class Search:
             question.asked, question._states = asked, None
             found = runs[key] = Reused(question, self._store, key[1])
         return found
+
+
+def _none(space: Space) -> InputError:
+    """Why there is not one layout."""
+    if space.global_batch and any(True for outer in space.outer()):
+        return InputError(
+            f"No layout divides {space.global_batch:,} sequences a step among its replicas.",
+            "Use another --global-batch, or a smaller --micro-batch.",
+        )
+    return InputError(
+        f"No layout of these degrees uses all {space.gpus:,} GPUs.",
+        f"Make tp x pp x cp x dp {space.gpus}, or leave some of them out.",
+    )
 
 
 def several(value: Any) -> bool:

@@ -47,9 +47,7 @@ class Ranks:
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
         self.model = self.sliced(question.inventory)
-        self.stored = (
-            self.model if question.stored is question.inventory else self.sliced(question.stored)
-        )
+        self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
         self.plan: Plan = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0

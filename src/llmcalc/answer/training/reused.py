@@ -270,7 +270,10 @@ class Reused(Ranks):
         if found is None:
             first: dict[Any, Candidate] = {}
             for stage in stages(mesh, self.question.inventory.layers):
-                chunks = tuple((run_lengths(self.layers[span.start : span.stop]), start, end) for span, start, end in stage.chunks)
+                chunks = tuple(
+                    (run_lengths(self.layers[span.start : span.stop]), start, end)
+                    for span, start, end in stage.chunks
+                )
                 first.setdefault((chunks, stage.index > 0), Candidate(stage, chunks))
             found = self.store.stages[key] = list(first.values())
         return found
