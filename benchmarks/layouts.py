@@ -27,7 +27,7 @@ ASKED = {
     "cp": "1,2,4,8,16,32,64",
     "vpp": "1,3,7,9,21",
     "micro_batch": "1,2,4,8,16,32,64",
-    "recompute": "none,selective,full,first-1,first-2,first-3,first-4,first-5,first-6,first-7,first-8,first-10",
+    "recompute": ["none", "selective", "full", *(f"first-{number}" for number in (*range(1, 9), 10))],
 }
 
 

@@ -1,4 +1,4 @@
-"""Layouts of a cluster: the table equals single answers, what is fixed stays, and what is refused says why."""
+"""Layouts of a cluster: the table equals single answers, what is fixed stays, what is refused says why."""
 
 import csv
 import io
@@ -102,7 +102,7 @@ def test_nothing_is_refused_that_train_accepts():
             assert (tp, pp, vpp, 1, parallel) in found
 
 
-# -- situations of a pipeline ----------------------------------------------------------------------
+# -- situations of a pipeline --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("pp", "vpp"), [(2, 1), (5, 1), (8, 1), (2, 3), (3, 2), (4, 4), (8, 2)])
@@ -145,7 +145,7 @@ def test_layers_recomputed_first_are_as_many_in_every_chunk():
     assert abs(2 * first - none - full) < 0.1 * none  # 2 of the 4 layers of each chunk
 
 
-# -- what is searched --------------------------------------------------------------------------------
+# -- what is searched ----------------------------------------------------------------------------
 
 
 def test_degrees_that_are_given_stay():
@@ -221,7 +221,7 @@ def test_a_layout_that_is_cheaper_needs_no_less():
             assert total <= by[degrees, batch, recompute, False]
 
 
-# -- fewest GPUs and advice -----------------------------------------------------------------------------
+# -- fewest GPUs and advice ----------------------------------------------------------------------
 
 
 def test_fewest_gpus_hold_it_and_fewer_do_not():
@@ -262,7 +262,7 @@ def test_advice_keeps_the_gpus():
         assert report.total_bytes - again.total_bytes == row["gain_bytes"]
 
 
-# -- formats ------------------------------------------------------------------------------------------------
+# -- formats -------------------------------------------------------------------------------------
 
 
 def test_json_follows_its_schema():
@@ -340,7 +340,7 @@ def test_exit_codes():
     assert done.returncode == 3, done.stdout
 
 
-# -- bad input --------------------------------------------------------------------------------------------------
+# -- bad input -----------------------------------------------------------------------------------
 
 
 def test_bad_input_names_its_remedy():

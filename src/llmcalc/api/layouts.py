@@ -89,7 +89,7 @@ def layouts(
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
     number = TOP if top is None else parse_integer(top, "--top")
     device = _cluster(gpu, reserve, book)
-    given = {key: None for key in KEYWORDS} | {key: _switch(key, value) for key, value in settings.items()}
+    given = dict.fromkeys(KEYWORDS) | {key: _switch(key, value) for key, value in settings.items()}
     given["gpu"], given["reserve"] = f"{device.count}x{device.name}", None
     neutral = {key: None if key in OPEN or several_of(key, given[key]) else given[key] for key in given}
     inventory, _, _ = _understand(model, params, config, assume, book, neutral | {"gpu": None}, None, None)
@@ -111,8 +111,8 @@ def layouts(
 
 
 OPEN = (
-    "tp", "pp", "vpp", "cp", "ep", "etp", "dp", "sequence_parallel", "stage_layers", "schedule", "global_batch",
-    "zero", "fsdp", "deepspeed", "accelerate", "reshard_after_forward", "shard_degree", "reduce_dtype",
+    "tp", "pp", "vpp", "cp", "ep", "etp", "dp", "sequence_parallel", "stage_layers", "schedule",
+    "global_batch", "zero", "fsdp", "deepspeed", "accelerate", "reshard_after_forward", "shard_degree", "reduce_dtype",
     "capacity_factor", "imbalance", "cp_comm", "fsdp_units", "grad_sync",
 )  # fmt: skip
 """Keywords that mean something on several GPUs alone."""

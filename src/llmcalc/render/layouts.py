@@ -62,7 +62,7 @@ def columns(table: Any, units: str) -> tuple[list[str], list[list[str]], list[st
         values = {layout[name] for layout in layouts}
         if name == "etp" and all(layout["ep"] == "1" for layout in layouts):
             continue
-        if len(values) > 1 or len(layouts) == 1 and name in ("tp", "pp", "dp"):
+        if len(values) > 1 or (len(layouts) == 1 and name in ("tp", "pp", "dp")):
             kept.append(name)
         elif values != {PLAIN.get(name)}:
             shared.append(_words(name, layouts[0][name]))
@@ -78,7 +78,7 @@ def columns(table: Any, units: str) -> tuple[list[str], list[list[str]], list[st
 def _words(name: str, value: str) -> str:
     """A column that is the same in all rows."""
     words = {
-        "sp": "sequence parallel" if value == "yes" else "", "sharing": value, "batch": f"micro-batches of {value}",
+        "sp": "sequence parallel", "sharing": value, "batch": f"micro-batches of {value}",
         "recompute": f"recompute {value}", "micro": f"{value} micro-batches",
     }  # fmt: skip
     return words.get(name, f"{name} {value}")
@@ -101,8 +101,8 @@ def notes(table: Any, units: str, shared: list[str]) -> list[str]:
     else:
         lines.append("None fits: these need least memory.")
     lines.append(
-        "A rank's memory is that of the worst stage, expected, with its range and its share of the card; act. "
-        "is the share of activations; micro, the micro-batches of a step."
+        "Memory is that of the worst rank, expected, with its range and its share of the card; act. is the "
+        "share of activations in it; micro, the micro-batches of a step."
     )
     return lines
 
@@ -238,15 +238,15 @@ def _csv(table: Any) -> str:
 
 
 EXPLAINED = (
-    ("memory", "of the worst class of ranks at the peak, as llmcalc train tells it of the same layout: states as "
-     "they are shared, what the micro-batches under way keep, temporaries, and the process around them"),
+    ("memory", "of the worst class of ranks at the peak, as llmcalc train tells it of the same layout: states "
+     "as they are shared, what the micro-batches under way keep, temporaries, and the process around them"),
     ("card", "that over what a process can take of the card; ? where the range straddles it"),
     ("bubble", "(pp - 1) / (vpp x micro-batches): a stage's waiting time over its working time (Narayanan et "
      "al. 2021, section 2.2)"),
     ("act.", "what is kept for the backward pass, of all that the worst rank holds at its peak"),
     ("micro", "micro-batches of a step: global batch / (dp x micro-batch)"),
-    ("order", "what surely fits first; then the smaller bubble; then tp x cp, whose ranks exchange activations in "
-     "every layer; then what is computed twice; then weights that need no gathering; then memory"),
+    ("order", "what surely fits first; then the smaller bubble; then tp x cp, whose ranks exchange "
+     "activations in every layer; then what is computed twice; then weights that need no gathering; then memory"),
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def as_plot(table: Any, file: str | None = None) -> Any:
 
 
 def _aside(row: Any, number: int, degrees: int, widest: float) -> float:
-    """The bubble's place, a step to the side for each number of tensor ranks: equal ones would hide each other."""
+    """The bubble's place, a step aside for each number of tensor ranks, which would hide each other."""
     step = number * (widest or 1.0) ** 0.5 / 120
     return float((100 * row.mesh.bubble) ** 0.5 + step)
 

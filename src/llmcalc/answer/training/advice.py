@@ -83,7 +83,8 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
 
 def layout_levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     """The settings of several GPUs that could help; batches stay as they are."""
-    mesh, found = asked.mesh, []
+    found: list[Lever] = []
+    mesh = asked.mesh
     if mesh is None:
         return found
 

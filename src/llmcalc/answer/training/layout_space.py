@@ -185,8 +185,8 @@ def _contexts(made: Space, asked: Any) -> tuple[int, ...]:
         return (1,)
     found = tuple(divisors(made.gpus, seq // PART))
     made.notes.append(
-        f"Sequences of {seq:,} tokens are shared among up to {found[-1]} context ranks, {PART:,} tokens each; "
-        "--cp 1 keeps them whole."
+        f"Sequences of {seq:,} tokens are shared among up to {found[-1]} context ranks, of {PART:,} tokens or "
+        "more each; --cp 1 keeps them whole."
     )
     return found
 
@@ -198,7 +198,8 @@ def sharings_of(asked: Any, given: dict[str, Any]) -> Sequence[dict[str, Any]]:
         if named == ["zero"]:
             return [{"zero": stage} for stage in words_of(given["zero"], "--zero")]
         return ({key: given[key] for key in named},)
-    return OWN.get(asked.implementation, SHARED)
+    found: tuple[dict[str, Any], ...] = OWN.get(str(asked.implementation), SHARED)
+    return found
 
 
 def _recompute(given: dict[str, Any]) -> tuple[Any, ...]:

@@ -12,9 +12,9 @@ from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
-from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
+from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Inventory
 
 
@@ -48,7 +48,7 @@ class Ranks:
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
         self.model = self.sliced(question.inventory)
         self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
-        self.plan: Plan = question.plan(batch, self.tokens, rank, self.model)
+        self.plan = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
@@ -57,7 +57,7 @@ class Ranks:
             self.plan = replaced(self.plan, recompute="none")
         self.run = self.ran(self.plan)
 
-    def ran(self, plan: Plan) -> Model:
+    def ran(self, plan: Training) -> Model:
         """The stretches of that part, run as planned."""
         made = Model(self.model, plan)
         try:

@@ -98,6 +98,7 @@ def bytes_told(asked: Asked) -> str:
 
 
 def how_told(asked: Asked) -> str:
+    """What is trained, in few words."""
     choice = asked.choice
     if choice.method in ("lora", "qlora", "dora"):
         rank = "ranks" if is_array(choice.rank) else f"r {choice.rank}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import mul
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Shar
 from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.trace import Walk
+from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Inventory
 
 PLAIN = (Sharding, DistributedOptimizer)
@@ -53,7 +54,7 @@ class Store:
 
 
 class Candidate:
-    """A stage that may be the worst: its chunks by the kinds of their layers, and what tells it from others."""
+    """A stage that may be the worst, with its chunks by the kinds of their layers."""
 
     __slots__ = ("alike", "places", "spans", "stage", "unlike")
 
@@ -115,14 +116,25 @@ Told = tuple[str, str, Any, Any, Any]
 """Of a moment: the pass, its phase, activations, logits and buffers, and gradients of parameters. [B]"""
 
 
-def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool, ends: bool = False) -> Walked | Straight:
-    """Walk through a chunk; with `ends` of its layers, all of one kind, only the first and last are told.
+def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool) -> Walked:
+    """Walk through a chunk."""
+    return Walked(*_walk(ranks, layers, embedding, head, lambda layer: True))
+
+
+def straight(ranks: Ranks, layers: Any, embedding: bool, head: bool) -> Straight:
+    """The same of layers of one kind, of which the first and the last are told.
 
     Layers that are run in the other way are a kind of their own.
     """
-    walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
     start = ranks.number
-    told_of = (None, layers[0], layers[-1], *((layers[start - 1], layers[start]) if ends and start else ()))
+    ends = {None, layers[0], layers[-1], *((layers[start - 1], layers[start]) if start else ())}
+    return Straight(*_walk(ranks, layers, embedding, head, ends.__contains__))
+
+
+def _walk(
+    ranks: Ranks, layers: Any, embedding: bool, head: bool, tells: Callable[[int | None], bool]
+) -> tuple[Any, Any, list[Told]]:
+    walk = Walk(ranks.run, layers, embedding, head, True, ranks.other, ranks.number)
     saved = walk.forward()
     kept, number = walk.saved + walk.rest + walk.logits, len(walk.moments)
     walk.backward()
@@ -132,9 +144,9 @@ def walked(ranks: Ranks, layers: Any, embedding: bool, head: bool, ends: bool = 
             one.logits + one.buffers, one.gradients,
         )
         for place, one in enumerate(walk.moments)
-        if not ends or one.layer in told_of
+        if tells(one.layer)
     ]  # fmt: skip
-    return Straight(saved, kept, told) if ends else Walked(saved, kept, told)
+    return saved, kept, told
 
 
 class Straight:
@@ -207,7 +219,7 @@ class Reused(Ranks):
         self.kept_logits: Any = None
         self.is_plain = not (asked.compile or asked.offload or asked.in_backward or question.packed)
 
-    def ran(self, plan: Plan) -> Model:
+    def ran(self, plan: Training) -> Model:
         """The stretches of that part, which other ways to recompute have in common."""
         mesh = self.mesh
         settings = [getattr(plan, name) for name in Plan.__slots__ if name != "mesh"]
@@ -336,7 +348,7 @@ class Reused(Ranks):
             key = kinds[0][0], embedding, head
             if key not in self.pairs:
                 self.pairs[key] = [
-                    walked(self, longest[:number], embedding, head, True) for number in (least, least + 1)
+                    straight(self, longest[:number], embedding, head) for number in (least, least + 1)
                 ]
             first, second = self.pairs[key]
             made = first.by(second, kinds[0][1] - least)

@@ -77,6 +77,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     _batches(asked, mesh, given["global_batch"])
     check_mesh(mesh, inventory)
     asked.mesh = mesh
+    for key in SPREAD:
+        asked.origins[key] = "default" if given[key] is None else "given"
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
 
