@@ -96,9 +96,9 @@ def layouts(
     _refuse(inventory, given)
     search = Search(inventory, book, given, device)
     base = search.resolved()
-    space = space_of(base, given, inventory, search.gpus)
     if any(is_array(value) for value in (base.seq, base.choice.rank)):
         raise InputError("--layouts takes single numbers for lengths and ranks.", "Give one of each.")
+    space = space_of(base, given, inventory, search.gpus)
     made = LayoutTable(search.rows(space), device, number)
     made.refused = search.refused
     _describe(made, inventory, base, space)
@@ -112,8 +112,8 @@ def layouts(
 
 OPEN = (
     "tp", "pp", "vpp", "cp", "ep", "etp", "dp", "sequence_parallel", "stage_layers", "schedule",
-    "global_batch", "zero", "fsdp", "deepspeed", "accelerate", "reshard_after_forward", "shard_degree", "reduce_dtype",
-    "capacity_factor", "imbalance", "cp_comm", "fsdp_units", "grad_sync",
+    "global_batch", "zero", "fsdp", "deepspeed", "accelerate", "reshard_after_forward", "shard_degree",
+    "reduce_dtype", "capacity_factor", "imbalance", "cp_comm", "fsdp_units", "grad_sync",
 )  # fmt: skip
 """Keywords that mean something on several GPUs alone."""
 

@@ -10,6 +10,12 @@ from llmcalc.render.data import SCHEMA, plain
 from llmcalc.render.words import VERDICTS, amount, bare, device_name
 from llmcalc.units import DISPLAY
 
+SORTED_BY = (
+    "surely fits", "least bubble", "fewest tensor and context ranks", "least recomputation",
+    "weights not gathered", "least memory",
+)  # fmt: skip
+"""What decides the order, from the first."""
+
 DEGREES = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")
 SPARE = ("worst rank", "range", "act.")
 """Columns that a narrow terminal does without, the first to go first."""
@@ -93,8 +99,6 @@ def notes(table: Any, units: str, shared: list[str]) -> list[str]:
     lines = [f"In all of them: {', '.join(shared)}."] if shared else []
     lines.append(f"{told}; {device_name(table)} with {usable} usable each ({table.device.basis}).")
     if table.fitting:
-        from llmcalc.report.layouts import SORTED_BY
-
         shown = len(table.shown)
         more = f"Here are {shown:,}, of each set of degrees the best. " if shown < len(table.fitting) else ""
         lines.append(f"{more}Sorted by: {', '.join(SORTED_BY)}.")
@@ -202,7 +206,7 @@ def as_dict(table: Any) -> dict[str, Any]:
             "refused": table.refused,
             "verdicts": {verdict: table.number(verdict) for verdict in VERDICTS},
             "verdict": table.verdict,
-            "sorted_by": _criteria(),
+            "sorted_by": list(SORTED_BY),
             "layouts": [row_as_dict(table, row) for row in rows],
             "warnings": table.warnings,
             "llmcalc": {
@@ -213,12 +217,6 @@ def as_dict(table: Any) -> dict[str, Any]:
         }
     )
     return made
-
-
-def _criteria() -> list[str]:
-    from llmcalc.report.layouts import SORTED_BY
-
-    return list(SORTED_BY)
 
 
 def _csv(table: Any) -> str:
@@ -238,15 +236,16 @@ def _csv(table: Any) -> str:
 
 
 EXPLAINED = (
-    ("memory", "of the worst class of ranks at the peak, as llmcalc train tells it of the same layout: states "
-     "as they are shared, what the micro-batches under way keep, temporaries, and the process around them"),
+    ("memory", "of the worst class of ranks at the peak, as llmcalc train tells it of the layout: states as "
+     "they are shared, what the micro-batches under way keep, temporaries, and the process around them"),
     ("card", "that over what a process can take of the card; ? where the range straddles it"),
     ("bubble", "(pp - 1) / (vpp x micro-batches): a stage's waiting time over its working time (Narayanan et "
      "al. 2021, section 2.2)"),
     ("act.", "what is kept for the backward pass, of all that the worst rank holds at its peak"),
     ("micro", "micro-batches of a step: global batch / (dp x micro-batch)"),
     ("order", "what surely fits first; then the smaller bubble; then tp x cp, whose ranks exchange "
-     "activations in every layer; then what is computed twice; then weights that need no gathering; then memory"),
+     "activations in every layer; then what is computed twice; then weights that need no gathering; then "
+     "memory"),
 )  # fmt: skip
 
 

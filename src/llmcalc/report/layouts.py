@@ -12,12 +12,6 @@ from llmcalc.report.call import Call
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
 
-SORTED_BY = (
-    "surely fits", "least bubble", "fewest tensor and context ranks", "least recomputation",
-    "weights not gathered", "least memory",
-)  # fmt: skip
-"""What decides the order, from the first."""
-
 
 class LayoutTable(_Shown):
     """Layouts of a model on a number of GPUs, the best first.

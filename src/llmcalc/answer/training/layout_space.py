@@ -185,8 +185,8 @@ def _contexts(made: Space, asked: Any) -> tuple[int, ...]:
         return (1,)
     found = tuple(divisors(made.gpus, seq // PART))
     made.notes.append(
-        f"Sequences of {seq:,} tokens are shared among up to {found[-1]} context ranks, of {PART:,} tokens or "
-        "more each; --cp 1 keeps them whole."
+        f"Sequences of {seq:,} tokens are shared among up to {found[-1]} context ranks, which keep "
+        f"{PART:,} tokens or more each; --cp 1 leaves them whole."
     )
     return found
 

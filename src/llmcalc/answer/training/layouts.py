@@ -17,6 +17,7 @@ from llmcalc.answer.training.reused import PLAIN, Reused, Store
 from llmcalc.answer.training.spread import DEGREES, SPREAD
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError
+from llmcalc.formula import is_array
 from llmcalc.hardware import Device
 from llmcalc.memory.training.parallel.mesh import Mesh
 from llmcalc.model.inventory import Inventory
@@ -289,7 +290,7 @@ def _none(space: Space) -> InputError:
 
 def several(value: Any) -> bool:
     """Whether a keyword names several values."""
-    return isinstance(value, (list, tuple)) or (isinstance(value, str) and "," in value)
+    return is_array(value) or (isinstance(value, str) and "," in value)
 
 
 __all__ = ["Row", "Search", "several"]
