@@ -100,7 +100,7 @@ def layouts(
         raise InputError("--layouts takes single numbers for lengths and ranks.", "Give one of each.")
     space = space_of(base, given, inventory, search.gpus)
     made = LayoutTable(search.rows(space), device, number)
-    made.refused = search.refused
+    made.refused, made.refine = search.refused, search.refine
     _describe(made, inventory, base, space)
     made.given = {
         **{key: value for key, value in asked.items() if key != "top"},

@@ -62,7 +62,8 @@ PLAIN = {"vpp": "1", "cp": "1", "ep": "1", "sp": "no", "sharing": "none"}
 
 def columns(table: Any, units: str) -> tuple[list[str], list[list[str]], list[str], list[str]]:
     """Heading, rows, alignments, and what all rows have in common."""
-    layouts = [_layout(row) for row in table.shown]
+    found = table.shown
+    layouts = [_layout(row) for row in found]
     shared, kept = [], []
     for name in layouts[0]:
         values = {layout[name] for layout in layouts}
@@ -72,8 +73,8 @@ def columns(table: Any, units: str) -> tuple[list[str], list[list[str]], list[st
             kept.append(name)
         elif values != {PLAIN.get(name)}:
             shared.append(_words(name, layouts[0][name]))
-    figures = [_figures(table, row, units) for row in table.shown]
-    alone = table.gpus and all(row.rank == "all" for row in table.shown)
+    figures = [_figures(table, row, units) for row in found]
+    alone = all(row.rank == "all" for row in found)
     head = [*kept, *(name for name in figures[0] if not (alone and name == "worst rank"))]
     rows = [
         [({**layout, **own})[name] for name in head] for layout, own in zip(layouts, figures, strict=True)
@@ -104,6 +105,12 @@ def notes(table: Any, units: str, shared: list[str]) -> list[str]:
         lines.append(f"{more}Sorted by: {', '.join(SORTED_BY)}.")
     else:
         lines.append("None fits: these need least memory.")
+    rough = sum(row.quick for row in table.fitting)
+    if rough:
+        lines.append(
+            f"Of {rough:,} that are not shown the allocator was not played through: train may tell some per "
+            "cent more or less."
+        )
     lines.append(
         "Memory is that of the worst rank, expected, with its range and its share of the card; act. is the "
         "share of activations in it; micro, the micro-batches of a step."
@@ -117,9 +124,10 @@ def as_text(table: Any, units: str, color: bool) -> str:
     from llmcalc.render.text import WIDTH, paint, wrap
 
     head, rows, align, shared = columns(table, units)
+    found = table.shown
 
     def painted(number: int, column: str, text: str) -> str:
-        return paint(text, table.shown[number].verdict, color) if column == "card" else text
+        return paint(text, found[number].verdict, color) if column == "card" else text
 
     lines = []
     line = table.header[0]
@@ -135,7 +143,7 @@ def as_text(table: Any, units: str, color: bool) -> str:
     for note in notes(table, units, shared):
         first, *rest = wrap(note, WIDTH - 4)
         lines += [f"  {first}", *[f"  {more}" for more in rest]]
-    lines += ["", f"  {table.train_call(table.shown[0]).shown()}"]
+    lines += ["", f"  {table.train_call(found[0]).shown()}"]
     return "\n".join(lines) + "\n"
 
 
@@ -180,13 +188,15 @@ def row_as_dict(table: Any, row: Any) -> dict[str, Any]:
         "peak_phase": row.phase,
         "bubble": round(mesh.bubble, 4),
         "activation_share": round(row.activation_share, 4),
+        "refined": not row.quick,
         "keywords": row.keywords,
     }
 
 
 def as_dict(table: Any) -> dict[str, Any]:
     """The contract's object: every layout that fits, or where none does those that need least."""
-    device, rows = table.device, table.fitting or table.shown
+    device, shown = table.device, table.shown
+    rows = table.fitting or shown
     made: dict[str, Any] = plain(
         {
             "schema": SCHEMA,
@@ -223,7 +233,8 @@ def _csv(table: Any) -> str:
     """A row for each layout that fits, in bytes."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    found = [row_as_dict(table, row) for row in table.fitting or table.shown]
+    shown = table.shown
+    found = [row_as_dict(table, row) for row in table.fitting or shown]
     keys = [key for key in found[0] if key not in ("keywords", "range_bytes")]
     place = keys.index("total_bytes") + 1
     writer.writerow(["model", "gpu", *keys[:place], "low_bytes", "high_bytes", *keys[place:]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcalc._version import __version__
@@ -22,6 +22,8 @@ class LayoutTable(_Shown):
         Every layout that was estimated, in order.
     top : int
         How many a table shows. [-]
+    refine : callable or None
+        Gives a quick row the figures that `train` tells.
     refused : int
         Layouts that the model or the framework does not allow. [-]
     searched : dict
@@ -42,6 +44,7 @@ class LayoutTable(_Shown):
         self.found = sorted(found, key=lambda row: row.order)
         self.device, self.top, self.gpus = device, top, device.count or 1
         self.refused = 0
+        self.refine: Callable[[Any], None] | None = None
         self.searched: dict[str, list[Any]] = {}
         self.model: dict[str, Any] = {}
         self.scenario: dict[str, Any] = {}
@@ -66,6 +69,17 @@ class LayoutTable(_Shown):
 
     @property
     def shown(self) -> list[Any]:
+        """The rows of a table, with the figures that `train` tells."""
+        chosen = self._chosen()
+        while self.refine is not None and any(row.quick for row in chosen):
+            for row in chosen:
+                if row.quick:
+                    self.refine(row)
+            self.found.sort(key=lambda row: row.order)
+            chosen = self._chosen()
+        return chosen
+
+    def _chosen(self) -> list[Any]:
         """The rows of a table: of each set of degrees the best, and where room is left others.
 
         Where none fits, those that need least.
@@ -87,7 +101,7 @@ class LayoutTable(_Shown):
     @property
     def verdict(self) -> str:
         """``fits`` if any surely does, ``too_close`` if some may, else ``does_not_fit``."""
-        return self.found[0].verdict if self.found else "does_not_fit"
+        return str(self.shown[0].verdict)
 
     def keywords(self, row: Any) -> dict[str, Any]:
         """All that `llmcalc.train` takes for a row."""

@@ -95,9 +95,12 @@ def _many(
         rows = search.rows(_space(space_of(asked, bare, inventory, count), asked))
     except LlmcalcError:
         return None, False
-    best = min(rows, key=lambda row: row.order, default=None)
-    if best is None or best.verdict != "fits":
-        return None, best is not None and best.verdict == "too_close"
+    best = min(rows, key=lambda row: row.order)
+    while best.quick:
+        search.refine(best)
+        best = min(rows, key=lambda row: row.order)
+    if best.verdict != "fits":
+        return None, bool(best.verdict == "too_close")
     mesh = best.mesh
     degrees = {name: getattr(mesh, name) for name in ("tp", "pp", "cp", "ep", "dp")}
     return {

@@ -59,19 +59,28 @@ class Row:
         At that peak. [B]
     verdict : str
         ``fits``, ``too_close`` or ``does_not_fit``.
+    quick : bool
+        Whether figures are sums that leave the allocator's play out, so that `train` tells others.
     """
 
     __slots__ = (
         "activations", "batch", "gathers", "high", "low", "mesh", "option", "phase", "process",
-        "process_high", "process_low", "rank", "recompute", "sharing", "total", "verdict",
+        "process_high", "process_low", "quick", "rank", "recompute", "sharing", "total", "verdict",
     )  # fmt: skip
 
-    def __init__(self, asked: Asked, option: dict[str, Any], gathers: bool, made: Any) -> None:
+    def __init__(
+        self, asked: Asked, option: dict[str, Any], gathers: bool, made: Any, quick: bool = False
+    ) -> None:
         mesh = asked.mesh
         assert mesh is not None
         self.mesh: Mesh = mesh
         self.sharing, self.option, self.gathers = asked.sharding_name, option, gathers
         self.batch, self.recompute = int(asked.batch), asked.recompute
+        self.quick = quick
+        self.take(made)
+
+    def take(self, made: Any) -> None:
+        """Take the figures of an estimate."""
         self.total, self.low, self.high = int(made.total), int(made.low), int(made.high)
         same = made.whole is made.runtime
         self.process = self.total if same else int(made.process)
@@ -208,6 +217,17 @@ class Search:
             raise last or _none(space)
         return found
 
+    def refine(self, row: Row) -> None:
+        """Give a quick row the figures that `train` tells."""
+        settings = {key: None if several(value) else value for key, value in self.given.items()}
+        settings |= {"zero": None, "fsdp": None, "global_batch": None, **row.keywords, "dp": row.mesh.dp}
+        if settings["recompute"] != "selective":
+            settings["recompute_modules"] = None
+        asked = resolve(self.inventory, self.book, settings | {"gpu": None, "reserve": None})
+        row.take(Question(self.inventory, asked, self.book, self.device).estimate())
+        row.judge(self.device)
+        row.quick = False
+
     def _all_frames(self, space: Space) -> tuple[dict[Frame, Asked], LlmcalcError | None]:
         """Everything but the layout, for each micro-batch, recomputation and sharing that go together."""
         found, last = {}, None
@@ -256,8 +276,9 @@ class Search:
                 continue
             asked = copy.copy(one)
             asked.recompute, asked.modules = frame.recompute, frame.modules
-            made, gathers = self._ranks(asked, number, runs).worst(asked)
-            row = Row(asked, space.sharings[number], gathers, made)
+            ranks = self._ranks(asked, number, runs)
+            made, gathers = ranks.worst(asked)
+            row = Row(asked, space.sharings[number], gathers, made, ranks.quick)
             row.judge(self.device)
             yield row
 

@@ -205,7 +205,7 @@ class Reused(Ranks):
     """
 
     def __init__(self, question: Question, store: Store, sharing: int = -1) -> None:
-        self.store, self.sharing = store, sharing
+        self.store, self.sharing, self.quick = store, sharing, False
         asked = question.asked
         super().__init__(question, asked.batch, asked.seq, asked.choice.rank)
         # Places between equal layers don't matter, unless what comes and goes is counted there.
@@ -218,6 +218,15 @@ class Reused(Ranks):
         self.straight = not isinstance(self.plan.recompute, int)
         self.kept_logits: Any = None
         self.is_plain = not (asked.compile or asked.offload or asked.in_backward or question.packed)
+
+    @property
+    def plays(self) -> bool:
+        """Whether the allocator is played through, which takes long: here it never is."""
+        return False
+
+    @plays.setter
+    def plays(self, wanted: bool) -> None:
+        self.quick = wanted
 
     def ran(self, plan: Training) -> Model:
         """The stretches of that part, which other ways to recompute have in common."""
