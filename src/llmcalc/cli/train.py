@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from llmcalc.cli.options import model_options, output_options, respond, stack
+from llmcalc.errors import InputError
 
 _what = stack(
     click.option(
@@ -185,7 +186,12 @@ _where = stack(
         help="What the total means: nvidia-smi, reserved, allocated, memtracker.  [nvidia-smi]",
     ),
     click.option("--timeline", is_flag=True, help="Print memory over the step."),
-)
+    click.option(
+        "--layouts", is_flag=True,
+        help="All layouts of the GPUs that fit; degrees that are given stay, or run over 1,2,4.",
+    ),
+    click.option("--top", metavar="N", help="Layouts that are shown.  [20]"),
+)  # fmt: skip
 
 
 @click.command("train", short_help="Memory of training and fine-tuning.")
@@ -197,22 +203,32 @@ _where = stack(
 @_spread
 @_where
 @output_options
-def command(timeline: bool, **options: Any) -> int:
+def command(timeline: bool, layouts: bool, top: Any, **options: Any) -> int:
     """Memory of one training step, on one GPU or many, the moment of its peak, and what would lower it.
 
     Without a model it tells the largest of the catalog that the GPU trains so. --plot draws memory
-    over the step.
+    over the step. --layouts tries every way to spread the step over the GPUs, and tells those that fit, the
+    best first; --plot then draws memory against the bubble.
 
     \b
     llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
     llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
+    llmcalc train llama-3.1-70b --like megatron --global-batch 512 --gpu 64xh100-80gb --layouts
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train qwen2.5-7b --rl grpo --like verl --gpu 8xh100 --idle-offload optimizer
     llmcalc train --params 13b --precision bf16
     """
+    if layouts:
+        from llmcalc.api.layouts import layouts as search
+
+        if timeline:
+            raise InputError("--timeline is of one layout.", "Leave --layouts or --timeline out.")
+        return respond(search, {**options, "top": top})
     from llmcalc.answer.training.ask import train
 
+    if top is not None:
+        raise InputError("--top is for a table of layouts.", "Add --layouts, or leave --top out.")
     options["timeline"] = timeline
     return respond(train, options)

@@ -352,7 +352,12 @@ def _help(report: Report, *asked: Any) -> None:
 
             report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
         return
-    if isinstance(report.verdict, str) and report.verdict == "fits":
+    fits = isinstance(report.verdict, str) and report.verdict == "fits"
+    if not fits or asked[1].mesh is not None:
+        from llmcalc.answer.training.fewest import fewest_gpus
+
+        report.told.fewest = fewest_gpus(*asked)
+    if fits:
         return
     from llmcalc.answer.training.advice import help_it
 

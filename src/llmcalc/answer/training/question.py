@@ -166,6 +166,7 @@ class Question:
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
+        self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
