@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.answer.training.ask import _switch, _understand
+from llmcalc.answer.training.ask import OF_RL, _switch, _understand
 from llmcalc.answer.training.asked import KEYWORDS
 from llmcalc.answer.training.layout_space import Space, space_of
 from llmcalc.answer.training.layouts import Search, several
@@ -79,6 +79,7 @@ def layouts(
     >>> found.verdict, found.shown[0].mesh.pp, found.shown[0].mesh.tp
     ('fits', 1, 4)
     """
+    settings = {key: value for key, value in settings.items() if key not in _OTHER or _is_given(key, value)}
     asked = {key: value for key, value in locals().items() if key != "settings"} | settings
     for key in settings:
         if key not in KEYWORDS:
@@ -108,6 +109,20 @@ def layouts(
     }
     made.sign(Call("layouts", asked), book)
     return made
+
+
+_OTHER = ("rl", "critic", "reward", "rollout", *OF_RL)
+
+
+def _is_given(key: str, value: Any) -> bool:
+    """Refuse reinforcement learning, whose phases no layout is searched for."""
+    if value not in (None, False):
+        option = f"--{key.replace('_', '-')}"
+        raise InputError(
+            f"{option} is about reinforcement learning; --layouts searches those of a plain step.",
+            f"Leave {option} or --layouts out.",
+        )
+    return False
 
 
 OPEN = (
