@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
+    from llmcalc.api.fit_law import fit_law
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
     from llmcalc.api.train import train
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "compare",
     "fit",
+    "fit_law",
     "model",
     "params",
     "quant",
@@ -39,6 +41,7 @@ _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "fit_law": "llmcalc.api.fit_law",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
     "train": "llmcalc.api.train",

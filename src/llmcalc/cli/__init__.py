@@ -26,6 +26,7 @@ COMMANDS = {
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
     "compare": "Several models side by side.",
+    "fit-law": "A scaling law fitted to runs.",
     "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
@@ -49,7 +50,7 @@ class LazyGroup(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = import_module(f"llmcalc.cli.{cmd_name}").command
+        command: click.Command = import_module(f"llmcalc.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(
