@@ -283,7 +283,7 @@ class LawFit:
         missing = [name for name in needed if name not in columns]
         if missing:
             raise InputError(f"A prediction needs {', '.join(missing)}.", f"Give {', '.join(needed)}.")
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.atleast_1d(
                 np.asarray(positive(one, name, "1e9") if not is_array(one) else one, dtype=float)
             )

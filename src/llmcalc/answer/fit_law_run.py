@@ -292,6 +292,7 @@ def _by_form(made: LawFit, settings: Settings, asked: Mapping[str, Any]) -> None
     made.point, made.objective, made.residuals = point, point.objective, point.residuals
     made.params = point.values
     made.exponents = {name: float(one[0]) for name, one in form.exponents(point.values).items()}
+    theta = None
     if settings.resamples:
         theta = bootstrap.resample(
             form, rows, point, made.measure, settings.resamples, settings.seed, settings.by_run,
@@ -302,6 +303,7 @@ def _by_form(made: LawFit, settings: Settings, asked: Mapping[str, Any]) -> None
         with np.errstate(all="ignore"):
             made.samples = {**made.samples, **form.exponents(made.samples)}
     made.doubts = identify.doubts(form, made.params, made.samples, rows)
+    made.doubts += identify.edges(point.built, point.theta, theta)
     if form.name == "chinchilla":
         made.matches = next((name for name, values in PUBLISHED.items() if _alike(made.params, values)), None)
 
@@ -317,24 +319,25 @@ def _by_lines(made: LawFit, settings: Settings, asked: Mapping[str, Any]) -> Non
         found = lines.isoflop(rows)
         groups = [group for group, _ in found.profiles]
         values = lines.lines(found.compute, found.params, found.tokens, np.ones((1, len(found.compute))))
-        work: Any = (lines.isoflop_batch, (rows, groups))
+        work: Any = lines.isoflop_batch
+        first: tuple[Any, ...] = (rows, groups)
     elif settings.approach == 1:
         found, own = lines.envelope(rows)
         values = {name: np.array([one]) for name, one in own.items()}
-        work = (lines.envelope_batch, (*lines.curves(rows), rows.factor))
+        work, first = lines.envelope_batch, (*lines.curves(rows), rows.factor)
     else:
         found = lines.Optima(rows.flops, rows.params, rows.tokens, None)
         if len(np.unique(np.round(np.log(rows.flops), 6))) < 2:
             raise InputError("Optima of one budget can't tell an exponent.", "Give two budgets at least.")
         weights = np.ones(len(rows)) if rows.spread is None else rows.spread**-2.0
         values = lines.lines(rows.flops, rows.params, rows.tokens, weights[None])
-        work = (lines.given_batch, (rows, weights))
+        work, first = lines.given_batch, (rows, weights)
     made.lines = found
     made.params = {name: float(one[0]) for name, one in values.items()}
     made.notes += [f"Left out: {told}." for told in found.left_out]
     if settings.resamples:
         made.samples = lines.resampled(
-            *work, settings.resamples, len(rows), settings.seed, asked["executor"], asked["progress"]
+            work, first, settings.resamples, len(rows), settings.seed, asked["executor"], asked["progress"]
         )
         made.resamples = settings.resamples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def as_plot(fit: Any, file: str | None = None) -> Any:
     """
     figure_class = matplotlib_figure(file)
     found = panels(fit)
-    wide = 2 if len(found) > 1 else 1
+    wide = min(len(found), 3 if len(found) == 3 else 2)
     tall = -(-len(found) // wide)
     figure = _picture(figure_class)(figsize=(5.6 * wide, 0.5 + 4.2 * tall), layout="constrained")
     for place, (title, draw) in enumerate(found, 1):
@@ -141,20 +142,30 @@ def _plain(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _budgets(fit: Any) -> Any:
-    """Budgets of profiles: those of the data, five at most."""
-    flops = fit.data.flops
-    return np.geomspace(np.quantile(flops, 0.02), np.quantile(flops, 0.98), 5)
+NEAR = 0.12
+"""Logarithm of compute within which runs are drawn at a budget. [-]"""
+
+
+def _budgets(fit: Any) -> list[float]:
+    """Budgets of profiles, five at most: where most runs lie, in five equal parts of the data's span."""
+    logs = np.log(fit.data.flops)
+    ends = np.linspace(logs.min(), logs.max(), 6)
+    found = []
+    for low, high in itertools.pairwise(ends):
+        own = logs[(logs >= low) & (logs <= high)]
+        if len(own):
+            near = np.abs(logs[None] - own[:, None]) < NEAR
+            found.append(float(np.exp(np.median(logs[near[int(near.sum(axis=1).argmax())]]))))
+    return [one for place, one in enumerate(found) if not place or one / found[place - 1] > 1.3]
 
 
 def contours(axes: Any, fit: Any) -> None:
     """The law along constant compute, with the runs near each budget and the optimum."""
     rows = fit.data
-    half = np.log(_budgets(fit)[1] / _budgets(fit)[0]) / 4
     for place, budget in enumerate(_budgets(fit)):
-        near = np.abs(np.log(rows.flops / budget)) < max(min(half, 0.35), 0.05)
+        near = np.abs(np.log(rows.flops / budget)) < NEAR
         color = PALETTE[place % len(PALETTE)]
-        own = rows.params[near] if near.any() else rows.params
+        own = rows.params[near]
         size = np.geomspace(own.min() / 1.6, own.max() * 1.6, 200)
         line = rows.take(np.zeros(len(size), dtype=int))
         line.params, line.tokens, line.compute = size, budget / rows.factor / size, None
@@ -197,8 +208,10 @@ def curve(axes: Any, fit: Any) -> None:
 def profiles(axes: Any, fit: Any) -> None:
     """Approach 2: rows of each budget, its parabola and its vertex."""
     rows = fit.data
-    for place, (group, parabola) in enumerate(fit.lines.profiles):
-        color = PALETTE[place % len(PALETTE)]
+    from matplotlib import colormaps
+
+    shades = colormaps["viridis"](np.linspace(0, 0.92, len(fit.lines.profiles)))
+    for color, (group, parabola) in zip(shades, fit.lines.profiles, strict=True):
         logs = np.log(rows.params[group])
         x = np.linspace(logs.min() - 0.1, logs.max() + 0.1, 100)
         shift = x - logs.mean()
@@ -231,39 +244,42 @@ def optima(axes: Any, fit: Any) -> None:
         power = fit.params[exponent]
         axes.plot(line, fit.params[factor] * line**power, color=color, linewidth=1.4,
                   label=f"{name} ~ C^{power:.3f}")  # fmt: skip
-        axes.scatter(compute, values, s=18, color=color, linewidths=0, zorder=3)
+        axes.scatter(compute, values, s=5 if fit.approach == 1 else 18, color=color, linewidths=0, zorder=3)
     axes.set(xscale="log", yscale="log", xlabel="compute [FLOP]", ylabel="parameters, tokens")
     axes.legend(fontsize=9, frameon=False, loc="upper left")
 
 
 def cloud_names(fit: Any) -> list[str]:
-    """The two parameters of the cloud."""
-    for pair in (["alpha", "beta"], ["alpha_N", "alpha_D"], ["a", "b"], ["alpha", "E"]):
-        if all(name in fit.samples and name not in fit.settings["fixed"] for name in pair):
-            if pair == ["alpha", "beta"] and fit.settings["tied"]:
-                return ["alpha", "E"]
-            if pair == ["a", "b"]:
-                return ["a", "k_N"]
-            return pair
-    return []
+    """The two figures of the cloud."""
+    if fit.lines is not None:
+        return ["a", "tokens/param"]
+    pairs = [["alpha", "beta"], ["alpha_N", "alpha_D"], ["alpha", "E"], ["beta", "E"]]
+    if fit.settings["tied"]:
+        pairs = pairs[2:]
+    free = [name for name in fit.samples if name not in fit.settings["fixed"]]
+    return next((pair for pair in pairs if all(name in free for name in pair)), [])
 
 
 def cloud(axes: Any, fit: Any) -> None:
-    """Two parameters of each resample, and the fit."""
-    first, second = cloud_names(fit)
-    x, y = fit.samples[first], fit.samples[second]
+    """Two figures of each resample, and of the fit."""
+    names = cloud_names(fit)
+
+    def told(values: Any, name: str) -> Any:
+        if name != "tokens/param":
+            return values[name]
+        budget = fit.largest
+        return values["k_D"] * budget ** values["b"] / (values["k_N"] * budget ** values["a"])
+
+    x, y = (told(fit.samples, name) for name in names)
     good = np.isfinite(x) & np.isfinite(y)
     x, y = x[good], y[good]
     axes.scatter(x, y, s=9, alpha=0.35, color=PALETTE[0], linewidths=0, label="resamples")
-    axes.scatter([fit.params[first]], [fit.params[second]], marker="D", s=42, color=PALETTE[3], label="fit",
-                 edgecolors="white", zorder=4)  # fmt: skip
+    at = [[told(fit.params, name)] for name in names]
+    axes.scatter(*at, marker="D", s=42, color=PALETTE[3], label="fit", edgecolors="white", zorder=4)
     for values, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
         low, high = np.percentile(values, [0.5, 99.5])
         pad = 0.15 * (high - low) + 1e-12
         limit(low - pad, high + pad)
-    if second == "k_N":
-        axes.set_yscale("log")
-        low, high = np.percentile(y, [0.5, 99.5])
-        axes.set_ylim(low / 1.5, high * 1.5)
-    axes.set(xlabel=first, ylabel=second)
+    second = f"tokens/param at {fit.largest:.1e} FLOP" if fit.lines is not None else names[1]
+    axes.set(xlabel=names[0], ylabel=second)
     axes.legend(fontsize=9, frameon=False)

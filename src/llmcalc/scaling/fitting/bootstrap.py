@@ -25,6 +25,9 @@ BATCH, CELLS = 50, 12_000
 SMOOTH = 30.0
 """Absolute values are rounded off this far below the residuals' size, in resamples. [-]"""
 
+ENOUGH = 1e-9
+"""Relative progress at which a resample is at rest. [-]"""
+
 Progress = Callable[[int, int], None]
 
 
@@ -56,7 +59,13 @@ def batch(
     built = form.build(rows)
     weights = counts(np.random.default_rng(seed), groups, number)
     found, _ = descend(
-        built, np.repeat(theta[None], number, axis=0), np.log(rows.losses), weights, objective, stages
+        built,
+        np.repeat(theta[None], number, axis=0),
+        np.log(rows.losses),
+        weights,
+        objective,
+        stages,
+        close=ENOUGH,
     )
     return found
 

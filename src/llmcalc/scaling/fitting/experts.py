@@ -34,6 +34,7 @@ class Experts(Form):
     text = "L = a X^delta N^(alpha + gamma ln X) + b X^omega D^(beta + zeta ln X) + c"
     names = ("a", "alpha", "delta", "gamma", "b", "beta", "omega", "zeta", "c", "E_start", "E_max")
     rugged = True
+    negative = ("alpha", "beta")
     needs = ("params", "tokens", "experts")
     source = "Ludziejewski et al. 2025 (arXiv 2502.05172), equations 1 and 4; X after Clark et al. 2022"
 

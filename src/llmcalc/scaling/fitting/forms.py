@@ -37,6 +37,9 @@ class Form:
     positive: tuple[str, ...] = ()
     """Parameters that a sound fit has above 0."""
 
+    negative: tuple[str, ...] = ()
+    """Parameters that a sound fit has below 0."""
+
     rugged = False
     """Whether there may be several minima, so that the search starts anew around the best."""
 

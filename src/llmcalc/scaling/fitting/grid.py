@@ -64,7 +64,7 @@ def coefficients(first: Array, second: Array | None, constant: Array | None, tar
     for size in range(1, len(used) + 1):
         for chosen in itertools.combinations(used, size):
             part = np.ix_(chosen, chosen)
-            inner = gram[(..., *part)]
+            inner = gram[:, :, part[0], part[1]]
             inner = inner + 1e-13 * np.trace(inner, axis1=-2, axis2=-1)[..., None, None] * np.eye(size)
             found = np.linalg.solve(inner, right[..., list(chosen), None])[..., 0]
             won = (found * right[..., list(chosen)]).sum(axis=-1)

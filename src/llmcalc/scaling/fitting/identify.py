@@ -46,7 +46,10 @@ def check(form: Any, rows: Rows) -> None:
     _collinear(rows)
     if "experts" in form.needs:
         assert rows.experts is not None
-        if len(np.unique(rows.experts)) < 2:
+        if len(np.unique(rows.experts)) > 1:
+            for name, values in (("params", rows.params), ("tokens", rows.tokens)):
+                _crossed(np.log(rows.experts), np.log(values), name)
+        else:
             raise InputError(
                 f"All rows have {rows.experts[0]:g} experts: what experts change can't be told.",
                 "Use --form chinchilla, or add runs with other numbers of experts.",
@@ -99,6 +102,22 @@ def _collinear(rows: Rows) -> None:
     )
 
 
+def _crossed(experts: Array, values: Array, name: str) -> None:
+    """Whether experts and another column vary apart, products included."""
+    columns = []
+    for column in (experts, values, experts * values):
+        for other in columns:
+            column = column - other * (other @ column) / (other @ other)
+        column = column - column.mean()
+        size = float(np.sqrt((column**2).mean()))
+        if size < THIN / 5:
+            raise InputError(
+                f"Experts and {name} hardly vary apart from each other: what experts change can't be told.",
+                f"Add runs with other {name} for the same experts, or use --form chinchilla.",
+            )
+        columns.append(column)
+
+
 def doubts(form: Any, values: Mapping[str, float], samples: Mapping[str, Array], rows: Rows) -> list[str]:
     """Parameters that the data do not settle, of a fit and its resamples."""
     told = []
@@ -120,7 +139,29 @@ def doubts(form: Any, values: Mapping[str, float], samples: Mapping[str, Array],
             low, high = np.nanpercentile(samples[name], [2.5, 97.5])
             if low <= 0 or high / max(low, 1e-12) > 3:
                 told.append(f"{name} is hardly settled: {low:.2g} to {high:.2g}.")
-    for name, most in (("R_D_star", 1e3), ("R_N_star", 1e3)):
-        if name in values and name not in form.fixed and not 1e-2 < values[name] < most:
-            told.append(f"{name} is not settled by these runs ({values[name]:.3g}).")
+    for name in form.negative:
+        if name not in form.fixed and values[name] >= 0:
+            told.append(f"{name} is {values[name]:.3g}: the loss does not fall with more of it.")
+    return told
+
+
+def edges(built: Any, theta: Array, samples: Array | None) -> list[str]:
+    """Coordinates that end where the search ends, in the fit or in many resamples."""
+    told = []
+    low, high = built.limits
+    for place, name in enumerate(built.names):
+        if name in ("E", "c"):
+            continue  # told by `doubts`
+        pad = 0.005 * (high[place] - low[place])
+
+        def out(values: Any, place: int = place, pad: float = pad) -> Any:
+            return (values < low[place] + pad) | (values > high[place] - pad)
+
+        share = 0.0 if samples is None else float(np.mean(out(samples[:, place])))
+        if out(theta[place]):
+            told.append(f"{name} is not settled by these runs: the search ends where its range does.")
+        elif share > 0.025:
+            told.append(
+                f"{name} is not settled: in {100 * share:.0f} % of the resamples the search ends where its range does."
+            )
     return told

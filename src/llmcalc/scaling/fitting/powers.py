@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 FLOOR = -60.0
 """Logarithm at which a term is as good as absent. [-]"""
 
+STEEPEST, OUTER = 4.0, 5.0
+"""Exponents, and logarithms of the outer power, that a search goes to. [-]"""
+
 
 class Term:
     """One power: its intercept (the logarithm of a coefficient) and what its exponents multiply.
@@ -70,9 +73,15 @@ class Powers:
             self._place(place, term)
         if scale:
             self.names.append(scale)
+        reach = [self._reach(name) for name in self.names]
+        self.limits = np.array([-one for one in reach]), np.array(reach)
         self.products = np.einsum("knp,knq->knpq", self.features, self.features).reshape(
             len(terms) * rows, self.powers**2
         )
+
+    def _reach(self, name: str) -> float:
+        """How far from 0 a coordinate may go: farther, a term is absent or all there is."""
+        return OUTER if name == self.scale else -FLOOR if name in self.intercepts else STEEPEST
 
     def _place(self, place: int, term: Term) -> None:
         """Fill the features of one term: centred where its intercept is free to take the shift up."""
@@ -136,7 +145,9 @@ class Powers:
         each -= top[:, None]
         np.exp(each, out=each)
         value: Array = np.log(each.sum(axis=1)) + top
-        return value * np.exp(theta[:, -1])[:, None] if self.scale else value
+        if self.scale:
+            value *= np.exp(theta[:, -1])[:, None]
+        return value
 
     def bend(self, theta: Array, weights: Array, cache: Any) -> Array:
         """Second derivatives of the logarithm, summed over rows with weights. (R, p, p)"""

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from llmcalc.scaling.fitting.forms import Chinchilla, Form, Values, _column
-from llmcalc.scaling.fitting.powers import FLOOR, Array
+from llmcalc.scaling.fitting.powers import FLOOR, STEEPEST, Array
 from llmcalc.scaling.fitting.rows import Rows
 from llmcalc.scaling.fitting.solve import Objective
 
 LEAST = 1e-3
 """Least exponent at which the best parameters for unique tokens are told. [-]"""
+
+MOST = np.log(1e-3), np.log(1e5)
+"""Logarithms of R* that a search goes to: hardly a repetition counts, or all do. [-]"""
 
 STEP = 1e-5
 """Of differences of the gradient. [-]"""
@@ -58,6 +61,9 @@ class Saturated:
             self.mix[place, self.ALL.index(name)] = 1.0
         if tied and "alpha" in self.names:
             self.mix[self.names.index("alpha"), self.ALL.index("beta")] = 1.0
+        reach = {"alpha": (LEAST, STEEPEST), "beta": (LEAST, STEEPEST), "R_D_star": MOST, "R_N_star": MOST}
+        ends = [reach.get(name, (FLOOR * 2, -FLOOR * 2)) for name in self.names]
+        self.limits = np.array([one for one, _ in ends]), np.array([two for _, two in ends])
         held = dict(fixed)
         if tied and "alpha" in fixed:
             held["beta"] = fixed["alpha"]
@@ -123,13 +129,15 @@ class Saturated:
     def bend(self, theta: Array, weights: Array, cache: Any) -> Array:
         """Second derivatives, by differences of the gradient."""
         sides = []
+        here = self.evaluate(theta)[1]
         for place in range(theta.shape[1]):
             shift = np.zeros(theta.shape[1])
             shift[place] = STEP
-            ahead, behind = (self.evaluate(theta + sign * shift)[1] for sign in (1, -1))
-            sides.append(np.einsum("rnp,rn->rp", ahead - behind, weights) / (2 * STEP))
+            ahead = self.evaluate(theta + shift)[1]
+            sides.append(np.einsum("rnp,rn->rp", ahead - here, weights) / STEP)
         found = np.stack(sides, axis=1)
-        return 0.5 * (found + found.transpose(0, 2, 1))
+        both: Array = 0.5 * (found + found.transpose(0, 2, 1))
+        return both
 
     def public(self, theta: Array) -> dict[str, Array]:
         """Parameters as they are told."""
@@ -203,32 +211,23 @@ class DataConstrained(Form):
     def loss(self, values: Values, rows: Rows) -> Array:
         """Predicted losses."""
         v = {name: _column(values, name) for name in self.names}
-        with np.errstate(all="ignore"):
-            ratio = (v["alpha"] * v["A"] / (v["beta"] * v["B"])) ** (1 / (v["alpha"] + v["beta"]))
-            unique = np.minimum(rows.unique, rows.tokens)  # type: ignore[call-overload]
-            best = (unique * ratio) ** (v["beta"] / v["alpha"]) * ratio
-            params = saturating(np.minimum(best, rows.params), rows.params, v["R_N_star"])
-            tokens = saturating(unique, rows.tokens, v["R_D_star"])
-            result: Array = v["E"] + v["A"] * params ** -v["alpha"] + v["B"] * tokens ** -v["beta"]
-        return result
+        assert rows.tokens is not None
+        assert rows.unique is not None
+        return _worth(v, rows.params, rows.tokens, np.minimum(rows.unique, rows.tokens))
 
     def optimum(self, values: Values, compute: float, factor: float, **asked: Any) -> dict[str, Array]:
         """In closed form where all tokens are new; else by a search over parameters."""
         plain = Chinchilla().optimum(values, compute, factor)
         unique = asked.get("unique")
-        if unique is None or float(unique) >= float(np.max(plain["tokens"])):
+        if unique is None or float(unique) >= float(np.nanmax(plain["tokens"])):
             return plain
         low, high = np.log(plain["params"]) - 8, np.log(plain["params"]) + 8
+        v = {name: np.atleast_1d(np.asarray(values[name], dtype=float)) for name in self.names}
 
         def loss(logs: Array) -> Array:
             params = np.exp(logs)
-            found = np.empty_like(params)
-            for place, one in enumerate(params):
-                row = Rows(np.ones(1), np.array([one]), np.array([compute / factor / one]),
-                           unique=np.array([float(unique)]))  # fmt: skip
-                own = {name: np.atleast_1d(values[name])[place] for name in self.names}
-                found[place] = self.loss(own, row)[0, 0]
-            return found
+            tokens = compute / factor / params
+            return _worth(v, params, tokens, np.minimum(float(unique), tokens))
 
         share = (np.sqrt(5) - 1) / 2
         for _ in range(50):
@@ -237,3 +236,14 @@ class DataConstrained(Form):
             low, high = np.where(lower, low, left), np.where(lower, right, high)
         params = np.exp(0.5 * (low + high))
         return {"params": params, "tokens": compute / factor / params, "loss": loss(np.log(params))}
+
+
+def _worth(v: Mapping[str, Array], params: Any, tokens: Any, unique: Any) -> Array:
+    """The loss of parameters and tokens of which some are unique."""
+    with np.errstate(all="ignore"):
+        ratio = (v["alpha"] * v["A"] / (v["beta"] * v["B"])) ** (1 / (v["alpha"] + v["beta"]))
+        best = (unique * ratio) ** (v["beta"] / v["alpha"]) * ratio
+        wide = saturating(np.minimum(best, params), params, v["R_N_star"])
+        long = saturating(unique, tokens, v["R_D_star"])
+        result: Array = v["E"] + v["A"] * wide ** -v["alpha"] + v["B"] * long ** -v["beta"]
+    return result

@@ -49,7 +49,7 @@ class Rows:
     def take(self, chosen: Any) -> Rows:
         """Some of the rows: a mask or places."""
         places = np.arange(len(self))[chosen]
-        arrays = {
+        arrays: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[places]
             for name in ("losses", "params", "tokens", "compute", "unique", "experts", "spread", "runs")
         }

@@ -78,7 +78,7 @@ class Objective:
 
 def descend(
     form: Any, theta: Array, logs: Array, weights: Array, objective: Objective,
-    deltas: Sequence[float], between: float = 1e-6,
+    deltas: Sequence[float], between: float = 1e-6, close: float = CLOSE,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Walk from each start to a minimum.
 
@@ -98,18 +98,20 @@ def descend(
         Stages of Huber's delta; infinity is least squares.
     between : float
         Relative progress at which a stage before the last gives way to the next. [-]
+    close : float
+        Relative progress at which a point of the last stage is at rest. [-]
 
     Returns
     -------
     tuple
         Points and their objectives. (R, p), (R,)
     """
-    theta = np.array(theta, dtype=float)
+    theta = np.clip(np.array(theta, dtype=float), *form.limits)
     weights = np.broadcast_to(weights, (len(theta), len(logs)))
     for place, delta in enumerate(deltas):
         last = place == len(deltas) - 1
-        most, close = (STEPS, CLOSE) if last else (STEPS // 2, between)
-        theta = _stage(form, theta, logs, weights, objective, delta, most, close)
+        most, enough = (STEPS, close) if last else (STEPS // 2, between)
+        theta = _stage(form, theta, logs, weights, objective, delta, most, enough)
     return theta, objective.total(objective.residuals(form.value(theta), logs), weights)
 
 
@@ -125,7 +127,7 @@ def _stage(
     state = _look(form, at, logs, own, objective.residual, delta)
     for _ in range(steps):
         direction, promised = _direction(state, damping[active])
-        trial = at + direction
+        trial = np.clip(at + direction, *form.limits)
         value = _total(objective.residuals(form.value(trial), logs), own, delta)
         better = value < state[0]
         gained = np.where(better, state[0] - value, 0.0)
