@@ -14,8 +14,8 @@ from llmcalc.formula import is_array
 MOST = 1e35
 """Compute above which a budget makes no sense. [FLOP]"""
 
-FEW_SHOWN = 10
-"""Outliers that are listed. [-]"""
+MANY = 10**9
+"""Rows that make intervals plain percentiles. [-]"""
 
 
 def positive(value: Any, what: str, example: str, most: float = math.inf) -> float:
@@ -255,6 +255,8 @@ class LawFit:
         fitted = 2 if self.lines is not None else self.fitted.free
         if self.settings.get("resample") == "runs" and self.lines is None:
             number = int(self.data.runs.max()) + 1
+        if self.lines is None and self.measure.is_linear(self.residuals):
+            number, fitted = MANY, 0
         return interval(samples, self.settings["level"], number, min(fitted, number - 1))
 
     def predict(self, **columns: Any) -> Any:

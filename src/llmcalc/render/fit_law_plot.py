@@ -43,6 +43,7 @@ def as_plot(fit: Any, file: str | None = None) -> Any:
     wide = min(len(found), 3 if len(found) == 3 else 2)
     tall = -(-len(found) // wide)
     figure = _picture(figure_class)(figsize=(5.6 * wide, 0.5 + 4.2 * tall), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06, hspace=0.04)
     for place, (title, draw) in enumerate(found, 1):
         axes = figure.add_subplot(tall, wide, place)
         draw(axes, fit)

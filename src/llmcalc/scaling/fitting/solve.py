@@ -60,6 +60,16 @@ class Objective:
         result: Array = (each * weights).sum(axis=-1)
         return result
 
+    def is_linear(self, residuals: Array) -> bool:
+        """Whether most residuals count by their size alone.
+
+        Resamples of a median scatter more than the median itself, the more the fewer rows there are:
+        their percentiles need no widening.
+        """
+        if self.loss == "huber":
+            return bool(np.mean(np.abs(residuals) > self.delta) > 0.5)
+        return self.loss == "l1"
+
     def deltas(self, spread: float) -> list[float]:
         """Stages of Huber's delta, from the size of residuals down to its own."""
         if self.loss == "l2":
