@@ -80,7 +80,9 @@ def test_all_245_points():
         {"E": 1.891339, "A": 495.73, "B": 12845.6, "alpha": 0.349313, "beta": 0.453049}, rel=1e-5
     )
     places = {one["place"] for one in found.outliers}
-    assert {f"line {number}" for number in range(2, 6)} <= places  # four of the five that Besiroglu et al. leave out
+    assert {
+        f"line {number}" for number in range(2, 6)
+    } <= places  # four of the five that Besiroglu et al. leave out
 
 
 def test_the_published_row_is_the_estimate_of_absolute_values():
@@ -223,7 +225,8 @@ def test_losses_of_muennighoff_to_the_last_digit():
 def test_optima_of_ludziejewski(compute, experts, params, tokens):
     form = Experts({"E_start": 2.0732, "E_max": 290.4521})
     values = {"a": 35.91, "alpha": -0.1889, "delta": -0.2285, "gamma": 0.0098, "b": 35.98, "beta": -0.1775,
-              "omega": 0.5529, "zeta": -0.0259, "c": 1.3637, "E_start": 2.0732, "E_max": 290.4521}  # fmt: skip
+              "omega": 0.5529, "zeta": -0.0259, "c": 1.3637, "E_start": 2.0732,
+              "E_max": 290.4521}  # fmt: skip
     found = form.optimum(values, compute, 6.0, experts=experts)
     assert found["params"][0] == pytest.approx(params, rel=1e-8)
     assert found["tokens"][0] == pytest.approx(tokens, rel=1e-8)
@@ -335,10 +338,11 @@ def test_gradients_are_those_of_differences(form):
         np.full(30, 3.0), n, d, unique=d / random.uniform(1, 20, 30), experts=random.choice([1.0, 8, 64], 30)
     )
     built = form.build(rows)
-    middle = {"A": 400.0, "B": 2000.0, "E": 1.8, "alpha": 0.34, "beta": 0.36, "R_D_star": 15.0, "R_N_star": 5.0,
-              "alpha_N": 0.09, "alpha_D": 0.11, "N_c": 9e12, "D_c": 3e13}  # fmt: skip
+    middle = {"A": 400.0, "B": 2000.0, "E": 1.8, "alpha": 0.34, "beta": 0.36, "R_D_star": 15.0,
+              "R_N_star": 5.0, "alpha_N": 0.09, "alpha_D": 0.11, "N_c": 9e12, "D_c": 3e13}  # fmt: skip
     if form.name == "moe":
-        middle |= {"a": 36.0, "alpha": -0.19, "delta": -0.2, "gamma": 0.01, "b": 36.0, "beta": -0.18, "omega": 0.5,
+        middle |= {"a": 36.0, "alpha": -0.19, "delta": -0.2, "gamma": 0.01, "b": 36.0, "beta": -0.18,
+                   "omega": 0.5,
                    "zeta": -0.02, "c": 1.4}  # fmt: skip
     theta = form.own(built, middle)
     value, gradient, cache = built.evaluate(theta)
@@ -348,7 +352,7 @@ def test_gradients_are_those_of_differences(form):
     assert gradient[0] == pytest.approx(by_steps, abs=1e-6)
     weights = random.standard_normal((1, 30))
     bend = np.stack([
-        np.einsum("np,n->p", (built.evaluate(theta + h)[1] - built.evaluate(theta - h)[1])[0], weights[0]) / 2e-6
+        weights[0] @ (built.evaluate(theta + h)[1] - built.evaluate(theta - h)[1])[0] / 2e-6
         for h in steps
     ])  # fmt: skip
     assert built.bend(theta, weights, cache)[0] == pytest.approx(bend, rel=1e-3, abs=2e-3)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llmcalc.answer.fit_law import MOST, FitCall, LawFit, budgets_near, positive
+from llmcalc.answer.fit_law import LawFit
+from llmcalc.answer.fit_law_parts import MOST, FitCall, budgets_near, positive
 from llmcalc.errors import InputError, Problems, did_you_mean, one_of
 from llmcalc.scaling.fitting import bootstrap, identify, lines
 from llmcalc.scaling.fitting.experts import Experts
@@ -246,7 +247,7 @@ def fit(source: Any, asked: dict[str, Any]) -> LawFit:
     if settings.by_run or (settings.approach == 1 and told["runs"]):
         wanted = (*wanted, "runs")
     reading = read_rows(
-        source, wanted, told, asked["params_convention"], [str(one) for one in listed_conditions(asked["where"])],
+        source, wanted, told, asked["params_convention"], conditions(asked["where"]),
         settings.units, bool(asked["skip_invalid"]), need_loss=not given,
     )  # fmt: skip
     made = LawFit(form, settings.approach, reading, settings.told())
@@ -260,9 +261,9 @@ def fit(source: Any, asked: dict[str, Any]) -> LawFit:
     return made
 
 
-def listed_conditions(value: Any) -> list[Any]:
+def conditions(value: Any) -> list[str]:
     """Conditions on rows: one, or several."""
-    return [value] if isinstance(value, str) else list(value or ())
+    return [str(one) for one in ([value] if isinstance(value, str) else value or ())]
 
 
 DEFAULTS = {"form": "chinchilla", "bootstrap": 1000, "level": 0.95, "seed": 0}
@@ -283,7 +284,8 @@ def _by_form(made: LawFit, settings: Settings, asked: Mapping[str, Any]) -> None
     identify.check(form, rows)
     if settings.by_run and len(np.unique(rows.runs)) < 5:
         raise InputError(
-            f"--resample runs finds {len(np.unique(rows.runs))} runs in column {made.reading.columns['runs']}: "
+            f"--resample runs finds {len(np.unique(rows.runs))} runs in column "
+            f"{made.reading.columns['runs']}: "
             "too few to draw from.",
             "Name the column of runs with --run-col, or resample rows.",
         )
@@ -323,6 +325,8 @@ def _by_lines(made: LawFit, settings: Settings, asked: Mapping[str, Any]) -> Non
         first: tuple[Any, ...] = (rows, groups)
     elif settings.approach == 1:
         found, own = lines.envelope(rows)
+        if rows.runs is None:
+            made.notes.append("Rows of one size are taken for checkpoints of one run; --run-col names runs.")
         values = {name: np.array([one]) for name, one in own.items()}
         work, first = lines.envelope_batch, (*lines.curves(rows), rows.factor)
     else:

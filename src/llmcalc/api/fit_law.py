@@ -102,8 +102,8 @@ def fit_law(
     Returns
     -------
     LawFit
-        With ``params``, ``objective``, ``intervals``, ``optimum(compute=...)``, ``predict(...)``, ``holdout``,
-        ``outliers``, ``leverage``, and the shapes of a report.
+        With ``params``, ``objective``, ``intervals``, ``optimum(compute=...)``, ``predict(...)``,
+        ``holdout``, ``outliers``, ``leverage``, and the shapes of a report.
 
     Raises
     ------

@@ -33,7 +33,7 @@ _data = stack(
     click.option("--params-col", metavar="NAME", help="Column of parameters.  [N, params ...]"),
     click.option("--tokens-col", metavar="NAME", help="Column of tokens.  [D, tokens ...]"),
     click.option("--loss-col", metavar="NAME", help="Column of losses.  [loss, val_loss ...]"),
-    click.option("--compute-col", metavar="NAME", help="Column of FLOP; none: not to be used.  [C, flops ...]"),
+    click.option("--compute-col", metavar="NAME", help="Column of FLOP; none: leave it out.  [C, flops ...]"),
     click.option("--run-col", metavar="NAME", help="Column that names the training run.  [run ...]"),
     click.option("--unique-col", metavar="NAME", help="data-constrained: column of unique tokens."),
     click.option("--experts-col", metavar="NAME", help="moe: column of experts."),
@@ -46,17 +46,19 @@ _data = stack(
     click.option("--tokens-unit", metavar="X", help="The same of tokens."),
     click.option("--compute-unit", metavar="X", help="The same of FLOP."),
     click.option("--unique-unit", metavar="X", help="The same of unique tokens."),
-    click.option("--where", metavar="CONDITION", multiple=True, help="Only rows with: dataset=c4, 'C<1e21'; several."),
+    click.option(
+        "--where", metavar="CONDITION", multiple=True, help="Only rows with: dataset=c4, 'C<1e21'; several."
+    ),
     click.option("--skip-invalid", is_flag=True, help="Leave out rows with missing or impossible values."),
 )  # fmt: skip
 
 _more = stack(
-    click.option("--bootstrap", metavar="N", default="1000", show_default=True, help="Resamples; 0 for none."),
+    click.option("--bootstrap", metavar="N", default="1000", show_default=True, help="Resamples; 0: none."),
     click.option("--resample", metavar="WHAT", help="rows, or runs where rows are checkpoints.  [rows]"),
     click.option("--level", metavar="X", default="0.95", show_default=True, help="Level of the intervals."),
     click.option("--seed", metavar="N", default="0", show_default=True, help="Seed of the bootstrap."),
     click.option("--workers", metavar="N", help="Processes that share the bootstrap.  [1]"),
-    click.option("--compute", metavar="FLOP[,FLOP]", help="Budgets to give the optimum for.  [near the data]"),
+    click.option("--compute", metavar="FLOP[,FLOP]", help="Budgets to tell the optimum of.  [near the data]"),
     click.option("--unique-tokens", metavar="N", help="data-constrained: tokens that there are, for optima."),
     click.option("--experts", metavar="N", help="moe: experts, for optima."),
     click.option("--holdout", metavar="FLOP", help="Test on the runs from there on.  [about a tenth]"),
@@ -86,7 +88,7 @@ def command(**options: Any) -> int:
     """Fit a scaling law to runs: FILE is CSV, JSON lines or Parquet; - is standard input.
 
     Columns N, D, C and loss are found by their usual names; of N, D and C two are enough. The answer has
-    parameters and optima with intervals, a test on the largest runs, outliers, and what the runs do not settle.
+    parameters and optima with intervals, a test on the largest runs, outliers, and what is not settled.
 
     \b
     llmcalc fit-law runs.csv
@@ -165,7 +167,7 @@ def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return int(value) if value.strip().isdigit() else float(value)
+        return int(value) if value.strip().lstrip("-").isdigit() else float(value)
     except ValueError:
         return value
 
@@ -174,7 +176,7 @@ def _python(options: dict[str, Any]) -> int:
     """Print the call."""
     import inspect
 
-    from llmcalc.answer.fit_law import FitCall
+    from llmcalc.answer.fit_law_parts import FitCall
     from llmcalc.answer.fit_law_run import Settings, used
     from llmcalc.api.fit_law import fit_law
 

@@ -15,7 +15,7 @@ from llmcalc.scaling.fitting.tables import Table
 
 ROLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "params": ("--params-col", ("n", "params", "parameters", "n_params", "num_params", "n_parameters",
-               "num_parameters", "param_count", "model_size", "model_params", "size", "n_opt")),
+               "num_parameters", "param_count", "model_size", "model_params", "size", "n_opt", "n_nominal")),
     "tokens": ("--tokens-col", ("d", "tokens", "n_tokens", "num_tokens", "training_tokens", "train_tokens",
                "tokens_seen", "total_tokens", "d_total", "t", "d_opt", "dataset_size")),
     "loss": ("--loss-col", ("loss", "l", "val_loss", "validation_loss", "eval_loss", "test_loss",
@@ -263,6 +263,8 @@ def _filtered(table: Table, condition: str) -> Table:
         if good:
             kept.append(place)
     if not kept:
-        known = ", ".join(str(one)[:20] for one in list(dict.fromkeys(cells))[:6])
-        raise InputError(f"--where {condition[:40]!r} leaves no rows.", f"Column {name[:40]} has {known} ...")
+        sizes = [one for one in map(number_of, cells) if one is not None and math.isfinite(one)]
+        values = list(dict.fromkeys(str(cell)[:20] for cell in cells))
+        known = f"{min(sizes):.4g} to {max(sizes):.4g}" if sizes else ", ".join(values[:6])
+        raise InputError(f"--where {condition[:40]!r} leaves no rows.", f"Column {name[:40]} has {known}.")
     return table.take(kept)

@@ -16,6 +16,9 @@ from llmcalc.scaling.fitting.solve import Objective
 FAR = 5.0
 """Residuals beyond this many times their robust spread are outliers. [-]"""
 
+SPARE = 3
+"""Rows beyond the parameters that are left to fit, at least. [-]"""
+
 HELD, FEWEST = 0.1, 3
 """Share of rows that are held out, about, and their number at least. [-]"""
 
@@ -77,9 +80,9 @@ class HoldOut:
 
 
 def boundary(flops: Array) -> float | None:
-    """Compute that parts the largest tenth of the rows from the rest, between budgets; None where none does."""
+    """Compute that parts the largest tenth of the rows from the rest, between budgets, if any does."""
     order = np.sort(flops)
-    number = max(int(round(HELD * len(order))), FEWEST)
+    number = max(round(HELD * len(order)), FEWEST)
     gaps = np.diff(np.log(order))
     places = np.flatnonzero(gaps > 0.02) + 1  # first row above each gap
     held = len(order) - places
@@ -106,6 +109,11 @@ def hold_out(form: Any, rows: Rows, objective: Objective, above: float | None, p
         span = f"{flops.min():.3g} to {flops.max():.3g}"
         raise InputError(f"--holdout {cut:g} leaves nothing on one side.", f"The rows have {span} FLOP.")
     rest = rows.take(~held)
+    if len(rest) < form.free + SPARE:
+        raise InputError(
+            f"{len(rest)} rows would be left to fit {form.free} parameters to.",
+            "Hold fewer out: a larger --holdout.",
+        )
     identify.check(form, rest)
     fit = fit_point(form, rest, objective)
     own = rows.take(held)

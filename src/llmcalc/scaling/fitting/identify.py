@@ -68,7 +68,8 @@ def _spread(values: Array, name: str, least: int) -> None:
     number = len(np.unique(np.round(np.log(values), 6)))
     if number < least or np.ptp(np.log(values)) < THIN:
         raise InputError(
-            f"The {name} take {number} value{'s' if number > 1 else ''}: their exponent can't be told from an offset.",
+            f"The {name} take {number} value{'s' if number > 1 else ''}: their exponent can't be "
+            f"told from an offset.",
             f"Add runs with other {name} (at least {least}), or hold exponents with --fix alpha=0.34.",
         )
 
@@ -88,7 +89,8 @@ def _collinear(rows: Rows) -> None:
     ratio = float(np.exp(np.log(rows.tokens / rows.params).mean()))
     if abs(slope + 1) < 0.2:
         raise InputError(
-            f"All rows have one budget of compute, {budget:.3g} FLOP: one IsoFLOP profile can't tell the parameters.",
+            f"All rows have one budget of compute, {budget:.3g} FLOP: one IsoFLOP profile can't "
+            f"tell the parameters.",
             "Add runs at other budgets.",
         )
     told = (
@@ -104,7 +106,7 @@ def _collinear(rows: Rows) -> None:
 
 def _crossed(experts: Array, values: Array, name: str) -> None:
     """Whether experts and another column vary apart, products included."""
-    columns = []
+    columns: list[Array] = []
     for column in (experts, values, experts * values):
         for other in columns:
             column = column - other * (other @ column) / (other @ other)
@@ -162,6 +164,7 @@ def edges(built: Any, theta: Array, samples: Array | None) -> list[str]:
             told.append(f"{name} is not settled by these runs: the search ends where its range does.")
         elif share > 0.025:
             told.append(
-                f"{name} is not settled: in {100 * share:.0f} % of the resamples the search ends where its range does."
+                f"{name} is not settled: in {100 * share:.0f} % of the resamples the search ends "
+                f"where its range does."
             )
     return told

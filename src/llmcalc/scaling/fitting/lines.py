@@ -153,9 +153,10 @@ def isoflop(rows: Rows) -> Optima:
         params.append(float(np.exp(at)))
         losses.append(float(loss))
     if len(compute) < 2:
-        told = "; ".join(left_out)
+        told = "; ".join(left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
         raise InputError(
-            f"{len(compute)} of {len(groups)} budgets of compute have an optimum{f' ({told})' if told else ''}: "
+            f"{len(compute)} of {len(groups)} budgets of compute have an "
+            f"optimum{f' ({told})' if told else ''}: "
             "an exponent needs two at least.",
             "Train several sizes at each of several budgets.",
         )
@@ -246,7 +247,8 @@ def envelope(rows: Rows) -> tuple[Optima, dict[str, float]]:
     params = sizes[np.argmin(table, axis=0)][used]
     if len(np.unique(params)) < 2:
         raise InputError(
-            "The envelope of the training curves has fewer than two sizes between the smallest and the largest.",
+            "The envelope of the training curves has fewer than two sizes between the smallest "
+            "and the largest.",
             "Give longer curves of more sizes, or use --approach 3.",
         )
     made = Optima(

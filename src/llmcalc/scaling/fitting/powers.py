@@ -156,7 +156,7 @@ class Powers:
             weights = weights * cache[2]
         mixed = (shares * weights[:, None, :]).reshape(len(theta), -1) @ self.products
         outer = np.matmul((gradient * weights[..., None]).transpose(0, 2, 1), gradient)
-        inner = mixed.reshape(len(theta), self.powers, self.powers) - outer
+        inner: Array = mixed.reshape(len(theta), self.powers, self.powers) - outer
         if not self.scale:
             return inner
         whole = np.zeros((len(theta), self.powers + 1, self.powers + 1))

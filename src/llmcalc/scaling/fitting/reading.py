@@ -28,8 +28,11 @@ FACTOR = 6.0
 SAME = 0.02
 """How far compute may lie from 6 N D and be taken for it. [-]"""
 
-MIXED = 2.0
-"""Span of C / (N D) over rows, as a factor between its 5th and 95th percentiles, that can't be one convention."""
+MIXED = 3.0
+"""Factor between the 5th and 95th percentiles of C / (N D) that is not one convention. [-]"""
+
+EXACT, OFF = 1e-3, 0.03
+"""How near some rows are to 6 N D, and how far others, where two conventions are mixed. [-]"""
 
 
 class Reading:
@@ -100,6 +103,14 @@ def read_rows(
             found = find(table, role, told.get(role), convention)
             if found is not None:
                 columns[role] = found
+    counted = counted_by(columns.get("params"))
+    with problems:
+        if convention and counted and convention != counted:
+            raise InputError(
+                f"Column {columns['params'][:40]} counts {counted} parameters; "
+                f"--params-convention is {convention}.",
+                "Name the column that is meant (--params-col), or leave the convention out.",
+            )
     problems.check()
     _present(table, columns, wanted, need_loss)
     _one_setting(table, columns)
@@ -115,6 +126,7 @@ def read_rows(
         reading.notes.append(f"{int(dropped.sum())} rows that can't be used are left out (--skip-invalid).")
     _compute(reading)
     _plausible(reading)
+    _repeated(reading)
     reading.notes += _mixture(kept, columns)
     return reading
 
@@ -188,17 +200,22 @@ def _compute(reading: Reading) -> None:
         ratio = rows.compute / rows.params / rows.tokens
         middle = float(np.median(ratio))
         low, high = (float(one) for one in np.percentile(ratio, [5, 95]))
-        if high / low > MIXED:
+        exact = np.abs(ratio / FACTOR - 1) < EXACT
+        parted = 0.2 < exact.mean() < 0.95 and bool((np.abs(ratio[~exact] / FACTOR - 1) > OFF).all())
+        if high / low > MIXED or parted:
             raise InputError(
-                f"{name} mixes conventions: compute is {low:.3g} to {high:.3g} x N x D over its rows (6 is usual).",
-                "Name columns that belong together (--params-col, --compute-col), choose rows with --where, or "
+                f"{name} mixes conventions: compute is {low:.3g} to {high:.3g} x N x D over its "
+                f"rows (6 is usual).",
+                "Name columns that belong together (--params-col, --compute-col), choose rows "
+                "with --where, or "
                 "leave compute out with --compute-col none.",
             )
         if abs(middle / FACTOR - 1) <= SAME:
             return
         rows.factor = middle
         reading.notes.append(
-            f"Compute is {middle:.3g} x N x D in the median ({low:.3g} to {high:.3g}), not 6: optima use that."
+            f"Compute is {middle:.3g} x N x D in the median ({low:.3g} to {high:.3g}), not 6: "
+            f"optima use that."
         )
     elif rows.params is not None and rows.tokens is None and rows.compute is not None:
         rows.tokens = rows.compute / rows.factor / rows.params
@@ -210,19 +227,35 @@ def _compute(reading: Reading) -> None:
 
 def _plausible(reading: Reading) -> None:
     """Counts too small to be counts are in other units."""
-    for role, option, least in (("params", "--params-unit", 1e4), ("tokens", "--tokens-unit", 1e5)):
+    problems = Problems()
+    for role, least in (("params", 1e5), ("tokens", 1e5)):
         values = getattr(reading.rows, role)
-        if values is not None and values.max() < least:
-            unit = "1e6" if role == "params" and values.max() >= 10 else "1e9"
-            raise InputError(
-                f"{reading.name}: the {role} are {values.min():.3g} to {values.max():.3g}, too few to be a count.",
-                f"Say what one stands for: {option} {unit} (millions or billions).",
-            )
-        if values is not None and values.max() > 1e18:
-            raise InputError(
-                f"{reading.name}: the {role} reach {values.max():.3g}, above the largest that makes sense (10^18).",
-                f"Check the column ({ROLES[role][0]}) and {option}.",
-            )
+        if values is None:
+            continue
+        with problems:
+            low, high = float(values.min()), float(values.max())
+            if high < least:
+                unit = "1e6" if role == "params" and high >= 10 else "1e9"
+                raise InputError(
+                    f"{reading.name}: the {role} are {low:.3g} to {high:.3g}, too few to be a count.",
+                    f"Say what one stands for (1e6 or 1e9): --{role}-unit {unit}.",
+                )
+            if high > 1e18:
+                raise InputError(
+                    f"{reading.name}: the {role} reach {high:.3g}, above the largest that makes "
+                    f"sense (10^18).",
+                    f"Check the column ({ROLES[role][0]}) and --{role}-unit.",
+                )
+    problems.check()
+
+
+def _repeated(reading: Reading) -> None:
+    """Rows that are there twice count twice."""
+    rows = reading.rows
+    columns = [one for one in (rows.params, rows.tokens, rows.compute, rows.losses) if one is not None]
+    again = len(rows) - len(np.unique(np.stack(columns, axis=1), axis=0))
+    if again:
+        reading.notes.append(f"{again} rows repeat others; each counts as often as it is there.")
 
 
 def _mixture(table: Table, columns: dict[str, str]) -> list[str]:
@@ -235,7 +268,8 @@ def _mixture(table: Table, columns: dict[str, str]) -> list[str]:
         words = [value for value in values if number_of(value) is None]
         if words and 2 <= len(values) <= 6 and len(cells) >= 4 * len(values):
             notes.append(
-                f"Column {name[:40]} has {', '.join(value[:20] for value in values)}: one law is fitted to all; "
+                f"Column {name[:40]} has {', '.join(value[:20] for value in values)}: one law is "
+                f"fitted to all; "
                 f"--where {name}={values[0]} chooses."
             )
     return notes
