@@ -122,7 +122,8 @@ def main() -> int:
     print(f"fit, file read included  {np.median(times):9.1f} ms CPU   objective {fit.objective:.13f}")
     print(f"fit and 1,000 resamples  {sampled:9.2f} s CPU    standard errors {errors}")
     print(
-        f"L-BFGS-B, {asked.starts:4} of {len(GRID)}   {asked.starts * each:9.1f} s CPU    objective {least:.13f}; "
+        f"L-BFGS-B, {asked.starts:4} of {len(GRID)}   {asked.starts * each:9.1f} s CPU    "
+        f"objective {least:.13f}; "
         f"{100 * share:.0f} % of starts within 1 %; all some {len(GRID) * each:,.0f} s"
     )
     if asked.peer:
