@@ -222,6 +222,7 @@ class Kaplan(Form):
     text = "L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D"
     names = ("alpha_N", "alpha_D", "N_c", "D_c")
     positive = ("alpha_N", "alpha_D")
+    rugged = True
     source = "Kaplan et al. 2020 (arXiv 2001.08361), equation 1.5"
 
     def __init__(self, fixed: Mapping[str, float] | None = None, tied: bool = False, along: str = "") -> None:
@@ -247,9 +248,9 @@ class Kaplan(Form):
         first = np.exp(-np.outer(powers, wide - wide.mean()))
         second = np.exp(-(long - long.mean()))[None]
         lists: dict[str, list[float]] = {"alpha_N": [], "alpha_D": [], "N_c": [], "D_c": []}
-        for outer in (0.03, 0.06, 0.1, 0.15, 0.22, 0.32, 0.45, 0.65):
+        for outer in (0.03, 0.05, 0.08, 0.12, 0.17, 0.24, 0.33, 0.45, 0.65):
             cells, table = best_cells(first, second, False, rows.losses, objective, outer)
-            for cell in cells[:2]:
+            for cell in cells[:3]:
                 own = np.maximum(table[cell], 1e-9 * table[cell].max())
                 power = powers[cell[0]]
                 lists["alpha_D"].append(outer)

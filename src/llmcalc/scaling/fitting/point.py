@@ -13,8 +13,8 @@ from llmcalc.scaling.fitting.solve import Objective, descend
 KEPT, COARSE = 3, 20.0
 """Points that go on once Huber's delta is this much below the residuals' size. [-]"""
 
-HOPS, ROUNDS, FAR = 16, 4, 0.15
-"""Of forms with several minima: points around the best, how often at most, and how far. [-]"""
+HOPS, ROUNDS, FAR, FEW = 16, 4, 0.3, 100
+"""Starts around the best, how often at most for forms of several minima, how far; few rows have several. [-]"""
 
 
 class Point:
@@ -56,15 +56,14 @@ def fit_point(form: Any, rows: Rows, objective: Objective, near: Array | None = 
     spread = float(np.median(np.abs(errors), axis=-1).min()) * 1.4826
     stages = objective.deltas(spread)
     best, least = _search(built, theta, logs, objective, stages, spread)
-    if form.rugged:
-        random = np.random.default_rng(0)
-        for _ in range(ROUNDS):
-            size = np.exp(random.uniform(-2, 1.5, (HOPS, 1))) * FAR
-            around = best + size * random.standard_normal((HOPS, len(best)))
-            found, total = _search(built, around, logs, objective, stages, spread)
-            if not total < least * (1 - 1e-6):
-                break
-            best, least = found, total
+    random = np.random.default_rng(0)
+    for _ in range(ROUNDS if form.rugged else int(len(rows) <= FEW)):
+        size = np.exp(random.uniform(-2, 1.5, (HOPS, 1))) * FAR
+        around = best + size * random.standard_normal((HOPS, len(best)))
+        found, total = _search(built, around, logs, objective, stages, spread)
+        if not total < least * (1 - 1e-6):
+            break
+        best, least = found, total
     return Point(form, built, rows, best, least, objective)
 
 

@@ -118,11 +118,13 @@ def descend(
     """
     theta = np.clip(np.array(theta, dtype=float), *form.limits)
     weights = np.broadcast_to(weights, (len(theta), len(logs)))
-    for place, delta in enumerate(deltas):
-        last = place == len(deltas) - 1
-        most, enough = (STEPS, close) if last else (STEPS // 2, between)
-        theta = _stage(form, theta, logs, weights, objective, delta, most, enough)
-    return theta, objective.total(objective.residuals(form.value(theta), logs), weights)
+    with np.errstate(over="ignore", invalid="ignore"):  # far-off trials, which are turned down
+        for place, delta in enumerate(deltas):
+            last = place == len(deltas) - 1
+            most, enough = (STEPS, close) if last else (STEPS // 2, between)
+            theta = _stage(form, theta, logs, weights, objective, delta, most, enough)
+        total = objective.total(objective.residuals(form.value(theta), logs), weights)
+    return theta, np.where(np.isfinite(total), total, np.inf)
 
 
 def _stage(
@@ -136,7 +138,7 @@ def _stage(
     at, own = theta.copy(), weights
     state = _look(form, at, logs, own, objective.residual, delta)
     for _ in range(steps):
-        direction, promised = _direction(state, damping[active])
+        direction, promised = _direction(_held(state, at, form.limits), damping[active])
         trial = np.clip(at + direction, *form.limits)
         value = _total(objective.residuals(form.value(trial), logs), own, delta)
         better = value < state[0]
@@ -196,6 +198,21 @@ def _look(
     second = np.matmul(turned, slope * pull[..., None]) + form.bend(theta, push, cache)
     size = np.sqrt(np.einsum("rnp,rnp,rn->rp", slope, slope, weights * level**2, optimize=True)) + 1e-12
     return _total(residuals, weights, delta), gradient, second, size
+
+
+def _held(
+    state: tuple[Array, Array, Array, Array], at: Array, limits: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array]:
+    """The same without coordinates that press against the end of their range: the others move alone."""
+    value, gradient, second, size = state
+    low, high = limits
+    stuck = ((at <= low) & (gradient > 0)) | ((at >= high) & (gradient < 0))
+    if not stuck.any():
+        return state
+    free = ~stuck
+    kept = free[:, :, None] & free[:, None, :]
+    own = np.where(kept, second, 0.0) + np.where(stuck, size**2, 0.0)[:, :, None] * np.eye(at.shape[1])
+    return value, np.where(free, gradient, 0.0), own, size
 
 
 def _direction(state: tuple[Array, Array, Array, Array], damping: Array) -> tuple[Array, Array]:
