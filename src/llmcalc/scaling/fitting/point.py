@@ -14,7 +14,7 @@ KEPT, COARSE = 3, 20.0
 """Points that go on once Huber's delta is this much below the residuals' size. [-]"""
 
 HOPS, ROUNDS, FAR, FEW = 16, 4, 0.3, 100
-"""Starts around the best, how often at most for forms of several minima, how far, and rows that are few. [-]"""
+"""Starts around the best, rounds of them at most, how far they lie, and rows that are few. [-]"""
 
 
 class Point:
