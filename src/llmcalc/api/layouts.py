@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
-from llmcalc.answer.training.ask import _switch, _understand
+from llmcalc.answer.training.ask import _switch, _understand, train
 from llmcalc.answer.training.asked import KEYWORDS
 from llmcalc.answer.training.layout_space import Space, space_of
 from llmcalc.answer.training.layouts import Search, several
@@ -80,11 +81,7 @@ def layouts(
     ('fits', 1, 4)
     """
     asked = {key: value for key, value in locals().items() if key != "settings"} | settings
-    for key in settings:
-        if key not in KEYWORDS:
-            near = did_you_mean(key, KEYWORDS, 1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise InputError(f"layouts() knows no keyword {key!r}.", f"{hint}It takes those of train().")
+    settings = _known(settings)
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
     number = TOP if top is None else parse_integer(top, "--top")
@@ -116,6 +113,21 @@ OPEN = (
     "reduce_dtype", "capacity_factor", "imbalance", "cp_comm", "fsdp_units", "grad_sync",
 )  # fmt: skip
 """Keywords that mean something on several GPUs alone."""
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of a step; others are refused where they are given."""
+    for key, value in settings.items():
+        if key in KEYWORDS or value is None or value is False:
+            continue
+        if key in signature(train).parameters:
+            raise InputError(
+                f"--{key.replace('_', '-')} is not known of layouts.", "Leave it out, or ask for one layout."
+            )
+        near = did_you_mean(key, KEYWORDS, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"layouts() knows no keyword {key!r}.", f"{hint}It takes those of train().")
+    return {key: value for key, value in settings.items() if key in KEYWORDS}
 
 
 def several_of(key: str, value: Any) -> bool:

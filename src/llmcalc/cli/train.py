@@ -64,7 +64,11 @@ _how = stack(
     click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
-    click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
+    click.option(
+        "--like",
+        metavar="NAME",
+        help="trainer, trl, verl, openrlhf, torchtune, litgpt, llama-factory or unsloth.",
+    ),
 )
 
 _part = stack(
@@ -96,9 +100,43 @@ _part = stack(
         "--last-layers", metavar="N", help="Layers from the end that are trained or adapted.  [all]"
     ),
     click.option(
-        "--reference", metavar="MODEL|same", help="A frozen reference beside it, for preferences (DPO)."
+        "--reference",
+        metavar="MODEL|same",
+        help="A frozen reference beside it, for preferences (DPO); with --rl also none.  [--rl: same]",
     ),
     click.option("--teacher", metavar="MODEL", help="A frozen teacher beside it, for distillation."),
+)
+
+_rl = stack(
+    click.option("--rl", metavar="grpo|ppo", help="One iteration of reinforcement learning."),
+    click.option("--critic", metavar="MODEL|same", help="PPO's model of values.  [same]"),
+    click.option("--reward", metavar="MODEL|rule", help="What judges answers.  [rule]"),
+    click.option("--rollout", metavar="NAME", help="What answers: vllm, sglang, transformers, none.  [vllm]"),
+    click.option(
+        "--placement",
+        metavar="WHERE",
+        help="colocated, separate, or the roles that stand apart.  [colocated]",
+    ),
+    click.option("--rollout-gpus", metavar="N", help="GPUs of the engine, with --placement separate."),
+    click.option(
+        "--rollout-tp", metavar="N", help="GPUs that share its tensors.  [1; separate: all its GPUs]"
+    ),
+    click.option(
+        "--gpu-memory-utilization", metavar="X", help="Its share of a GPU.  [0.3; separate: the engine's]"
+    ),
+    click.option("--sleep", metavar="on|off|1|2", help="It sleeps while others work.  [off]"),
+    click.option("--enforce-eager", is_flag=True, help="It captures no CUDA graphs."),
+    click.option(
+        "--idle-offload", metavar="WHAT", help="Waits on the host: optimizer, params, reference, reward."
+    ),
+    click.option("--sync-bucket", metavar="SIZE", help="Buffer for weights on their way to it.  [a tensor]"),
+    click.option("--prompt", metavar="TOKENS", help="Tokens of a prompt.  [512]"),
+    click.option("--output", metavar="TOKENS", help="Tokens of an answer.  [512]"),
+    click.option("--group-size", metavar="N", help="Answers to each prompt.  [grpo: 8, ppo: 1]"),
+    click.option("--prompts", metavar="N", help="Prompts of an iteration.  [those of one step]"),
+    click.option(
+        "--forward-batch", metavar="N", help="Sequences of a pass without gradients.  [micro-batch]"
+    ),
 )
 
 _spread = stack(
@@ -161,6 +199,7 @@ _where = stack(
 @_what
 @_how
 @_part
+@_rl
 @_spread
 @_where
 @output_options
@@ -178,6 +217,7 @@ def command(timeline: bool, layouts: bool, top: Any, **options: Any) -> int:
     llmcalc train llama-3.1-70b --like megatron --global-batch 512 --gpu 64xh100-80gb --layouts
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train qwen2.5-7b --rl grpo --like verl --gpu 8xh100 --idle-offload optimizer
     llmcalc train --params 13b --precision bf16
     """
     if layouts:

@@ -33,6 +33,10 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
     lines = [*_heading([*report.header, *report.placement]), "", *_items(report, units), RULE]
     lines += [*_total(report, units), ""]
     lines += _requests(report, units, color)
+    if report.rl is not None:
+        from llmcalc.render.rl import rl_lines
+
+        lines += rl_lines(report, units)
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
     lines += _nearest(report)

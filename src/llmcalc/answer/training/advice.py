@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.training.asked import Asked, resolve
@@ -130,6 +131,10 @@ LONG = 32_768
 """Sequences that context ranks are worth while for. [tokens]"""
 
 
+Trial = Callable[[dict[str, Any]], "tuple[int, int] | None"]
+"""Expected total and the high end with other settings; None where it can't be. [B]"""
+
+
 class _Trial:
     """The same question with other settings, on as many GPUs."""
 
@@ -176,11 +181,11 @@ def help_it(
     if not inventory.is_opaque:
         gpus = 1 if asked.mesh is None else asked.mesh.gpus
         offered = levers(asked, given) + layout_levers(asked, given)
-        _settings(report, _Trial(inventory, device, book, given, others, gpus), offered, device)
+        offer(report, _Trial(inventory, device, book, given, others, gpus), offered, device)
     report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked.reserve, book)
 
 
-def _settings(report: Report, trial: _Trial, offered: list[Lever], device: Device) -> None:
+def offer(report: Report, trial: Trial, offered: list[Lever], device: Device) -> None:
     """Each change alone; where none is enough, the cheapest that are together."""
     before, rows = int(report.total_bytes), []
     for lever in offered:
@@ -217,7 +222,7 @@ def _verdict(made: tuple[int, int], device: Device) -> str:
     return "does_not_fit" if made[0] > device.usable_high else "too_close"
 
 
-def _together(trial: _Trial, offered: list[Lever], device: Device, before: int) -> Any:
+def _together(trial: Trial, offered: list[Lever], device: Device, before: int) -> Any:
     """Changes added from the cheapest on until it fits; a later setting of one keyword wins."""
     changes: dict[str, Any] = {}
     dearest, last = FREE, before

@@ -121,6 +121,8 @@ class Asked:
         self.sharding: Any = None
         self.sharding_name = ""
         self.like: str | None = None
+        self.answers: Quantity = 0
+        self.no_grad = False
         self.reference: Any = None
         self.teacher: Any = None
         self.values: dict[str, Any] = {}

@@ -209,6 +209,8 @@ class Question:
             accumulates=self.accumulates,
             mesh=asked.mesh,
             modules=asked.modules,
+            answers=asked.answers,
+            no_grad=asked.no_grad,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )

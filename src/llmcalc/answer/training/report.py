@@ -30,12 +30,12 @@ def train_report(question: Question, device: Device | None) -> Report:
         from llmcalc.answer.training.told import tell_ranks
 
         tell_ranks(report, question, made)
-    _describe(report, question, made, device)
-    _warn(report, question, made)
+    describe(report, question, made, device)
+    warn(report, question, made)
     return report
 
 
-def _describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:
+def describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:
     """Heading, scenario and origins."""
     asked, inventory = question.asked, question.inventory
     states = made.states if asked.mesh is None else question.whole()
@@ -198,7 +198,7 @@ def scenario_of(asked: Asked, device: Device | None) -> dict[str, Any]:
     return made
 
 
-def _warn(report: Report, question: Question, made: Estimate) -> None:
+def warn(report: Report, question: Question, made: Estimate) -> None:
     """What the reader should know, and what to try."""
     asked, states, inventory = question.asked, made.states, question.inventory
     report.warnings += asked.notes + inventory.warnings
