@@ -387,12 +387,7 @@ class Reused(Ranks):
         )  # fmt: skip
         found = self.store.shared.get(key)
         if found is None or self.kept_logits is None:
-            parts = [
-                (self._fold(stage, experts), ranks)
-                for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
-                if not experts or mesh.ep > 1
-            ]
-            states = sharding.share(parts)
+            states = sharding.share(self.parts(stage, sharding))
             layout = self.question.layout(self.plan, states)
             self.kept_logits = layout.kept_logits
             found = self.store.shared[key] = Shared(states, layout.step)
