@@ -122,7 +122,8 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
             continue
         if key in signature(train).parameters:
             raise InputError(
-                f"--{key.replace('_', '-')} is not known of layouts.", "Leave it out, or ask for one layout."
+                f"--{key.replace('_', '-')} is about more than a plain step, which --layouts is searched for.",
+                "Leave it or --layouts out.",
             )
         near = did_you_mean(key, KEYWORDS, 1)
         hint = f"Did you mean {near[0]}? " if near else ""

@@ -82,6 +82,10 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     return found
 
 
+Trial = Callable[[dict[str, Any]], "tuple[int, int] | None"]
+"""Expected total and the high end with other settings; None where it can't be. [B]"""
+
+
 def layout_levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     """The settings of several GPUs that could help; batches stay as they are."""
     found: list[Lever] = []
@@ -129,10 +133,6 @@ def layout_levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
 
 LONG = 32_768
 """Sequences that context ranks are worth while for. [tokens]"""
-
-
-Trial = Callable[[dict[str, Any]], "tuple[int, int] | None"]
-"""Expected total and the high end with other settings; None where it can't be. [B]"""
 
 
 class _Trial:
