@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmcalc.errors import InputError
-from llmcalc.render.plot import PALETTE, picture, matplotlib_figure
+from llmcalc.render.plot import PALETTE, matplotlib_figure, picture
 
 GREY = "#666666"
 
