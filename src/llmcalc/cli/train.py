@@ -63,6 +63,9 @@ _how = stack(
     click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
+    click.option("--offload-to", metavar="cpu|nvme", help="Where DeepSpeed puts what it offloads.  [cpu]"),
+    click.option("--deepspeed", metavar="FILE", help="A DeepSpeed configuration (JSON)."),
+    click.option("--accelerate", metavar="FILE", help="An Accelerate configuration (YAML)."),
     click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
 )
 

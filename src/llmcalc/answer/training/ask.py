@@ -65,6 +65,9 @@ def train(
     longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
+    offload_to: str | None = None,
+    deepspeed: Any = None,
+    accelerate: Any = None,
     tp: Any = None,
     pp: Any = None,
     cp: Any = None,
@@ -171,6 +174,10 @@ def train(
         of an equal share. [-]
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
+    offload_to : str, optional
+        Where DeepSpeed puts it: ``cpu`` (the default) or ``nvme``.
+    deepspeed, accelerate : str, path or dict, optional
+        A DeepSpeed configuration (JSON), or an Accelerate one (YAML); what is given besides wins over it.
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.

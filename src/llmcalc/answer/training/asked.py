@@ -20,8 +20,10 @@ from llmcalc.precision import Format, find_format
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
 
 if TYPE_CHECKING:
+    from llmcalc.answer.training.files import Told
     from llmcalc.hardware import Device
     from llmcalc.memory.training.parallel.mesh import Mesh
+    from llmcalc.memory.training.parallel.zero_settings import ZeroSettings
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
@@ -62,7 +64,7 @@ KEYWORDS = (
     *DEFAULTS,
     "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
     "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    *SPREAD, "reference", "teacher",
+    "offload_to", "deepspeed", "accelerate", *SPREAD, "reference", "teacher",
 )  # fmt: skip
 
 
@@ -120,6 +122,9 @@ class Asked:
         self.mesh: Mesh | None = None
         self.sharding: Any = None
         self.sharding_name = ""
+        self.zero: ZeroSettings | None = None
+        self.takes_gradients = False
+        self.told: Told | None = None
         self.like: str | None = None
         self.reference: Any = None
         self.teacher: Any = None
@@ -147,6 +152,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     """
     given = {key: given.get(key) for key in KEYWORDS}
     asked, problems = Asked(), Problems()
+    shares = any(given[key] is not None for key in ("zero", "offload_to", "deepspeed", "accelerate"))
     with problems:
         asked.choice = Choice(_method(given["method"]))
     with problems:
@@ -156,7 +162,15 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
 
             preset = settings_of(given["like"], asked.method)
         asked.like = given["like"]
+        if given["deepspeed"] is not None or given["accelerate"] is not None:
+            from llmcalc.answer.training.files import read_told
+
+            read_told(asked, given, inventory)
         _settle(asked, given, preset)
+        if shares:
+            from llmcalc.answer.training.deepspeed import go_along
+
+            go_along(asked, given)
     problems.check()
     values = asked.values
     with problems:
@@ -196,6 +210,10 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             f"--gpu names {told} GPUs, which are different layouts.",
             "Compare the same number of GPUs.",
         )
+    if shares:
+        from llmcalc.answer.training.deepspeed import choose_zero
+
+        choose_zero(asked, given)
     choose_mesh(asked, inventory, given, counts.pop() if counts else None)
     _together(asked, inventory)
     return asked
@@ -212,13 +230,19 @@ def _method(value: Any) -> str:
 
 def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None:
     """Each setting: given, else the preset's, else the default; and which of them."""
+    filed, file = ({}, "") if asked.told is None else (asked.told.values, asked.told.name)
     for key, default in DEFAULTS.items():
         value, origin = default, "default"
         if preset.get(key) is not None:
             value, origin = preset[key], f"--like {asked.like}"
+        if filed.get(key) is not None:
+            value, origin = filed[key], file
         if given[key] is not None:
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
+    for key, value in filed.items():
+        if key not in DEFAULTS and given[key] is None:
+            given[key], asked.origins[key] = value, file
     asked.values["method"] = asked.method
     words = asked.values["metric"], asked.values["attention"], asked.origins["padded"]
     if words == ("memtracker", "sdpa", "default"):  # under fake tensors transformers always makes a mask

@@ -215,12 +215,12 @@ def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) ->
         Item(
             f"host_{name.replace(' ', '_')}",
             [size],
-            where="host",
+            where="disk" if name.endswith("on NVMe") else "host",
             phases=ALWAYS,
             formula="sum of tensors",
             grade="derived",
             source=asked.recipe.source,
-            note=f"{name} in the machine's own memory",
+            note=f"{name}, of one GPU" if name.endswith("on NVMe") else f"{name} in the machine's own memory",
         )
         for name, size in made.host.items()
     ]

@@ -72,11 +72,15 @@ class Ranks:
         layout.sharding = sharding
         layout.persistent = layout.persistent or sharding.persistent
         layout.step = layout.step + sharding.step(states)
+        sharding.settle(layout, states)
         weights = dict(states.weights)
         timeline = moments(found, states, add_up(weights.values()), layout)
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
+        own = sharding.host(states)
         made.host = question.host(states, weights, found)
+        if own is not None:
+            made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
         question.finish(made)
         return made
 

@@ -204,8 +204,8 @@ class Question:
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
             compiled=asked.compile,
-            in_backward=asked.in_backward,
-            accumulates=self.accumulates,
+            in_backward=asked.in_backward or asked.takes_gradients,
+            accumulates=self.accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
             inputs_require_grad=choice.method in ("prompt", "prefix")

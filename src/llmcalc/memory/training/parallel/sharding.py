@@ -32,6 +32,8 @@ class Sharding:
     name = "none"
     shared: tuple[str, ...] = ()
     persistent = False
+    takes_gradients = False
+    """Whether each gradient of a parameter leaves as soon as it is made."""
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
@@ -62,6 +64,17 @@ class Sharding:
     def step(self, states: States) -> Quantity:
         """What the step holds besides, before or after the optimizer itself. [B]"""
         return 0
+
+    def left(self, held: Quantity) -> Quantity:
+        """Of all gradients that were made, those that are there at the step. [B]"""
+        return held
+
+    def settle(self, layout: Any, states: States) -> None:
+        """Change where the parts of a step lie."""
+
+    def host(self, states: States) -> dict[str, Quantity] | None:
+        """What lies in the machine's own memory, for each rank; None is the usual. [B]"""
+        return None
 
 
 def combined(parts: Sequence[Part], shared: Sequence[str]) -> States:

@@ -1,0 +1,80 @@
+"""What a framework's own file says of a step: below what is given, above a preset and the defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.errors import InputError
+from llmcalc.model.inventory import Inventory
+
+
+class Told:
+    """What a file says.
+
+    Attributes
+    ----------
+    name : str
+        The file's name, the origin of what it says.
+    values : dict
+        Keywords of `llmcalc.train`.
+    zero : ZeroSettings or None
+        DeepSpeed's own settings.
+    gpus : int or None
+        Processes that it starts. [-]
+    total : int or None
+        Sequences of a step over all GPUs. [-]
+    notes : list of str
+        What the reader should know.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: dict[str, Any] = {}
+        self.zero: Any = None
+        self.gpus: int | None = None
+        self.total: int | None = None
+        self.dtypes: dict[str, Any] = {}
+        self.notes: list[str] = []
+
+
+def read_told(asked: Any, given: dict[str, Any], inventory: Inventory) -> None:
+    """Read the files that are named, and fill in what is not given.
+
+    Raises
+    ------
+    InputError
+        If a file can't be read, contradicts itself, or needs a number that is not given.
+    """
+    if given["deepspeed"] is not None and given["accelerate"] is not None:
+        raise InputError(
+            "--deepspeed and --accelerate each describe the whole launch.",
+            "Keep --accelerate, and name the DeepSpeed file in its deepspeed_config_file.",
+        )
+    if given["deepspeed"] is not None:
+        from llmcalc.answer.training.deepspeed_file import read_deepspeed
+
+        told = read_deepspeed(given["deepspeed"], given, inventory)
+    else:
+        from llmcalc.answer.training.accelerate_file import read_accelerate
+
+        told = read_accelerate(given["accelerate"], given, inventory)
+    asked.told = told
+    for key, value in told.values.items():
+        own = given.get(key)
+        if own is None or own is False:
+            continue
+        if not same(own, value):
+            told.notes.append(f"--{key.replace('_', '-')} {own} is used; {told.name} says {value}.")
+    asked.notes += told.notes
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two settings say the same, in words or as values."""
+
+    def plain(value: Any) -> str:
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        word = str(value).strip().lower()
+        return {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(word, word)
+
+    return plain(a) == plain(b)
