@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
@@ -162,15 +163,12 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
 
             preset = settings_of(given["like"], asked.method)
         asked.like = given["like"]
-        if given["deepspeed"] is not None or given["accelerate"] is not None:
-            from llmcalc.answer.training.files import read_told
-
-            read_told(asked, given, inventory)
-        _settle(asked, given, preset)
         if shares:
-            from llmcalc.answer.training.deepspeed import go_along
+            from llmcalc.answer.training.files import settle_with_files
 
-            go_along(asked, given)
+            settle_with_files(asked, given, inventory, partial(_settle, asked, given, preset))
+        else:
+            _settle(asked, given, preset)
     problems.check()
     values = asked.values
     with problems:
@@ -211,7 +209,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             "Compare the same number of GPUs.",
         )
     if shares:
-        from llmcalc.answer.training.deepspeed import choose_zero
+        from llmcalc.answer.training.deepspeed import choose_zero  # a plain step pays for none of it
 
         choose_zero(asked, given)
     choose_mesh(asked, inventory, given, counts.pop() if counts else None)
@@ -240,9 +238,6 @@ def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None
         if given[key] is not None:
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
-    for key, value in filed.items():
-        if key not in DEFAULTS and given[key] is None:
-            given[key], asked.origins[key] = value, file
     asked.values["method"] = asked.method
     words = asked.values["metric"], asked.values["attention"], asked.origins["padded"]
     if words == ("memtracker", "sdpa", "default"):  # under fake tensors transformers always makes a mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmcalc.errors import InputError
@@ -35,6 +36,34 @@ class Told:
         self.total: int | None = None
         self.dtypes: dict[str, Any] = {}
         self.notes: list[str] = []
+
+
+def settle_with_files(
+    asked: Any, given: dict[str, Any], inventory: Inventory, settle: Callable[[], None]
+) -> None:
+    """Read files, settle single settings, and take along what follows from DeepSpeed.
+
+    Parameters
+    ----------
+    asked : Asked
+        What is resolved.
+    given : dict
+        Keywords; what only a file says of the layout is filled in.
+    inventory : Inventory
+        The model.
+    settle : callable
+        Chooses each setting: given, else the file's, else the preset's, else the default.
+    """
+    from llmcalc.answer.training.deepspeed import go_along
+
+    if given["deepspeed"] is not None or given["accelerate"] is not None:
+        read_told(asked, given, inventory)
+    settle()
+    told = asked.told
+    for key, value in ({} if told is None else told.values).items():
+        if key not in asked.origins and given[key] is None:
+            given[key], asked.origins[key] = value, told.name
+    go_along(asked, given)
 
 
 def read_told(asked: Any, given: dict[str, Any], inventory: Inventory) -> None:

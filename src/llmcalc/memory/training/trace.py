@@ -161,13 +161,27 @@ class Walk:
         The layers that are run here, all unless they are cut into stages.
     embedding, head : bool
         Whether those are here too.
+    brief : bool
+        Whether of many equal layers only the two at each end are told; what all hold changes evenly between.
+    other, number : Model or None, int
+        The same model run in another way, whose first layers stand in the place of this one's.
     """
 
     def __init__(
-        self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True
+        self,
+        model: Model,
+        layers: range | None = None,
+        embedding: bool = True,
+        head: bool = True,
+        brief: bool = False,
+        other: Model | None = None,
+        number: int = 0,
     ) -> None:
         self.model = model
         order = [pair for pair in model.order if layers is None or pair[0] in layers]
+        if other is not None and number:
+            known = dict(other.order)
+            order = [(layer, known[layer] if n < number else own) for n, (layer, own) in enumerate(order)]
         self.start = 1 if embedding else 0
         self.whole: list[tuple[int | None, Stretch]] = [
             *([(None, model.stretch_of_embedding)] if embedding else []),
@@ -185,6 +199,7 @@ class Walk:
         if self.block:  # blocks keep tables and masks as what they read, not as what they save
             self.saved, self.rest = 0, self.saved + self.rest
         self.merges = is_array(model.plan.batch) or is_array(model.plan.seq)
+        self.passed = self._passed() if brief and not self.block else {}
 
     def trace(self) -> Trace:
         """Forward through all layers, then backward."""
@@ -198,9 +213,14 @@ class Walk:
     def forward(self) -> Quantity:
         """Forward through all layers; what autograd then holds. [B]"""
         for place, (layer, stretch) in enumerate(self.whole):
-            self._note("forward", layer, stretch, stretch.forward)
-            self._keep(place, layer, stretch, 1)
-            self.rest = self.rest + stretch.held
+            if place not in self.passed:
+                self._note("forward", layer, stretch, stretch.forward)
+                self._keep(place, layer, stretch, 1)
+                self.rest = self.rest + stretch.held
+            elif self.passed[place]:
+                number = self.passed[place]
+                self._keep(place, layer, stretch, number)
+                self.rest = self.rest + number * stretch.held
         self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
         return self.saved
 
@@ -208,11 +228,18 @@ class Walk:
         """Backward through all layers."""
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]
+            if place in self.passed:
+                number = self.passed[place]
+                self._keep(place, layer, stretch, -number)
+                self.gradients = self.gradients + number * stretch.gradients
+                self.logits = self.logits + number * stretch.left_logits
+                self.rest = self.rest + number * stretch.left
+                continue
             if self.block and layer is not None:
                 self._remade(place)
             else:
                 self._keep(place, layer, stretch, -1)
-            if place == 0:  # the last layer that read tables and masks is done
+            if place == 0 and self.start:  # the last layer that read tables and masks is done
                 shared, other = self.model.common
                 kept = 0 if self.block else shared
                 self.saved, self.rest = self.saved - kept, self.rest - (shared - kept) - other
@@ -222,6 +249,20 @@ class Walk:
                 self.saved = self.saved - stretch.entry
             self.gradients = self.gradients + self._once(stretch)
             self.logits, self.rest = self.logits + stretch.left_logits, self.rest + stretch.left
+
+    def _passed(self) -> dict[int, int]:
+        """Places that are not told: how many layers the first of them stands for, and 0 at the others."""
+        passed: dict[int, int] = {}
+        begin = self.start
+        while begin < self.end:
+            stretch, finish = self.whole[begin][1], begin
+            while finish < self.end and self.whole[finish][1] is stretch:
+                finish += 1
+            if finish - begin > 4 and stretch.run.group.stored is None:
+                passed |= dict.fromkeys(range(begin + 2, finish - 2), 0)
+                passed[begin + 2] = finish - begin - 4
+            begin = finish
+        return passed
 
     def _once(self, stretch: Stretch) -> Quantity:
         """Gradients that a stretch adds: a block stored once and run at many layers adds them once."""
