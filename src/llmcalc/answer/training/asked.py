@@ -163,10 +163,11 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
 
             preset = settings_of(given["like"], asked.method)
         asked.like = given["like"]
-        if shares:
+        if shares or "zero" in preset:
             from llmcalc.answer.training.files import settle_with_files
 
-            settle_with_files(asked, given, inventory, partial(_settle, asked, given, preset))
+            settle_with_files(asked, given, inventory, preset, partial(_settle, asked, given, preset))
+            shares = True
         else:
             _settle(asked, given, preset)
     problems.check()
@@ -174,14 +175,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         asked.recipe = find_recipe(values["precision"])
     with problems:
-        rank = (
-            None
-            if given["optimizer_rank"] is None
-            else parse_integer(given["optimizer_rank"], "--optimizer-rank")
-        )
-        asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
-        if rank is not None and not asked.optimizer.takes_rank:
-            raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
+        _optimizer(asked, book, given)
     with problems:
         refuse_ignored(asked.method, given)
     with problems:
@@ -215,6 +209,15 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     choose_mesh(asked, inventory, given, counts.pop() if counts else None)
     _together(asked, inventory)
     return asked
+
+
+def _optimizer(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
+    rank = given["optimizer_rank"]
+    rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
+    values = asked.values
+    asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+    if rank is not None and not asked.optimizer.takes_rank:
+        raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
 
 
 def _method(value: Any) -> str:

@@ -39,7 +39,11 @@ class Told:
 
 
 def settle_with_files(
-    asked: Any, given: dict[str, Any], inventory: Inventory, settle: Callable[[], None]
+    asked: Any,
+    given: dict[str, Any],
+    inventory: Inventory,
+    preset: dict[str, Any],
+    settle: Callable[[], None],
 ) -> None:
     """Read files, settle single settings, and take along what follows from DeepSpeed.
 
@@ -51,6 +55,8 @@ def settle_with_files(
         Keywords; what only a file says of the layout is filled in.
     inventory : Inventory
         The model.
+    preset : dict
+        A framework's settings.
     settle : callable
         Chooses each setting: given, else the file's, else the preset's, else the default.
     """
@@ -63,6 +69,8 @@ def settle_with_files(
     for key, value in ({} if told is None else told.values).items():
         if key not in asked.origins and given[key] is None:
             given[key], asked.origins[key] = value, told.name
+    if given["zero"] is None and "zero" in preset:
+        given["zero"], asked.origins["zero"] = preset["zero"], f"--like {asked.like}"
     go_along(asked, given)
 
 

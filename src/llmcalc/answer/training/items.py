@@ -87,12 +87,23 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
             "note": _activation_note(asked, saved, made.trace.saved),
         }
     if name == "gathered":
-        return {"formula": "none", "note": "nothing is sharded"}
+        return _gathered_facts(asked, amount)
     notes = {
         "logits": f"{asked.loss} loss: logits, copies, gradients",
         "buffers": "gradients of activations and other temporaries",
     }
     return {"grade": "derived", "formula": "trace of a step", "source": _oracle(asked), "note": notes[name]}
+
+
+def _gathered_facts(asked: Asked, amount: Quantity) -> dict[str, Any]:
+    if not is_array(amount) and not amount:
+        return {"formula": "none", "note": "no weights are gathered"}
+    return {
+        "grade": "derived",
+        "formula": "trace of fetches",
+        "source": asked.recipe.source,
+        "note": "weights that are whole, and buffers they come in",
+    }
 
 
 def _weights_facts(question: Question, made: Estimate) -> dict[str, Any]:
