@@ -149,6 +149,9 @@ _where = stack(
         metavar="NAME",
         help="What the total means: nvidia-smi, reserved, allocated, memtracker.  [nvidia-smi]",
     ),
+    click.option(
+        "--expandable-segments", metavar="on|off", help="PyTorch's allocator may grow its segments.  [off]"
+    ),
     click.option("--timeline", is_flag=True, help="Print memory over the step."),
 )
 

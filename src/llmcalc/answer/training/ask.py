@@ -90,6 +90,7 @@ def train(
     reference: Any = None,
     teacher: Any = None,
     like: str | None = None,
+    expandable_segments: Any = None,
     metric: str | None = None,
     gpu: Any = None,
     reserve: Any = None,
@@ -188,6 +189,8 @@ def train(
     like : str, optional
         A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
         ``unsloth``.
+    expandable_segments : bool, optional
+        Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
         What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
         what PyTorch's tool of that name sees.
@@ -255,6 +258,7 @@ SWITCHES = (
     "wide_embedding",
     "untied_head",
     "longest_first",
+    "expandable_segments",
 )
 """Settings that a preset may turn on, so that off has to be said."""
 

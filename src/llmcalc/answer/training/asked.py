@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
-from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_recompute
+from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_offload, read_recompute
 from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
-OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
     "method": "full",
@@ -58,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "kbit_upcast": None,
     "bitsandbytes": None,
     "longest_first": False,
+    "expandable_segments": False,
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
@@ -116,6 +116,7 @@ class Asked:
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
         self.keep_logits = True
         self.padded = self.compile = self.ema = self.in_backward = self.untied = False
+        self.expandable = False
         self.offload: frozenset[str] = frozenset()
         self.metric = "nvidia-smi"
         self.devices: list[Device] = []
@@ -290,6 +291,7 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         ("compile", "compile"),
         ("untied_head", "untied"),
         ("longest_first", "longest_first"),
+        ("expandable_segments", "expandable"),
     ):
         with problems:
             setattr(asked, name, flag(values[key], f"--{key.replace('_', '-')}"))
@@ -303,13 +305,7 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:
-        away = given["offload"]
-        if away is not None and not isinstance(away, (str, list, tuple, set, frozenset)):
-            raise InputError(f"--offload is {away!r}.", f"Use {one_of(OFFLOADS)}, or several with commas.")
-        parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
-        asked.offload = frozenset(
-            one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
-        )
+        asked.offload = read_offload(given["offload"])
 
 
 def _weights(

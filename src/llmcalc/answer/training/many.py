@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.question import Estimate, Question
+from llmcalc.answer.training.reserved import allocator_slack
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array
@@ -90,7 +91,7 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
-        question.finish(made)
+        question.finish(made, allocator_slack(question, self, sharding, made))
         return made
 
     def _fold(self, stage: Stage, experts: bool) -> Any:

@@ -31,18 +31,21 @@ class Fetches:
     ----------
     most : dict
         Elements of whole weights and of buffers that they came in, at most, by phase and layer. [-]
+    events : list of (object, int)
+        What is taken, and with how many elements, or given back (0), in order. [-]
     """
 
-    __slots__ = ("most",)
+    __slots__ = ("events", "most")
 
     def __init__(self, steps: Sequence[Step], settings: ZeroSettings) -> None:
         self.most: dict[Place, int] = {}
-        _Coordinator(steps, settings, self.most).run()
+        self.events: list[tuple[object, int]] = []
+        _Coordinator(steps, settings, self).run()
 
 
 class _Coordinator:
-    def __init__(self, steps: Sequence[Step], settings: ZeroSettings, most: dict[Place, int]) -> None:
-        self.steps, self.settings, self.most = steps, settings, most
+    def __init__(self, steps: Sequence[Step], settings: ZeroSettings, found: Fetches) -> None:
+        self.steps, self.settings, self.most, self.events = steps, settings, found.most, found.events
         self.size = {name: size for _, weights, _ in steps for name, size in weights}
         # Where each weight is used, and how many elements have been traversed before each module.
         self.uses: dict[str, list[int]] = {}
@@ -80,6 +83,7 @@ class _Coordinator:
             self.live += self.size[name]
         self.flat[self.batches] = sum(self.size[name] for name in names)
         self.waiting[self.batches] = set(names)
+        self.events.append((names[0] if len(names) == 1 else self.batches, self.flat[self.batches]))
 
     def _wait(self, name: str) -> None:
         """A weight is taken out of its batch; a batch of one is the weight itself."""
@@ -91,10 +95,13 @@ class _Coordinator:
         if not single and not any(other in self.made for other in waiting):
             for other in waiting:  # the first that is waited for copies all of them out
                 self.made[other] = self.size[other]
+                self.events.append((other, self.size[other]))
         waiting.discard(name)
         if single:
             self.made[name] = self.size[name]
         if not waiting:
+            if not single:
+                self.events.append((batch, 0))
             del self.flat[batch], self.waiting[batch]
 
     def _fetch(self, place: int, names: list[str]) -> None:
@@ -136,6 +143,7 @@ class _Coordinator:
                 del self.available[name]
                 self.live -= self.size[name]
                 self.made.pop(name, None)
+                self.events.append((name, 0))
 
 
 def run_order(

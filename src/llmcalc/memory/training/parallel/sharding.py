@@ -34,6 +34,8 @@ class Sharding:
     persistent = False
     takes_gradients = False
     """Whether each gradient of a parameter leaves as soon as it is made."""
+    replays = False
+    """Whether what it takes is known in order, so that a step can be played through an allocator."""
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
@@ -71,6 +73,22 @@ class Sharding:
 
     def settle(self, layout: Any, states: States) -> None:
         """Change where the parts of a step lie."""
+
+    def at_load(self, pool: Any) -> None:
+        """Take what is there from the beginning from a pool."""
+
+    def at_gradients(self, pool: Any) -> None:
+        """Take what comes with the first gradient."""
+
+    def at_end(self, pool: Any) -> None:
+        """Give back what goes when the backward pass is over."""
+
+    def at_step(self, pool: Any, first: bool) -> None:
+        """Take and give back what the step does; the first one makes the optimizer's states."""
+
+    def beside(self) -> int:
+        """What pools of other streams reserve. [B]"""
+        return 0
 
     def host(self, states: States) -> dict[str, Quantity] | None:
         """What lies in the machine's own memory, for each rank; None is the usual. [B]"""

@@ -49,6 +49,7 @@ class Zero(Sharding):
     """
 
     takes_gradients = False
+    replays = True
 
     def __init__(self, settings: ZeroSettings) -> None:
         super().__init__()
@@ -99,8 +100,42 @@ class Zero(Sharding):
 
     def settle(self, layout: Any, states: States) -> None:
         """At the beginning the weights are cloned, and laid end to end."""
+        self.states = states
         if self.masters:
             layout.load = layout.load + 2 * self.whole.trained * self.element
+
+    def at_load(self, pool: Any) -> None:
+        """Weights as they are loaded; those that are trained are laid end to end."""
+        total = int(most(self.whole.total))
+        bytes_ = int(most(add_up(self.whole.weights.values())))
+        adapted = self.question.asked.choice.leaves_model
+        tensors = list(self.tensors.stored.items())
+        for name, size in tensors:
+            pool.take(name, -(-size * bytes_ // max(total, 1)))
+        flat = int(most(self.whole.trained)) * self.element
+        pool.take("trained weights", flat)
+        if not adapted:
+            for name, _ in tensors:
+                pool.drop(name)
+        pool.take("masters", 4 * int(most(self.part)) if self.masters or self.settings.stage else 0)
+
+    def at_step(self, pool: Any, first: bool) -> None:
+        """Gradients in fp32, and the optimizer."""
+        wide = 4 * int(most(self.whole.trained)) if self.masters else 0
+        pool.take("gradients by tensor", wide)
+        pool.take("gradients", wide)
+        pool.drop("gradients by tensor")
+        self._update(pool, first, int(most(self.whole.trained)))
+        pool.drop("gradients")
+
+    def _update(self, pool: Any, first: bool, elements: int) -> None:
+        """The optimizer's states, the first time, and what it takes besides."""
+        if first:
+            for name, size in self.states.optimizer.items():
+                pool.take(f"state {name}", int(most(size)))
+        element = 4 if self.masters else self.element
+        pool.take("temporaries", int(most(self._temporaries(elements * element, self.states))))
+        pool.drop("temporaries")
 
     def host(self, states: States) -> dict[str, Quantity]:
         """What lies in the machine's own memory, for each rank. [B]"""
@@ -184,10 +219,52 @@ class ZeroOne(Zero):
 
     def settle(self, layout: Any, states: States) -> None:
         """At the beginning all weights are copied into one, where there is room for both."""
+        self.states = states
         device, flat = self.question.device, self.whole.trained * self.element
         weights = add_up(states.weights.values())
         if device is None or int(most(weights + flat)) <= device.usable_bytes:
             layout.load = larger(layout.load, flat)
+
+    def at_gradients(self, pool: Any) -> None:
+        """Buckets, and at stage 2 this rank's part."""
+        for number in range(2 if self.settings.overlaps else 1):
+            pool.take(f"bucket {number}", self.settings.reduce_bucket * self.element)
+        if self.settings.stage == 2:
+            self._own(pool)
+
+    def _own(self, pool: Any) -> None:
+        pool.take("own gradients", 0 if self.away else (int(most(self.part)) + self.edges) * self.element)
+
+    def at_end(self, pool: Any) -> None:
+        """Stage 1 sums now; buckets go."""
+        if self.settings.stage == 1:
+            self._own(pool)
+        if not self.settings.overlaps:
+            pool.take("sum", max(self.copies.values(), default=0) * self.element)
+            pool.drop("sum")
+        for number in range(2):
+            pool.drop(f"bucket {number}")
+
+    def at_step(self, pool: Any, first: bool) -> None:
+        """A search by tensor, gradients end to end, in fp32; the optimizer."""
+        if self.away:
+            return
+        part = int(most(self.part))
+        piece = min(self.largest, part) * (SEARCH if self.settings.checks_overflow else NORM)
+        pool.take("search", piece)
+        pool.drop("search")
+        pool.take("flat", part * self.element)
+        if self.element < 4:
+            pool.take("wide", 4 * part)
+            pool.drop("flat")
+        pool.drop("own gradients")
+        self._update(pool, first, part)
+        pool.drop("wide")
+        pool.drop("flat")
+
+    def beside(self) -> int:
+        """Copies that are summed, where that is done beside the backward pass."""
+        return max(self.copies.values(), default=0) * self.element if self.settings.overlaps else 0
 
     def host(self, states: States) -> dict[str, Quantity]:
         """Masters, gradients in fp32, states, and weights on their way back, all of this rank's part."""

@@ -130,8 +130,8 @@ def zero_two_estimate_bytes(parameters: Quantity, ranks: Quantity) -> Quantity:
 
     Notes
     -----
-    Gradients are counted whole on every GPU. With the optimizer on the host 2 bytes a parameter are left. What
-    it prints as GB are GiB. The code of release 0.19 has 2 + 18 / N instead.
+    Gradients are counted whole on every GPU. With the optimizer on the host 2 bytes a parameter are left.
+    What it prints as GB are GiB. The code of release 0.19 has 2 + 18 / N instead.
 
     Examples
     --------
@@ -162,8 +162,8 @@ def zero_three_estimate_bytes(
     ranks : int or ndarray
         GPUs. [-]
     shared : int
-        Bytes of a parameter that the GPUs share: 18; 2 with the optimizer on the host; 0 with the weights there
-        too. [B]
+        Bytes of a parameter that the GPUs share: 18; 2 with the optimizer on the host; 0 with the weights
+        there too. [B]
 
     Returns
     -------

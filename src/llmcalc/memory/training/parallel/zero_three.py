@@ -7,6 +7,7 @@ from typing import Any
 
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, larger, smaller
+from llmcalc.memory.training.allocator import Pool
 from llmcalc.memory.training.model_states import States
 from llmcalc.memory.training.parallel.prefetch import Fetches, sums
 from llmcalc.memory.training.parallel.sharding import KINDS, Part, combined
@@ -36,8 +37,10 @@ class ZeroThree(Zero):
         outside = asked.loss == "fused" and asked.implementation in ("hf", "liger")
         again = asked.recompute != "none"
         self.fetched: dict[Any, int] = {}
+        self.events: list[tuple[object, int]] = []
         if self.ranks > 1:
-            self.fetched = Fetches(self.tensors.steps(again, outside), own).most
+            found = Fetches(self.tensors.steps(again, outside), own)
+            self.fetched, self.events = found.most, found.events
         self.copies = sums([*reversed(trained)], own.reduce_bucket, False)
         if own.contiguous:
             self.standing["reduce bucket"] = own.reduce_bucket * self.communicated
@@ -107,10 +110,60 @@ class ZeroThree(Zero):
 
     def settle(self, layout: Any, states: States) -> None:
         """Each tensor is whole while it is made; offloaded weights leave the small ones here."""
+        self.states = states
         biggest = max(self.tensors.stored.values(), default=0)
         layout.load = larger(layout.load, self._per_element(biggest))
         if self.settings.params.away:
             layout.resident = self._per_element(self.small)
+
+    def at_load(self, pool: Any) -> None:
+        """Parts of all, put together anew after loading, so that nothing else is left."""
+        away = self.settings.params.away
+        weights = self._per_element(self.small) if away else add_up(self.states.weights.values())
+        pool.take("weights", int(most(weights)))
+        if not self.away:
+            pool.take("masters", int(most(self.states.master)))
+        pool.take("gradients", int(most(self.states.gradients)))
+        for name, size in self.standing.items():
+            pool.take(name, int(most(size)))
+        if not self.settings.overlaps:  # what is gathered comes from the same stream
+            pool.take("gathered", int(most(self._per_element(max(self.fetched.values(), default=0)))))
+
+    def at_gradients(self, pool: Any) -> None:
+        """Nothing more: the bucket is there."""
+
+    def at_end(self, pool: Any) -> None:
+        """The bucket stays; without a stream of its own the sum's copy comes from here."""
+        if not self.settings.overlaps:
+            pool.take("sum", max(self.copies.values(), default=0) * self.communicated)
+            pool.drop("sum")
+
+    def at_step(self, pool: Any, first: bool) -> None:
+        """Group by group: gradients end to end, in fp32, and the optimizer."""
+        if self.away:
+            return
+        part = int(most(self.part))
+        group = min(part, self.settings.sub_group + -(-self.largest // self.ranks))
+        pool.take("flat", self.accumulated * group)
+        pool.take("wide", 4 * group if self.accumulated < 4 else 0)
+        pool.drop("flat")
+        self._update(pool, first, group)
+        pool.drop("wide")
+
+    def beside(self) -> int:
+        """Pools of the streams on which weights are gathered and gradients are summed."""
+        if not self.settings.overlaps:
+            return 0
+        total, pool = int(most(self._per_element(1_000_000))), Pool()
+        for _ in range(2):
+            for name, elements in self.events:
+                if elements:
+                    pool.take(name, elements * total // 1_000_000)
+                else:
+                    pool.drop(name)
+            for name in list(pool.named):
+                pool.drop(name)
+        return pool.reserved + max(self.copies.values(), default=0) * self.communicated
 
     def host(self, states: States) -> dict[str, Quantity]:
         """Masters, gradients, states of the optimizer, weights: pinned where asked; or buffers to NVMe."""
