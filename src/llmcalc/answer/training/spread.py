@@ -83,6 +83,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         from llmcalc.answer.training.deepspeed import refuse_mesh
 
         refuse_mesh(mesh, asked.zero)
+    for key in SPREAD:
+        asked.origins.setdefault(key, "default" if given[key] is None else "given")
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
 
