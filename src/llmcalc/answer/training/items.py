@@ -272,7 +272,9 @@ def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) ->
     """What lies on the host, and a checkpoint on disk."""
     found = [
         Item(
-            f"host_{name.replace(' ', '_')}",
+            f"nvme_{name[: -len(' on NVMe')].replace(' ', '_')}"
+            if name.endswith("on NVMe")
+            else f"host_{name.replace(' ', '_')}",
             [size],
             where="disk" if name.endswith("on NVMe") else "host",
             phases=ALWAYS,
