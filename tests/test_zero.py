@@ -261,6 +261,16 @@ def test_accelerate_names_deepspeed():
     assert (scenario["precision"], scenario["offload"]) == ("deepspeed-bf16", "optimizer")
 
 
+def test_a_model_that_is_whole_before_it_is_cut():
+    file = {
+        "distributed_type": "DEEPSPEED", "num_processes": 8, "mixed_precision": "bf16",
+        "deepspeed_config": {"zero_stage": 3, "zero3_init_flag": False},
+    }  # fmt: skip
+    report = llmcalc.train(SMALL, seq_len=512, accelerate=file)
+    load = next(m.held for m in report.timeline.moments if m.phase == "load")
+    assert load["buffers"] == 2 * llmcalc.model(SMALL).params
+
+
 def test_accelerate_names_a_file_of_deepspeed(tmp_path):
     (tmp_path / "ds.json").write_text(json.dumps(config()))
     file = tmp_path / "accelerate.yaml"

@@ -134,10 +134,11 @@ def _deepspeed(name: str, top: Section, given: dict[str, Any], inventory: Invent
         "accumulate": part.number("gradient_accumulation_steps", 1),
         "clipping": part.take("gradient_clipping"),
     }
+    cuts_early = part.flag("zero3_init_flag", True)
     part.done(
         ("deepspeed_config_file", "zero_stage", "offload_optimizer_device", "offload_param_device",
          "gradient_accumulation_steps", "gradient_clipping"),
-        ("zero3_init_flag", "zero3_save_16bit_model", "deepspeed_multinode_launcher", "deepspeed_hostfile",
+        ("zero3_save_16bit_model", "deepspeed_multinode_launcher", "deepspeed_hostfile",
          "deepspeed_exclusion_filter", "deepspeed_inclusion_filter", "deepspeed_moe_layer_cls_names",
          "offload_optimizer_nvme_path", "offload_param_nvme_path"),
     )  # fmt: skip
@@ -154,6 +155,7 @@ def _deepspeed(name: str, top: Section, given: dict[str, Any], inventory: Invent
             path = path if path.exists() else beside
         inner, content = load(path, "--deepspeed", "DeepSpeed")
         made = tell(inner, content, given, inventory)
+        made.zero.loads_whole = not cuts_early
         made.dtypes["said"] = not made.dtypes.pop("auto", False)
         return made
     zero: dict[str, Any] = {"stage": 2 if plain["stage"] is None else plain["stage"]}
@@ -164,6 +166,7 @@ def _deepspeed(name: str, top: Section, given: dict[str, Any], inventory: Invent
     if plain["accumulate"] is not None:
         content["gradient_accumulation_steps"] = plain["accumulate"]
     made = tell(name, content, given, inventory)
+    made.zero.loads_whole = not cuts_early
     made.values.pop("precision", None)
     return made
 

@@ -91,7 +91,7 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
-        question.finish(made, allocator_slack(question, self, sharding, made))
+        question.finish(made, allocator_slack(question, self.model, self.plan, made, sharding))
         return made
 
     def _fold(self, stage: Stage, experts: bool) -> Any:

@@ -6,28 +6,33 @@ from typing import Any
 
 from llmcalc.formula import Quantity, ceil_div, is_array
 
-UNKNOWN = ("half", "one and a half times")
-"""How far from what is played the allocator may be: streams run ahead, and kernels differ."""
 
-
-def allocator_slack(question: Any, ranks: Any, sharding: Any, made: Any) -> tuple[Quantity, ...] | None:
+def allocator_slack(
+    question: Any, model: Any, plan: Any, made: Any, sharding: Any
+) -> tuple[Quantity, ...] | None:
     """Low, expected and high; None where what is taken in which order is not known. [B]
 
     Parameters
     ----------
     question : Question
         What was asked. It remembers the share, so that other batches and lengths need no step of their own.
-    ranks : Ranks
+    model : Inventory
         One tensor rank's part of the model.
-    sharding : Sharding
-        What it takes.
+    plan : Training
+        How the step is run.
     made : Estimate
         What is allocated.
+    sharding : Sharding
+        How several GPUs share states.
+
+    Notes
+    -----
+    Half to one and a half times what is played: streams run ahead of each other, and kernels differ.
     """
     if not sharding.replays or question.asked.metric == "memtracker":
         return None
     if question.slack is None:
-        question.slack = _share(question, ranks, sharding, made)
+        question.slack = _share(question, model, plan, made, sharding)
     more, allocated = question.slack
     if not allocated:
         return None
@@ -35,18 +40,19 @@ def allocator_slack(question: Any, ranks: Any, sharding: Any, made: Any) -> tupl
     return middle // 2, middle, ceil_div(3 * middle, 2)
 
 
-def _share(question: Any, ranks: Any, sharding: Any, made: Any) -> tuple[int, int]:
+def _share(question: Any, model: Any, plan: Any, made: Any, sharding: Any) -> tuple[int, int]:
     """Bytes that are reserved beyond so many allocated ones. [B]"""
+    asked = question.asked
+    blocks = not isinstance(plan.recompute, str) or plan.recompute.startswith("first-")
+    arrays = is_array(made.allocated) or is_array(plan.batch) or is_array(plan.seq)
+    if blocks or asked.mesh.pp > 1 or arrays or asked.compile or question.others or asked.in_backward:
+        return 0, 0
     from llmcalc.memory.training.branches import replaced
     from llmcalc.memory.training.replay import replay
     from llmcalc.memory.training.stretches import Model
 
-    asked, plan = question.asked, ranks.plan
-    plain = isinstance(plan.recompute, str) and ranks.other is None and ranks.mesh.pp == 1
-    if not plain or asked.compile or is_array(made.allocated) or is_array(plan.batch) or is_array(plan.seq):
-        return 0, 0
-    model = Model(ranks.model, replaced(plan, logs=True))
-    model.run()
-    keeps = not sharding.takes_gradients and not plan.accumulates
-    total = replay(model, sharding, keeps, asked.expandable) + sharding.beside()
+    run = Model(model, replaced(plan, logs=True))
+    run.run()
+    keeps = not asked.takes_gradients and not plan.accumulates
+    total = replay(run, sharding, keeps, asked.expandable) + sharding.beside()
     return max(total - int(made.allocated), 0), int(made.allocated)

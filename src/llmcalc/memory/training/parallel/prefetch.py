@@ -61,7 +61,7 @@ class _Coordinator:
         self.live = 0
         self.seen: dict[str, int] = {}
         self.flat: dict[int, int] = {}  # elements of each batch's buffer, while one of its weights waits
-        self.waiting: dict[int, set[str]] = {}
+        self.waiting: dict[int, dict[str, None]] = {}  # in order
         self.made: dict[str, int] = {}  # elements of weights copied out of such a buffer
         self.batches = 0
 
@@ -82,7 +82,7 @@ class _Coordinator:
             self.available[name] = self.batches
             self.live += self.size[name]
         self.flat[self.batches] = sum(self.size[name] for name in names)
-        self.waiting[self.batches] = set(names)
+        self.waiting[self.batches] = dict.fromkeys(names)
         self.events.append((names[0] if len(names) == 1 else self.batches, self.flat[self.batches]))
 
     def _wait(self, name: str) -> None:
@@ -96,7 +96,7 @@ class _Coordinator:
             for other in waiting:  # the first that is waited for copies all of them out
                 self.made[other] = self.size[other]
                 self.events.append((other, self.size[other]))
-        waiting.discard(name)
+        waiting.pop(name, None)
         if single:
             self.made[name] = self.size[name]
         if not waiting:

@@ -72,11 +72,14 @@ class ZeroSettings:
         Frozen weights are kept in 8 bit; weights are gathered in 8 bit.
     sequential : bool
         Weights are gathered one tensor at a time.
+    loads_whole : bool
+        Stage 3 cuts a model that is whole on every GPU, and not each tensor as it is made.
     """
 
     __slots__ = (
         "all_ranks_at_once", "allgather_bucket", "checks_overflow", "communication_element", "contiguous",
-        "gradient_element", "max_live", "max_reuse", "model_persistence", "optimizer", "overlap", "params",
+        "gradient_element", "loads_whole",
+        "max_live", "max_reuse", "model_persistence", "optimizer", "overlap", "params",
         "persistence", "prefetch_bucket", "quantized_frozen", "quantized_gather", "reduce_bucket",
         "reduce_scatter", "secondary", "sequential", "shard", "stage", "sub_group",
     )  # fmt: skip
@@ -94,6 +97,7 @@ class ZeroSettings:
         self.communication_element: int | None = None
         self.secondary, self.shard = 1, -1
         self.quantized_frozen = self.quantized_gather = self.sequential = False
+        self.loads_whole = False
 
     @property
     def overlaps(self) -> bool:

@@ -112,7 +112,8 @@ class ZeroThree(Zero):
         """Each tensor is whole while it is made; offloaded weights leave the small ones here."""
         self.states = states
         biggest = max(self.tensors.stored.values(), default=0)
-        layout.load = larger(layout.load, self._per_element(biggest))
+        whole = self._weights() if self.settings.loads_whole else self._per_element(biggest)
+        layout.load = larger(layout.load, whole)
         if self.settings.params.away:
             layout.resident = self._per_element(self.small)
 
