@@ -17,8 +17,8 @@ _what = stack(
     click.option(
         "--precision",
         metavar="NAME",
-        help="bf16-mixed, bf16, bf16-fp32-states, megatron-bf16, megatron-fp16, fp16-mixed, fp16, fp8, "
-        "fp32.  [bf16-mixed]",
+        help="bf16-mixed, bf16, bf16-fp32-states, megatron-bf16, megatron-fp16, deepspeed-bf16, "
+        "deepspeed-fp16, fp16-mixed, fp16, fp8, fp32.  [bf16-mixed]",
     ),
     click.option(
         "--optimizer", metavar="NAME", help="adamw, adamw-fused, adamw-8bit ...: llmcalc optimizers.  [adamw]"
@@ -66,7 +66,11 @@ _how = stack(
     click.option("--offload-to", metavar="cpu|nvme", help="Where DeepSpeed puts what it offloads.  [cpu]"),
     click.option("--deepspeed", metavar="FILE", help="A DeepSpeed configuration (JSON)."),
     click.option("--accelerate", metavar="FILE", help="An Accelerate configuration (YAML)."),
-    click.option("--like", metavar="NAME", help="trainer, trl, torchtune, litgpt, llama-factory or unsloth."),
+    click.option(
+        "--like",
+        metavar="NAME",
+        help="trainer, trl, torchtune, litgpt, llama-factory, unsloth, deepspeed or megatron.",
+    ),
 )
 
 _part = stack(
@@ -174,6 +178,7 @@ def command(timeline: bool, **options: Any) -> int:
     llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
     llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
+    llmcalc train llama-3.1-8b --deepspeed ds.json --micro-batch 2 --gpu 8xh100
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train --params 13b --precision bf16

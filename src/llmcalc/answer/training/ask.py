@@ -109,8 +109,8 @@ def train(
         ``bottleneck``.
     precision : str
         ``bf16-mixed`` (the default: fp32 weights, gradients and states, bf16 compute), ``bf16``,
-        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``,
-        ``fp32``.
+        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``deepspeed-bf16`` (the default with
+        `zero`), ``deepspeed-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``, ``fp32``.
     optimizer : str
         One of the catalog: ``adamw`` (the default), ``adamw-fused``, ``adamw-8bit``, ``adafactor`` ...
     optimizer_rank : int, optional
@@ -187,8 +187,8 @@ def train(
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
-        ``unsloth``.
+        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory``,
+        ``unsloth``, ``deepspeed`` or ``megatron``.
     expandable_segments : bool, optional
         Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
