@@ -81,6 +81,25 @@ def test_adapters_are_cut_and_the_frozen_model_with_them_at_stage_3():
     assert sum(two.values()) > sum(three.values())
 
 
+@pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
+def test_states_of_the_papers_model(stage, gigabytes):
+    """7.5 B parameters on 64 GPUs: figure 1 of the ZeRO paper."""
+    report = llmcalc.train(params="7.5b", zero=stage, dp=64, precision="deepspeed-bf16")
+    names = ("weights", "master_weights", "gradients", "optimizer")
+    assert round(sum(report[name].bytes for name in names) / 1e9, 1) == gigabytes
+
+
+def test_a_bare_count_is_not_cut_into_tensors():
+    with pytest.raises(LlmcalcError, match="how a bare count is cut is not known"):
+        llmcalc.train(params="7.5b", tp=8)
+
+
+def test_offloaded_weights_come_back_on_one_gpu_too():
+    report = zero(3, 1, offload="params,optimizer")
+    gathered = max(m.held["gathered"] for m in report.timeline.moments if "gathered" in m.held)
+    assert gathered >= 2 * 32000 * 1024
+
+
 # -- what is whole when --------------------------------------------------------------------------
 
 

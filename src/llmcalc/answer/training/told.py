@@ -44,7 +44,7 @@ def tell_ranks(report: Report, question: Question, made: Estimate) -> None:
 def layout_told(asked: Any) -> list[str]:
     """The layout for the heading."""
     mesh = asked.mesh
-    words = [f"{mesh.gpus} GPUs: {mesh.told}"]
+    words = [f"{mesh.gpus} GPU{'s' if mesh.gpus > 1 else ''}: {mesh.told}"]
     if mesh.sequence_parallel:
         words.append("sequence parallel")
     if mesh.pp > 1:

@@ -27,6 +27,15 @@ EMBEDDING, HEAD = -1, None
 class Fetches:
     """What is whole at each place of the step.
 
+    Parameters
+    ----------
+    steps : sequence of Step
+        Modules in the order in which they run.
+    settings : ZeroSettings
+        How much is fetched ahead, and kept.
+    single : bool
+        Whether tensors come one by one, without a buffer for several.
+
     Attributes
     ----------
     most : dict
@@ -37,14 +46,15 @@ class Fetches:
 
     __slots__ = ("events", "most")
 
-    def __init__(self, steps: Sequence[Step], settings: ZeroSettings) -> None:
+    def __init__(self, steps: Sequence[Step], settings: ZeroSettings, single: bool = False) -> None:
         self.most: dict[Place, int] = {}
         self.events: list[tuple[object, int]] = []
-        _Coordinator(steps, settings, self).run()
+        _Coordinator(steps, settings, self, single).run()
 
 
 class _Coordinator:
-    def __init__(self, steps: Sequence[Step], settings: ZeroSettings, found: Fetches) -> None:
+    def __init__(self, steps: Sequence[Step], settings: ZeroSettings, found: Fetches, single: bool) -> None:
+        self.single = single
         self.steps, self.settings, self.most, self.events = steps, settings, found.most, found.events
         self.size = {name: size for _, weights, _ in steps for name, size in weights}
         # Where each weight is used, and how many elements have been traversed before each module.
@@ -105,7 +115,8 @@ class _Coordinator:
             del self.flat[batch], self.waiting[batch]
 
     def _fetch(self, place: int, names: list[str]) -> None:
-        self._gather(names)
+        for batch in [[name] for name in names] if self.single else [names]:
+            self._gather(batch)
         for name in names:
             self._wait(name)
         fresh = {name for name in names if self.seen.get(name, -1) < place}
@@ -124,11 +135,8 @@ class _Coordinator:
             if name not in self.available and name not in wanted:
                 wanted.append(name)
                 number += self.size[name]
-        if self.settings.sequential:
-            for name in wanted:
-                self._gather([name])
-        else:
-            self._gather(wanted)
+        for batch in [[name] for name in wanted] if self.single else [wanted]:
+            self._gather(batch)
 
     def _release(self, place: int, names: list[str]) -> None:
         limit = self.before[place + 1] + self.settings.max_reuse

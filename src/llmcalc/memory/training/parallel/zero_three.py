@@ -33,13 +33,14 @@ class ZeroThree(Zero):
         self.padding = (
             sum(-(-size // self.ranks) for _, size in trained) - sum(s for _, s in trained) / self.ranks
         )
-        self.small = self.tensors.whole(own.persistence, own.model_persistence) if self.ranks > 1 else 0
+        fetches = self.ranks > 1 or own.params.away  # else every tensor is whole where it lies
+        self.small = self.tensors.whole(own.persistence, own.model_persistence) if fetches else 0
         outside = asked.loss == "fused" and asked.implementation in ("hf", "liger")
         again = asked.recompute != "none"
         self.fetched: dict[Any, int] = {}
         self.events: list[tuple[object, int]] = []
-        if self.ranks > 1:
-            found = Fetches(self.tensors.steps(again, outside), own)
+        if fetches:
+            found = Fetches(self.tensors.steps(again, outside), own, self.ranks == 1 or own.sequential)
             self.fetched, self.events = found.most, found.events
         self.copies = sums([*reversed(trained)], own.reduce_bucket, False)
         if own.contiguous:
