@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import llmcalc
+from llmcalc.answer.training.accelerate_file import read_accelerate
 from llmcalc.errors import LlmcalcError
 from llmcalc.memory.training.allocator import Allocator, Pool
 from llmcalc.memory.training.parallel.prefetch import Fetches, run_order, sums, widest_overlap
@@ -314,6 +315,63 @@ def test_accelerate_names_megatron():
     assert (scenario["tp"], scenario["pp"], scenario["dp"]) == (2, 2, 2)
     assert scenario["recipe"] == "megatron"
     assert scenario["sharding"] == "distributed optimizer"
+
+
+@pytest.mark.parametrize(
+    ("config_", "values"),
+    [
+        ({"fsdp_version": 2, "fsdp_reshard_after_forward": True, "fsdp_offload_params": True},
+         {"fsdp": "2", "reshard_after_forward": True, "offload": "params,gradients,optimizer"}),
+        ({"fsdp_version": 2, "fsdp_reshard_after_forward": False, "fsdp_activation_checkpointing": True},
+         {"fsdp": "2", "reshard_after_forward": False, "recompute": "full"}),
+        ({"fsdp_sharding_strategy": "SHARD_GRAD_OP"}, {"fsdp": "1", "reshard_after_forward": False}),
+        ({"fsdp_sharding_strategy": 1, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP"},
+         {"fsdp": "1", "reshard_after_forward": True}),
+        ({"fsdp_sharding_strategy": "HYBRID_SHARD"},
+         {"fsdp": "1", "reshard_after_forward": True, "shard_degree": 8}),
+        ({"fsdp_sharding_strategy": "NO_SHARD"}, {"fsdp": "off"}),
+        ({"fsdp_reshard_after_forward": "FULL_SHARD"}, {"fsdp": "1", "reshard_after_forward": True}),
+    ],
+)  # fmt: skip
+def test_accelerate_names_fsdp(config_, values):
+    file = {
+        "distributed_type": "FSDP", "num_processes": 16, "num_machines": 2, "mixed_precision": "bf16",
+        "dynamo_config": {"dynamo_backend": "INDUCTOR"}, "fsdp_config": config_,
+    }  # fmt: skip
+    told = read_accelerate(file, {}, llmcalc.model(SMALL))
+    assert told.values == {"precision": "bf16-mixed", "compile": "on"} | values
+    assert told.gpus == 16
+
+
+def test_accelerate_names_degrees():
+    file = {
+        "distributed_type": "FSDP", "parallelism_config": {
+            "parallelism_config_dp_replicate_size": 2, "parallelism_config_dp_shard_size": 4,
+            "parallelism_config_tp_size": 2,
+        },
+    }  # fmt: skip
+    told = read_accelerate(file, {}, llmcalc.model(SMALL))
+    assert (told.gpus, told.values["tp"], told.values["shard_degree"]) == (16, 2, 4)
+
+
+def test_a_trainers_precision_fills_auto():
+    file = {
+        "bf16": {"enabled": "auto"},
+        "train_micro_batch_size_per_gpu": 1,
+        "zero_optimization": {"stage": 2},
+    }
+    report = llmcalc.train(SMALL, deepspeed=file, dp=2, seq_len=512, precision="bf16-mixed")
+    assert report.scenario["precision"] == "deepspeed-bf16"
+    assert not any("--precision" in line for line in report.warnings)
+
+
+def test_a_second_copy_of_the_weights_within_a_machine():
+    file = config(zero_optimization={"stage": 3, "zero_hpz_partition_size": 4})
+    report = zero(3, 8, deepspeed=file)
+    params = llmcalc.model(SMALL).params
+    assert report.timeline.standing["second copy of the weights (hpZ)"] == -(-2 * params // 4)
+    with pytest.raises(LlmcalcError, match="does not divide"):
+        zero(3, 6, deepspeed=file)
 
 
 @pytest.mark.parametrize(

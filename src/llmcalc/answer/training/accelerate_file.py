@@ -23,15 +23,15 @@ ELSEWHERE = (
 )
 KNOWN = (
     "distributed_type", "num_processes", "num_machines", "mixed_precision", "fsdp_config", "deepspeed_config",
-    "megatron_lm_config", "parallelism_config", "dynamo_config", "dynamo_backend", "fp16",
+    "megatron_lm_config", "parallelism_config", "dynamo_config", "tp_config", "dynamo_backend", "fp16",
 )  # fmt: skip
 IRRELEVANT = (
     "compute_environment", "debug", "use_cpu", "machine_rank", "main_process_ip", "main_process_port",
     "main_training_function", "rdzv_backend", "rdzv_conf", "same_network", "gpu_ids", "downcast_bf16",
     "enable_cpu_affinity", "mpirun_config", "tpu_env", "tpu_use_cluster", "tpu_use_sudo", "tpu_name",
-    "tpu_zone", "tpu_vm", "command_file", "commands", "fp8_config", "ipex_config", "tp_config",
+    "tpu_zone", "tpu_vm", "command_file", "commands", "fp8_config", "ipex_config",
 )  # fmt: skip
-PRECISIONS = {"no": "fp32", "fp16": "fp16-mixed", "bf16": "bf16-mixed", "fp8": "fp8"}
+PRECISIONS = {"no": "fp32", "fp16": "fp16-mixed", "bf16": "bf16-mixed", "fp8": ""}
 STRATEGIES = ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")
 FSDP_IRRELEVANT = (
     "fsdp_auto_wrap_policy", "fsdp_transformer_layer_cls_to_wrap", "fsdp_backward_prefetch",
@@ -78,7 +78,7 @@ def read_accelerate(source: Any, given: dict[str, Any], inventory: Inventory) ->
     told = _deepspeed(name, top, given, inventory, source) if kind == "deepspeed" else Told(name)
     if kind != "deepspeed":
         top.take("deepspeed_config")
-    _precision(told, top, kind)
+    _precision(told, top, kind, given)
     told.gpus = top.number("num_processes", 1)
     machines = top.number("num_machines", 1) or 1
     if kind == "no" and (told.gpus or 1) > 1:
@@ -98,13 +98,19 @@ def read_accelerate(source: Any, given: dict[str, Any], inventory: Inventory) ->
         _megatron(told, top)
     else:
         top.take("megatron_lm_config")
+    part = top.section("tp_config")
+    if part is not None:
+        degree = part.number("tp_size", 1)
+        part.done(("tp_size",))
+        if degree is not None:
+            told.values["tp"] = degree
     _parallel(told, top)
     _compiled(told, top)
     top.done(KNOWN, IRRELEVANT)
     return told
 
 
-def _precision(told: Told, top: Section, kind: str) -> None:
+def _precision(told: Told, top: Section, kind: str, given: dict[str, Any]) -> None:
     old = top.flag("fp16")
     word = top.take("mixed_precision")
     if word is False:  # an unquoted no of YAML
@@ -114,6 +120,13 @@ def _precision(told: Told, top: Section, kind: str) -> None:
     if asked is None or (kind == "deepspeed" and told.dtypes.get("said")):
         return
     made = PRECISIONS[asked]
+    if asked == "fp8" and given.get("precision") is None:
+        raise InputError(
+            f"mixed_precision of {top.file} is fp8, whose copies differ by backend.",
+            "Give --precision, such as fp8 for Transformer Engine's under Megatron.",
+        )
+    if asked == "fp8":
+        return
     if kind == "deepspeed" and asked in ("fp16", "bf16"):
         made = f"deepspeed-{asked}"
     if kind == "megatron_lm":
@@ -156,7 +169,7 @@ def _deepspeed(name: str, top: Section, given: dict[str, Any], inventory: Invent
         inner, content = load(path, "--deepspeed", "DeepSpeed")
         made = tell(inner, content, given, inventory)
         made.zero.loads_whole = not cuts_early
-        made.dtypes["said"] = not made.dtypes.pop("auto", False)
+        made.dtypes["said"] = not made.dtypes.get("auto", False)
         return made
     zero: dict[str, Any] = {"stage": 2 if plain["stage"] is None else plain["stage"]}
     for key, option in (("optimizer", "offload_optimizer"), ("params", "offload_param")):

@@ -39,7 +39,9 @@ def go_along(asked: Any, given: dict[str, Any]) -> None:
     for key, value in GOES_ALONG.items():
         if origins[key] == "default":
             values[key], origins[key] = value, "as DeepSpeed does"
-    if origins["precision"] not in ("given", filed) and values["precision"] in AUTOCAST:
+    automatic = asked.told is not None and asked.told.dtypes.get("auto")
+    said = {filed} if automatic else {filed, "given"}  # "auto" takes the Trainer's own setting
+    if origins["precision"] not in said and values["precision"] in AUTOCAST:
         values["precision"] = AUTOCAST[values["precision"]]
         origins["precision"] = f"{origins['precision']}, under DeepSpeed"
 

@@ -100,6 +100,8 @@ def read_told(asked: Any, given: dict[str, Any], inventory: Inventory) -> None:
         own = given.get(key)
         if own is None or own is False:
             continue
+        if key == "precision" and told.dtypes.get("auto"):
+            continue
         if not same(own, value):
             told.notes.append(f"--{key.replace('_', '-')} {own} is used; {told.name} says {value}.")
     asked.notes += told.notes
