@@ -11,6 +11,12 @@ MODULES = (
     "llmcalc.memory.training.formulas",
     "llmcalc.memory.training.parallel.formulas",
     "llmcalc.memory.training.parallel.zero_formulas",
+    "llmcalc.scaling.loss",
+    "llmcalc.scaling.optimum",
+    "llmcalc.scaling.terms",
+    "llmcalc.scaling.repeated",
+    "llmcalc.scaling.experts",
+    "llmcalc.scaling.rates",
 )
 """Modules whose import registers formulas."""
 
