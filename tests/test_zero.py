@@ -443,12 +443,20 @@ def test_a_wrong_accelerate_file_is_refused(file, words):
         ({"offload": "optimizer", "offload_to": "nvme"}, "is DeepSpeed's"),
         ({"zero": 3, "dp": 4, "fsdp": "2"}, "Keep one of them"),
         ({"deepspeed": {}, "accelerate": {}}, "Keep --accelerate"),
+        ({"zero": 3, "dp": 4, "shard_degree": 2}, "--shard-degree is FSDP's"),
+        ({"zero": 3, "dp": 4, "reduce_dtype": "fp64"}, "Use fp32, bf16 or fp16"),
     ],
 )
 def test_what_does_not_go_together_is_refused(keywords, words):
     with pytest.raises(LlmcalcError) as caught:
         llmcalc.train(SMALL, seq_len=512, **keywords)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_metrics_count_more_and_more(stage):
+    totals = [zero(stage, metric=name).total_bytes for name in ("allocated", "reserved", "nvidia-smi")]
+    assert totals == sorted(totals)
 
 
 # -- the allocator -------------------------------------------------------------------------------

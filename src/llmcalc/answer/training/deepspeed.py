@@ -64,6 +64,9 @@ def choose_zero(asked: Any, given: dict[str, Any]) -> None:
     settings: ZeroSettings = told.zero if filed else ZeroSettings()
     if given["zero"] is not None:
         settings.stage = int(one_word(given["zero"], ("0", "1", "2", "3"), "--zero"))
+    if given["reduce_dtype"] is not None:
+        word = one_word(given["reduce_dtype"], ("fp32", "bf16", "fp16"), "--reduce-dtype")
+        settings.communication_element = 4 if word == "fp32" else 2
     _place(asked, given, settings)
     _precision(asked, settings, told.dtypes if filed else {})
     _refuse(asked, given, settings)
@@ -124,6 +127,14 @@ def _precision(asked: Any, settings: ZeroSettings, dtypes: dict[str, Any]) -> No
 
 def _refuse(asked: Any, given: dict[str, Any], settings: ZeroSettings) -> None:
     stage = settings.stage
+    for key in ("reshard_after_forward", "shard_degree"):
+        if given[key] is not None:
+            option = f"--{key.replace('_', '-')}"
+            raise InputError(
+                f"{option} is FSDP's; --zero {stage} is DeepSpeed's.",
+                f"Leave {option} out; mics_shard_size and zero_hpz_partition_size of a --deepspeed file share "
+                "within a machine.",
+            )
     if given["fsdp"] is not None and str(given["fsdp"]).strip().lower() not in ("0", "off", "none", "false"):
         raise InputError("--fsdp and --zero share the same states in two ways.", "Keep one of them.")
     if settings.params.away and stage < 3:
