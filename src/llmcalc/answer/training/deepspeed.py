@@ -132,8 +132,8 @@ def _refuse(asked: Any, given: dict[str, Any], settings: ZeroSettings) -> None:
             option = f"--{key.replace('_', '-')}"
             raise InputError(
                 f"{option} is FSDP's; --zero {stage} is DeepSpeed's.",
-                f"Leave {option} out; mics_shard_size and zero_hpz_partition_size of a --deepspeed file share "
-                "within a machine.",
+                f"Leave {option} out; mics_shard_size and zero_hpz_partition_size of a --deepspeed file "
+                "share within a machine.",
             )
     if given["fsdp"] is not None and str(given["fsdp"]).strip().lower() not in ("0", "off", "none", "false"):
         raise InputError("--fsdp and --zero share the same states in two ways.", "Keep one of them.")
