@@ -288,7 +288,10 @@ def test_a_model_that_is_whole_before_it_is_cut():
     }  # fmt: skip
     report = llmcalc.train(SMALL, seq_len=512, accelerate=file)
     load = next(m.held for m in report.timeline.moments if m.phase == "load")
-    assert load["buffers"] == 2 * llmcalc.model(SMALL).params
+    whole, widest = 2 * llmcalc.model(SMALL).params, 2 * 32000 * 1024
+    assert load["weights"] + load["buffers"] == whole + widest // 8
+    said = zero(3, 8, zero_init="off")
+    assert next(m.held for m in said.timeline.moments if m.phase == "load") == load
 
 
 def test_accelerate_names_a_file_of_deepspeed(tmp_path):
@@ -443,6 +446,7 @@ def test_a_wrong_accelerate_file_is_refused(file, words):
         ({"offload": "optimizer", "offload_to": "nvme"}, "is DeepSpeed's"),
         ({"zero": 3, "dp": 4, "fsdp": "2"}, "Keep one of them"),
         ({"deepspeed": {}, "accelerate": {}}, "Keep --accelerate"),
+        ({"zero_init": False}, "is about ZeRO-3"),
         ({"zero": 3, "dp": 4, "shard_degree": 2}, "--shard-degree is FSDP's"),
         ({"zero": 3, "dp": 4, "reduce_dtype": "fp64"}, "Use fp32, bf16 or fp16"),
     ],
@@ -520,6 +524,17 @@ def test_tokens_cost_what_a_published_sweep_found():
         llmcalc.train("llama-3.1-8b", seq_len=n, **common).total_bytes / GIB for n in (8192, 131072)
     )
     assert (long - short) / (131072 - 8192) == pytest.approx(0.00043, rel=0.05)
+
+
+def test_the_third_flash_attention_sums_shared_keys_once():
+    """hopper/flash_api.cpp: fp32 sums of 8 key heads instead of 16-bit copies for 32 query heads."""
+    second, third = (
+        llmcalc.train("llama-3.1-8b", seq_len=65536, attention=name, recompute="full", loss="fused",
+                      recipe="liger", metric="allocated")
+        for name in ("flash", "flash_attention_3")
+    )  # fmt: skip
+    assert third.total_bytes <= second.total_bytes
+    assert third.scenario["attention"] == "flash3"
 
 
 # -- the command line ----------------------------------------------------------------------------

@@ -46,7 +46,7 @@ _how = stack(
     click.option(
         "--recompute-modules", metavar="NAMES", help="selective: core_attn,mlp,moe,layernorm,moe_act ..."
     ),
-    click.option("--attention", metavar="KIND", help="flash, sdpa or eager.  [flash]"),
+    click.option("--attention", metavar="KIND", help="flash, flash3 (and 4), sdpa or eager.  [flash]"),
     click.option(
         "--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel[-fused|-te] or none.  [eager]"
     ),
@@ -64,6 +64,7 @@ _how = stack(
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
     click.option("--offload-to", metavar="cpu|nvme", help="Where DeepSpeed puts what it offloads.  [cpu]"),
+    click.option("--zero-init", metavar="on|off", help="ZeRO-3 cuts each tensor as it is made.  [on]"),
     click.option("--deepspeed", metavar="FILE", help="A DeepSpeed configuration (JSON)."),
     click.option("--accelerate", metavar="FILE", help="An Accelerate configuration (YAML)."),
     click.option(

@@ -66,6 +66,7 @@ def train(
     ema: bool = False,
     offload: Any = None,
     offload_to: str | None = None,
+    zero_init: Any = None,
     deepspeed: Any = None,
     accelerate: Any = None,
     tp: Any = None,
@@ -127,8 +128,9 @@ def train(
         Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
         ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
-        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
-        whose code runs: ``hf``, ``torchtune``, ``megatron``, ``liger`` or ``litgpt``.
+        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``; ``eager``, ``chunked``,
+        ``fused``, ``vocab-parallel`` or ``none``; whose code runs: ``hf``, ``torchtune``, ``megatron``,
+        ``liger`` or ``litgpt``.
     padded, keep_logits, compile : bool, optional
         Whether there is a padding mask; whether the output object keeps the logits through the backward
         pass (as transformers' does); whether the code is compiled.
@@ -181,6 +183,9 @@ def train(
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
     offload_to : str, optional
         Where DeepSpeed puts it: ``cpu`` (the default) or ``nvme``.
+    zero_init : bool, optional
+        Whether stage 3 cuts each tensor as it is made (True, as transformers' Trainer does), and not a model
+        that is whole on every GPU.
     deepspeed, accelerate : str, path or dict, optional
         A DeepSpeed configuration (JSON), or an Accelerate one (YAML); what is given besides wins over it.
     reference, teacher : optional

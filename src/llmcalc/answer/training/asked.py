@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.mesh import Mesh
     from llmcalc.memory.training.parallel.zero_settings import ZeroSettings
 
-ATTENTIONS = ("flash", "sdpa", "eager")
+ATTENTIONS = ("flash", "flash3", "sdpa", "eager")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
@@ -61,11 +61,12 @@ DEFAULTS: dict[str, Any] = {
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
+DEEPSPEED = ("zero", "offload_to", "zero_init", "deepspeed", "accelerate")
 KEYWORDS = (
     *DEFAULTS,
     "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
     "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    "offload_to", "deepspeed", "accelerate", *SPREAD, "reference", "teacher",
+    *DEEPSPEED[1:], *SPREAD, "reference", "teacher",
 )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     """
     given = {key: given.get(key) for key in KEYWORDS}
     asked, problems = Asked(), Problems()
-    shares = any(given[key] is not None for key in ("zero", "offload_to", "deepspeed", "accelerate"))
+    shares = any(given[key] is not None for key in DEEPSPEED)
     with problems:
         asked.choice = Choice(_method(given["method"]))
     with problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.answer.training.words import one_word
+from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
 from llmcalc.memory.training.parallel.zero_settings import DEVICES, ZeroSettings
 from llmcalc.memory.training.precisions import Recipe
@@ -58,6 +58,8 @@ def choose_zero(asked: Any, given: dict[str, Any]) -> None:
     if not is_deepspeed(asked, given):
         if to is not None and one_word(to, DEVICES[1:], "--offload-to") == "nvme":
             raise InputError("--offload-to nvme is DeepSpeed's.", "Add --zero 3, or use --offload-to cpu.")
+        if given["zero_init"] is not None:
+            raise InputError("--zero-init is about ZeRO-3.", "Add --zero 3, or leave it out.")
         return
     told = asked.told
     filed = told is not None and told.zero is not None
@@ -67,6 +69,8 @@ def choose_zero(asked: Any, given: dict[str, Any]) -> None:
     if given["reduce_dtype"] is not None:
         word = one_word(given["reduce_dtype"], ("fp32", "bf16", "fp16"), "--reduce-dtype")
         settings.communication_element = 4 if word == "fp32" else 2
+    if given["zero_init"] is not None:
+        settings.loads_whole = not flag(given["zero_init"], "--zero-init")
     _place(asked, given, settings)
     _precision(asked, settings, told.dtypes if filed else {})
     _refuse(asked, given, settings)

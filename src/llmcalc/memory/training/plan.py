@@ -62,7 +62,7 @@ class Plan:
     autocast : bool
         fp32 weights are cast to 16 bit where they are used.
     attention : str
-        ``flash``, ``sdpa`` or ``eager``.
+        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``.
     padded : bool
         Whether a padding mask is there: sdpa then repeats keys and values and saves a mask a layer.
     recompute : str or int

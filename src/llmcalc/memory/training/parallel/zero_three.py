@@ -113,8 +113,11 @@ class ZeroThree(Zero):
         """Each tensor is whole while it is made; offloaded weights leave the small ones here."""
         self.states = states
         biggest = max(self.tensors.stored.values(), default=0)
-        whole = self._weights() if self.settings.loads_whole else self._per_element(biggest)
-        layout.load = larger(layout.load, whole)
+        one = self._per_element(biggest)
+        if self.settings.loads_whole:  # each tensor's part is made beside it, and then the tensor goes
+            held = add_up(states.weights.values()) if not self.settings.params.away else 0
+            one = larger(self._weights() + ceil_div(one, self.ranks) - held, 0)
+        layout.load = larger(layout.load, one)
         if self.settings.params.away:
             layout.resident = self._per_element(self.small)
 
@@ -128,6 +131,9 @@ class ZeroThree(Zero):
         pool.take("gradients", int(most(self.states.gradients)))
         for name, size in self.standing.items():
             pool.take(name, int(most(size)))
+        # While hooks are set each tensor is gathered once, on the main stream.
+        pool.take("gathered once", int(most(self._per_element(max(self.tensors.stored.values(), default=0)))))
+        pool.drop("gathered once")
         if not self.settings.overlaps:  # what is gathered comes from the same stream
             pool.take("gathered", int(most(self._per_element(max(self.fetched.values(), default=0)))))
 
