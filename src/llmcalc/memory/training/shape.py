@@ -44,7 +44,7 @@ class Shape:
     def scratch(self, element: int, grouped: bool, kernel: str) -> int:
         """Bytes a token that flash kernels take in backward: queries in fp32, shared keys for every head.
 
-        From the third version on shared keys and values are summed in fp32, once for all heads that share them.
+        From the third version on shared keys and values are summed in fp32, once for all that share them.
         """
         third = kernel == "flash3"
         width = self.width + self.value
