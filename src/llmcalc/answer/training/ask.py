@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.asked import Asked, resolve
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
+from llmcalc.answer.training.settings import as_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
 from llmcalc.model import readers
@@ -90,6 +91,23 @@ def train(
     cp_comm: str | None = None,
     reference: Any = None,
     teacher: Any = None,
+    rl: str | None = None,
+    critic: Any = None,
+    reward: Any = None,
+    rollout: str | None = None,
+    placement: Any = None,
+    rollout_gpus: Any = None,
+    rollout_tp: Any = None,
+    gpu_memory_utilization: Any = None,
+    sleep: Any = None,
+    enforce_eager: bool = False,
+    idle_offload: Any = None,
+    sync_bucket: Any = None,
+    prompt: Any = None,
+    output: Any = None,
+    group_size: Any = None,
+    prompts: Any = None,
+    forward_batch: Any = None,
     like: str | None = None,
     expandable_segments: Any = None,
     metric: str | None = None,
@@ -191,9 +209,24 @@ def train(
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
+    rl, critic, reward : optional
+        ``grpo`` or ``ppo``: one iteration of it; PPO's model of values (``same`` as the policy's), a reward
+        model or ``rule``. With `rl` the `reference` is ``same``, a model or ``none``.
+    rollout, placement, rollout_gpus, rollout_tp : optional
+        ``vllm``, ``sglang``, ``transformers`` or ``none``; ``colocated``, ``separate``, or roles that stand
+        apart; GPUs of the engine there, and those that share its tensors. [-]
+    gpu_memory_utilization, sleep, enforce_eager : optional
+        The engine's share (0.3 beside training), whether it sleeps meanwhile (``on``, ``off``, 1, 2), and
+        whether it goes without CUDA graphs. [-]
+    idle_offload, sync_bucket : optional
+        What waits on the host: ``optimizer``, ``params``, ``reference``, ``reward``; the buffer through which
+        weights go to the engine. [B]
+    prompt, output, group_size, prompts, forward_batch : optional
+        Tokens of a prompt and an answer, answers of each, prompts of an iteration, and sequences of a pass
+        without gradients. [tokens], [-]
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory``,
-        ``unsloth``, ``deepspeed`` or ``megatron``.
+        A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``litgpt``,
+        ``llama-factory``, ``unsloth``, ``deepspeed`` or ``megatron``.
     expandable_segments : bool, optional
         Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
@@ -234,9 +267,17 @@ def train(
     >>> (report["gradients"].bytes + report["optimizer"].bytes) / 1e9
     78.0
     """
-    asked = {key: _switch(key, value) for key, value in locals().items()}
+    asked = {key: as_word(key, value) for key, value in locals().items()}
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
+    if rl is not None:
+        from llmcalc.answer.training.rl.ask import rl_train
+
+        return rl_train((model, params, config, assume), asked, book)
+    if any(asked[key] not in (None, False) for key in ("critic", "reward", "rollout", *OF_RL)):
+        from llmcalc.answer.training.rl.asked import refuse_without
+
+        refuse_without(asked)
     if model is None and params is None and config is None and gpu is not None:
         return _largest(asked, book)
     given = {
@@ -255,22 +296,11 @@ def train(
     return reports[0] if len(reports) == 1 else Reports(reports)
 
 
-SWITCHES = (
-    "padded",
-    "keep_logits",
-    "compile",
-    "kbit_upcast",
-    "wide_embedding",
-    "untied_head",
-    "longest_first",
-    "expandable_segments",
-)
-"""Settings that a preset may turn on, so that off has to be said."""
-
-
-def _switch(key: str, value: Any) -> Any:
-    """On and off as words, which a shell takes too."""
-    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
+OF_RL = (
+    "placement", "rollout_gpus", "rollout_tp", "gpu_memory_utilization", "sleep", "enforce_eager",
+    "idle_offload", "sync_bucket", "prompt", "output", "group_size", "prompts", "forward_batch",
+)  # fmt: skip
+"""Keywords that mean something only with `rl`."""
 
 
 def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
@@ -322,7 +352,12 @@ def _help(report: Report, *asked: Any) -> None:
 
             report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
         return
-    if isinstance(report.verdict, str) and report.verdict == "fits":
+    fits = isinstance(report.verdict, str) and report.verdict == "fits"
+    if not fits or asked[1].mesh is not None:
+        from llmcalc.answer.training.fewest import fewest_gpus
+
+        report.told.fewest = fewest_gpus(*asked)
+    if fits:
         return
     from llmcalc.answer.training.advice import help_it
 

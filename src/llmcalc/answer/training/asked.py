@@ -6,13 +6,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
-from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_offload, read_recompute
+from llmcalc.answer.training.settings import (
+    read_keeps_inputs,
+    read_modules,
+    read_offload,
+    read_optimizer,
+    read_recompute,
+)
 from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
-from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
+from llmcalc.memory.training.optimizers import Optimizer
 from llmcalc.memory.training.plan import CORE, LOSSES
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
@@ -129,6 +135,8 @@ class Asked:
         self.takes_gradients = False
         self.told: Told | None = None
         self.like: str | None = None
+        self.answers: Quantity = 0
+        self.no_grad = False
         self.reference: Any = None
         self.teacher: Any = None
         self.values: dict[str, Any] = {}
@@ -177,7 +185,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         asked.recipe = find_recipe(values["precision"])
     with problems:
-        _optimizer(asked, book, given)
+        asked.optimizer = read_optimizer(values, given["optimizer_rank"], book)
     with problems:
         refuse_ignored(asked.method, given)
     with problems:
@@ -208,18 +216,14 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
         from llmcalc.answer.training.deepspeed import choose_zero  # a plain step pays for none of it
 
         choose_zero(asked, given)
-    choose_mesh(asked, inventory, given, counts.pop() if counts else None)
-    _together(asked, inventory)
+    place(asked, inventory, given, counts.pop() if counts else None)
     return asked
 
 
-def _optimizer(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
-    rank = given["optimizer_rank"]
-    rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
-    values = asked.values
-    asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
-    if rank is not None and not asked.optimizer.takes_rank:
-        raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
+def place(asked: Asked, inventory: Inventory, given: dict[str, Any], count: int | None) -> None:
+    """Set the layout of so many GPUs on what is otherwise resolved, and refuse what can't go together."""
+    choose_mesh(asked, inventory, given, count)
+    _together(asked, inventory)
 
 
 def _method(value: Any) -> str:

@@ -15,6 +15,8 @@ from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
+from llmcalc.memory.training.trainable import Training
+from llmcalc.model.inventory import Inventory
 
 
 class Ranks:
@@ -33,43 +35,51 @@ class Ranks:
         That part, as it is computed with and as it is stored.
     run : Model
         Its stretches.
+    brief : bool
+        Whether of equal layers only those at the ends are looked at: the peak is the same.
     """
+
+    brief = False
 
     def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
         asked = question.asked
         mesh = asked.mesh
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
+        self.plays = asked.zero is not None  # whether a step is played through the allocator
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
-        pads = asked.implementation == "megatron"
-        self.model = sliced(question.inventory, mesh.tp, mesh.ep, mesh.etp, pads)
-        self.stored = (
-            self.model
-            if question.stored is question.inventory
-            else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
-        )
+        self.model = self.sliced(question.inventory)
+        self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
         self.plan: Any = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
             self.number = int(self.plan.recompute[6:])
-            self.other = Model(self.model, replaced(self.plan, recompute="full"))
+            self.other = self.ran(replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
-        self.run = Model(self.model, self.plan)
+        self.run = self.ran(self.plan)
+
+    def ran(self, plan: Training) -> Model:
+        """The stretches of that part, run as planned."""
+        made = Model(self.model, plan)
         try:
-            self.run.run()
-            if self.other is not None:
-                self.other.run()
+            made.run()
         except (NotImplementedError, KeyError):
             raise ConfigError(
-                f"What {question.inventory.name} keeps for the backward pass is not known.",
+                f"What {self.question.inventory.name} keeps for the backward pass is not known.",
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
+        return made
+
+    def sliced(self, inventory: Inventory) -> Inventory:
+        """The part of a model that one tensor and expert rank holds."""
+        mesh, pads = self.mesh, self.question.asked.implementation == "megatron"
+        return sliced(inventory, mesh.tp, mesh.ep, mesh.etp, pads)
 
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
-        found = trace_stage(self.run, mesh, stage, False, self.other, self.number)
+        found = trace_stage(self.run, mesh, stage, self.brief, self.other, self.number)
         parts = [
             (self._fold(stage, experts), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
@@ -91,7 +101,8 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
-        question.finish(made, allocator_slack(question, self.model, self.plan, made, sharding))
+        slack = allocator_slack(question, self.model, self.plan, made, sharding) if self.plays else None
+        question.finish(made, slack)
         return made
 
     def _fold(self, stage: Stage, experts: bool) -> Any:

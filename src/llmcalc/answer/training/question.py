@@ -167,6 +167,7 @@ class Question:
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
         self.slack: tuple[int, int] | None = None
+        self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -209,6 +210,8 @@ class Question:
             accumulates=self.accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
+            answers=asked.answers,
+            no_grad=asked.no_grad,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )
