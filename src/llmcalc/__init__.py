@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
+    from llmcalc.api.fit_law import fit_law
     from llmcalc.api.laws import chinchilla, hparams, law, laws
     from llmcalc.api.layouts import layouts
     from llmcalc.api.quant import quant
@@ -29,6 +30,7 @@ __all__ = [
     "chinchilla",
     "compare",
     "fit",
+    "fit_law",
     "hparams",
     "law",
     "laws",
@@ -47,6 +49,7 @@ _HOME = {
     "chinchilla": "llmcalc.api.laws",
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "fit_law": "llmcalc.api.fit_law",
     "layouts": "llmcalc.api.layouts",
     "hparams": "llmcalc.api.laws",
     "law": "llmcalc.api.laws",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
-from llmcalc.answer.training.ask import OF_RL, _understand
+from llmcalc.answer.training.ask import _understand, train
 from llmcalc.answer.training.asked import KEYWORDS
 from llmcalc.answer.training.layout_space import Space, space_of
 from llmcalc.answer.training.layouts import Search, several
@@ -80,13 +81,8 @@ def layouts(
     >>> found.verdict, found.shown[0].mesh.pp, found.shown[0].mesh.tp
     ('fits', 1, 4)
     """
-    settings = {key: value for key, value in settings.items() if key not in _OTHER or _is_given(key, value)}
     asked = {key: value for key, value in locals().items() if key != "settings"} | settings
-    for key in settings:
-        if key not in KEYWORDS:
-            near = did_you_mean(key, KEYWORDS, 1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise InputError(f"layouts() knows no keyword {key!r}.", f"{hint}It takes those of train().")
+    settings = _known(settings)
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
     number = TOP if top is None else parse_integer(top, "--top")
@@ -112,26 +108,28 @@ def layouts(
     return made
 
 
-_OTHER = ("rl", "critic", "reward", "rollout", *OF_RL)
-
-
-def _is_given(key: str, value: Any) -> bool:
-    """Refuse reinforcement learning, whose phases no layout is searched for."""
-    if value not in (None, False):
-        option = f"--{key.replace('_', '-')}"
-        raise InputError(
-            f"{option} is about reinforcement learning; --layouts searches those of a plain step.",
-            f"Leave {option} or --layouts out.",
-        )
-    return False
-
-
 OPEN = (
     "tp", "pp", "vpp", "cp", "ep", "etp", "dp", "sequence_parallel", "stage_layers", "schedule",
     "global_batch", "zero", "fsdp", "deepspeed", "accelerate", "reshard_after_forward", "shard_degree",
     "reduce_dtype", "capacity_factor", "imbalance", "cp_comm", "fsdp_units", "grad_sync",
 )  # fmt: skip
 """Keywords that mean something on several GPUs alone."""
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of a step; others are refused where they are given."""
+    for key, value in settings.items():
+        if key in KEYWORDS or value is None or value is False:
+            continue
+        if key in signature(train).parameters:
+            raise InputError(
+                f"--{key.replace('_', '-')} is about more than the plain step that --layouts is searched for.",
+                "Leave it or --layouts out.",
+            )
+        near = did_you_mean(key, KEYWORDS, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"layouts() knows no keyword {key!r}.", f"{hint}It takes those of train().")
+    return {key: value for key, value in settings.items() if key in KEYWORDS}
 
 
 def several_of(key: str, value: Any) -> bool:

@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "Several models side by side.",
     "chinchilla": "Parameters and tokens of a training budget.",
     "hparams": "Learning rate and batch by scaling laws.",
+    "fit-law": "A scaling law fitted to runs.",
     "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
@@ -52,7 +53,7 @@ class LazyGroup(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = import_module(f"llmcalc.cli.{cmd_name}").command
+        command: click.Command = import_module(f"llmcalc.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

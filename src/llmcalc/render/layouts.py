@@ -108,8 +108,8 @@ def notes(table: Any, units: str, shared: list[str]) -> list[str]:
     rough = sum(row.quick for row in table.fitting)
     if rough:
         lines.append(
-            f"Of {rough:,} that are not shown the allocator was not played through: train may tell some per "
-            "cent more or less."
+            f"Of {rough:,} that are not shown the allocator was not played through: llmcalc train may tell "
+            "more of them."
         )
     lines.append(
         "Memory is that of the worst rank, expected, with its range and its share of the card; act. is the "

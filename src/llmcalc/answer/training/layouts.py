@@ -227,7 +227,8 @@ class Search:
         if settings["recompute"] != "selective":
             settings["recompute_modules"] = None
         asked = resolve(self.inventory, self.book, settings | {"gpu": None, "reserve": None})
-        row.take(Question(self.inventory, asked, self.book, self.device).estimate())
+        question = Question(self.inventory, asked, self.book, self.device)
+        row.take(Reused(question, Store(), thorough=True).worst(asked)[0])
         row.judge(self.device)
         row.quick = False
 

@@ -12,6 +12,7 @@ from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
+from llmcalc.memory.training.parallel.sharding import Part
 from llmcalc.memory.training.parallel.slices import part_of, sliced
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
@@ -80,12 +81,8 @@ class Ranks:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
         found = trace_stage(self.run, mesh, stage, self.brief, self.other, self.number)
-        parts = [
-            (self._fold(stage, experts), ranks)
-            for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
-            if not experts or mesh.ep > 1
-        ]
         sharding = asked.sharding(asked)
+        parts = self.parts(stage, sharding)
         sharding.begin(question, self.model, stage, parts)
         states = sharding.share(parts)
         layout = question.layout(self.plan, states)
@@ -104,6 +101,15 @@ class Ranks:
         slack = allocator_slack(question, self.model, self.plan, made, sharding) if self.plays else None
         question.finish(made, slack)
         return made
+
+    def parts(self, stage: Stage, sharding: Any) -> list[Part]:
+        """States of a stage before they are shared, and how many ranks hold the same of each part."""
+        mesh = self.mesh
+        return [
+            (self._fold(stage, experts), ranks)
+            for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
+            if not experts or mesh.ep > 1
+        ]
 
     def _fold(self, stage: Stage, experts: bool) -> Any:
         """States of the stage's layers: of routed experts, or of all else."""

@@ -202,14 +202,21 @@ class Reused(Ranks):
         What all have in common.
     sharing : int
         Which way of sharing states, where that decides what runs; else -1. [-]
+    thorough : bool
+        Whether what takes long is done too.
+
+    Attributes
+    ----------
+    quick : bool
+        Whether there is something that takes long; `Search.refine` does it.
     """
 
-    def __init__(self, question: Question, store: Store, sharing: int = -1) -> None:
-        self.store, self.sharing, self.quick = store, sharing, False
+    def __init__(self, question: Question, store: Store, sharing: int = -1, thorough: bool = False) -> None:
+        self.store, self.sharing, self.thorough, self.quick = store, sharing, thorough, False
         asked = question.asked
         super().__init__(question, asked.batch, asked.seq, asked.choice.rank)
         # Places between equal layers don't matter, unless what comes and goes is counted there.
-        self.brief = not asked.compile and not {"gradients", "activations"} & asked.offload
+        self.brief = not self.plays and not asked.compile and not {"gradients", "activations"} & asked.offload
         self.walks: dict[Chunk, Walked] = {}
         self.standing: dict[Any, Any] = {}
         self.layers = self._kinds()
@@ -221,8 +228,8 @@ class Reused(Ranks):
 
     @property
     def plays(self) -> bool:
-        """Whether the allocator is played through, which takes long: here it never is."""
-        return False
+        """Whether the allocator is played through, where that is known: it takes long."""
+        return self.quick and self.thorough
 
     @plays.setter
     def plays(self, wanted: bool) -> None:
@@ -387,12 +394,7 @@ class Reused(Ranks):
         )  # fmt: skip
         found = self.store.shared.get(key)
         if found is None or self.kept_logits is None:
-            parts = [
-                (self._fold(stage, experts), ranks)
-                for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
-                if not experts or mesh.ep > 1
-            ]
-            states = sharding.share(parts)
+            states = sharding.share(self.parts(stage, sharding))
             layout = self.question.layout(self.plan, states)
             self.kept_logits = layout.kept_logits
             found = self.store.shared[key] = Shared(states, layout.step)
