@@ -123,7 +123,7 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
             continue
         if key in signature(train).parameters:
             raise InputError(
-                f"--{key.replace('_', '-')} is about more than the plain step that --layouts is searched for.",
+                f"--{key.replace('_', '-')} is about more than the plain step that --layouts searches.",
                 "Leave it or --layouts out.",
             )
         near = did_you_mean(key, KEYWORDS, 1)
