@@ -68,6 +68,7 @@ def test_every_group_has_its_runs(entries):
         count[key] = count.get(key, 0) + 1
     assert count == {
         ("full", False): 7, ("lora", False): 23, ("qlora", False): 18, ("lora", True): 4, ("qlora", True): 2,
+        ("sharded full", False): 9, ("megatron", False): 6, ("megatron-b200", False): 19,
     }  # fmt: skip
 
 
@@ -166,6 +167,9 @@ RATCHET = {
     ("lora", 1): (8, 0.002, 0.003, 0.004),
     ("qlora", 1): (6, 0.014, 0.056, 0.076),
     ("all", 1): (14, 0.003, 0.031, 0.076),
+    ("sharded full", 1): (7, 0.015, 0.043, 0.075),
+    ("all sharded", 1): (7, 0.015, 0.043, 0.075),
+    ("sharded full", 2): (2, 0.018, 0.026, 0.029),
     ("full", 2): (7, 0.015, 0.08, 0.163),
     ("lora", 2): (15, 0.003, 0.03, 0.206),
     ("qlora", 2): (12, 0.003, 0.014, 0.032),

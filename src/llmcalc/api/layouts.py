@@ -5,11 +5,12 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from llmcalc.answer.training.ask import _switch, _understand, train
+from llmcalc.answer.training.ask import _understand, train
 from llmcalc.answer.training.asked import KEYWORDS
 from llmcalc.answer.training.layout_space import Space, space_of
 from llmcalc.answer.training.layouts import Search, several
 from llmcalc.answer.training.report import bytes_told, how_told, size_told
+from llmcalc.answer.training.settings import as_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, did_you_mean
 from llmcalc.formula import is_array
@@ -74,12 +75,11 @@ def layouts(
 
     Examples
     --------
-    Without a bubble Llama-2-70B needs 8 tensor ranks on 64 GPUs of 80 GiB: its 16-bit weights and fp32
-    gradients, 6 bytes a parameter, which no replica shares, are 103 GB on each of 4 and 52 GB on each of 8.
+    The fewest tensor ranks that hold Llama-2-70B on 64 GPUs of 80 GiB without a bubble:
 
     >>> found = layouts("llama-2-70b", gpu="64xh100-80gb", like="megatron", global_batch=512)
     >>> found.verdict, found.shown[0].mesh.pp, found.shown[0].mesh.tp
-    ('fits', 1, 8)
+    ('fits', 1, 4)
     """
     asked = {key: value for key, value in locals().items() if key != "settings"} | settings
     settings = _known(settings)
@@ -87,7 +87,7 @@ def layouts(
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
     number = TOP if top is None else parse_integer(top, "--top")
     device = _cluster(gpu, reserve, book)
-    given = dict.fromkeys(KEYWORDS) | {key: _switch(key, value) for key, value in settings.items()}
+    given = dict.fromkeys(KEYWORDS) | {key: as_word(key, value) for key, value in settings.items()}
     given["gpu"], given["reserve"] = f"{device.count}x{device.name}", None
     neutral = {key: None if key in OPEN or several_of(key, given[key]) else given[key] for key in given}
     inventory, _, _ = _understand(model, params, config, assume, book, neutral | {"gpu": None}, None, None)
@@ -123,7 +123,7 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
             continue
         if key in signature(train).parameters:
             raise InputError(
-                f"--{key.replace('_', '-')} is about more than a plain step, for which --layouts is.",
+                f"--{key.replace('_', '-')} is about more than the plain step that --layouts searches.",
                 "Leave it or --layouts out.",
             )
         near = did_you_mean(key, KEYWORDS, 1)

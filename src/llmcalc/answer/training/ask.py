@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.asked import Asked, resolve
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
+from llmcalc.answer.training.settings import as_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, Problems
 from llmcalc.model import readers
@@ -65,6 +66,10 @@ def train(
     longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
+    offload_to: str | None = None,
+    zero_init: Any = None,
+    deepspeed: Any = None,
+    accelerate: Any = None,
     tp: Any = None,
     pp: Any = None,
     cp: Any = None,
@@ -104,6 +109,7 @@ def train(
     prompts: Any = None,
     forward_batch: Any = None,
     like: str | None = None,
+    expandable_segments: Any = None,
     metric: str | None = None,
     gpu: Any = None,
     reserve: Any = None,
@@ -122,8 +128,8 @@ def train(
         ``bottleneck``.
     precision : str
         ``bf16-mixed`` (the default: fp32 weights, gradients and states, bf16 compute), ``bf16``,
-        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``,
-        ``fp32``.
+        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``deepspeed-bf16`` (the default with
+        `zero`), ``deepspeed-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``, ``fp32``.
     optimizer : str
         One of the catalog: ``adamw`` (the default), ``adamw-fused``, ``adamw-8bit``, ``adafactor`` ...
     optimizer_rank : int, optional
@@ -140,8 +146,9 @@ def train(
         Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
         ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
-        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
-        whose code runs: ``hf``, ``torchtune``, ``megatron``, ``liger`` or ``litgpt``.
+        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``; ``eager``, ``chunked``,
+        ``fused``, ``vocab-parallel`` or ``none``; whose code runs: ``hf``, ``torchtune``, ``megatron``,
+        ``liger`` or ``litgpt``.
     padded, keep_logits, compile : bool, optional
         Whether there is a padding mask; whether the output object keeps the logits through the backward
         pass (as transformers' does); whether the code is compiled.
@@ -192,6 +199,13 @@ def train(
         How context ranks exchange keys and values: ``p2p`` (the default) or ``a2a``.
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
+    offload_to : str, optional
+        Where DeepSpeed puts it: ``cpu`` (the default) or ``nvme``.
+    zero_init : bool, optional
+        Whether stage 3 cuts each tensor as it is made (True, as transformers' Trainer does), and not a model
+        that is whole on every GPU.
+    deepspeed, accelerate : str, path or dict, optional
+        A DeepSpeed configuration (JSON), or an Accelerate one (YAML); what is given besides wins over it.
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
@@ -212,7 +226,9 @@ def train(
         without gradients. [tokens], [-]
     like : str, optional
         A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``litgpt``,
-        ``llama-factory`` or ``unsloth``.
+        ``llama-factory``, ``unsloth``, ``deepspeed`` or ``megatron``.
+    expandable_segments : bool, optional
+        Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
         What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
         what PyTorch's tool of that name sees.
@@ -251,7 +267,7 @@ def train(
     >>> (report["gradients"].bytes + report["optimizer"].bytes) / 1e9
     78.0
     """
-    asked = {key: _switch(key, value) for key, value in locals().items()}
+    asked = {key: as_word(key, value) for key, value in locals().items()}
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
     if rl is not None:
@@ -285,22 +301,6 @@ OF_RL = (
     "idle_offload", "sync_bucket", "prompt", "output", "group_size", "prompts", "forward_batch",
 )  # fmt: skip
 """Keywords that mean something only with `rl`."""
-
-SWITCHES = (
-    "padded",
-    "keep_logits",
-    "compile",
-    "kbit_upcast",
-    "wide_embedding",
-    "untied_head",
-    "longest_first",
-)
-"""Settings that a preset may turn on, so that off has to be said."""
-
-
-def _switch(key: str, value: Any) -> Any:
-    """On and off as words, which a shell takes too."""
-    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
 
 
 def _largest(asked: dict[str, Any], book: Catalog) -> Reports:

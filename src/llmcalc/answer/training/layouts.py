@@ -219,7 +219,10 @@ class Search:
 
     def refine(self, row: Row) -> None:
         """Give a quick row the figures that `train` tells."""
-        settings = {key: None if several(value) else value for key, value in self.given.items()}
+        open_ = (*DEGREES, "micro_batch", "recompute", "zero")  # elsewhere a comma means all of them
+        settings = {
+            key: None if key in open_ and several(value) else value for key, value in self.given.items()
+        }
         settings |= {"zero": None, "fsdp": None, "global_batch": None, **row.keywords, "dp": row.mesh.dp}
         if settings["recompute"] != "selective":
             settings["recompute_modules"] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.question import Estimate, Question
+from llmcalc.answer.training.reserved import allocator_slack
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array
@@ -46,10 +47,11 @@ class Ranks:
         mesh = asked.mesh
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
+        self.plays = asked.zero is not None  # whether a step is played through the allocator
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
         self.model = self.sliced(question.inventory)
         self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
-        self.plan = question.plan(batch, self.tokens, rank, self.model)
+        self.plan: Any = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
@@ -87,12 +89,17 @@ class Ranks:
         layout.sharding = sharding
         layout.persistent = layout.persistent or sharding.persistent
         layout.step = layout.step + sharding.step(states)
+        sharding.settle(layout, states)
         weights = dict(states.weights)
         timeline = moments(found, states, add_up(weights.values()), layout)
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
+        own = sharding.host(states)
         made.host = question.host(states, weights, found)
-        question.finish(made)
+        if own is not None:
+            made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
+        slack = allocator_slack(question, self.model, self.plan, made, sharding) if self.plays else None
+        question.finish(made, slack)
         return made
 
     def parts(self, stage: Stage, sharding: Any) -> list[Part]:

@@ -166,6 +166,7 @@ class Question:
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
+        self.slack: tuple[int, int] | None = None
         self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
     def bits(self, name: str) -> Any:
@@ -205,8 +206,8 @@ class Question:
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
             compiled=asked.compile,
-            in_backward=asked.in_backward,
-            accumulates=self.accumulates,
+            in_backward=asked.in_backward or asked.takes_gradients,
+            accumulates=self.accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
             answers=asked.answers,
@@ -285,19 +286,19 @@ class Question:
         self.finish(made)
         return made
 
-    def finish(self, made: Estimate) -> None:
-        """What comes on top of the tensors."""
+    def finish(self, made: Estimate, slack: Any = None) -> None:
+        """What comes on top of the tensors; `slack` is what the allocator reserves in vain, if known."""
         asked, name = self.asked, "" if self.device is None else self.device.name
         made.compiled = bool(asked.compile)
-        more: tuple[Any, ...] = ()
+        more: dict[str, Any] = {"slack": slack}
         if asked.mesh is not None:
             from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
 
             groups = communicators(asked.mesh, asked.sharding_name)
-            more = nccl_bytes(groups), f"communicators: {', '.join(groups)}"
-        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more)
+            more |= {"nccl": nccl_bytes(groups), "groups": f"communicators: {', '.join(groups)}"}
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, **more)
         if asked.metric != "nvidia-smi":
-            made.whole = runtime_item(made.allocated, "nvidia-smi", name, *more)
+            made.whole = runtime_item(made.allocated, "nvidia-smi", name, **more)
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""

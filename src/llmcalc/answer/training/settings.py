@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.words import one_word
-from llmcalc.errors import InputError
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, one_of
+from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
 from llmcalc.memory.training.plan import CORE, MODULES
+from llmcalc.units import parse_integer
 
 
 def read_recompute(value: Any) -> str | int:
@@ -50,3 +53,43 @@ def read_keeps_inputs(version: Any) -> bool:
             f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
         )
     return tuple(map(int, parts)) < (0, 43, 2)
+
+
+OFFLOADS = ("optimizer", "gradients", "params", "activations")
+
+
+def read_offload(away: Any) -> frozenset[str]:
+    """What lies on the host: words of a list, with commas or plus signs."""
+    if away is not None and not isinstance(away, (str, list, tuple, set, frozenset)):
+        raise InputError(f"--offload is {away!r}.", f"Use {one_of(OFFLOADS)}, or several with commas.")
+    parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
+    return frozenset(
+        one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
+    )
+
+
+SWITCHES = (
+    "padded",
+    "keep_logits",
+    "compile",
+    "kbit_upcast",
+    "wide_embedding",
+    "untied_head",
+    "longest_first",
+    "expandable_segments",
+)
+"""Settings that a preset may turn on, so that off has to be said."""
+
+
+def as_word(key: str, value: Any) -> Any:
+    """On and off as words, which a shell takes too."""
+    return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
+
+
+def read_optimizer(values: dict[str, Any], rank: Any, book: Catalog) -> Optimizer:
+    """The optimizer, with the rank that it projects to, if it does."""
+    rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
+    made = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+    if rank is not None and not made.takes_rank:
+        raise InputError(f"{made.name} projects to no rank.", "Leave --optimizer-rank out.")
+    return made

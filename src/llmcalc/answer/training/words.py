@@ -24,7 +24,8 @@ def number(value: Any, option: str) -> Quantity:
 
 
 SPELLINGS = {
-    "flash_attention_2": "flash", "flash_attention_3": "flash", "flash_attention": "flash", "fa2": "flash",
+    "flash_attention_2": "flash", "flash_attention": "flash", "fa2": "flash", "flash_attention_3": "flash3",
+    "flash_attention_4": "flash3", "fa3": "flash3", "fa4": "flash3",
 }  # fmt: skip
 """What frameworks call the same."""
 

@@ -311,7 +311,8 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     """
     t, rows = run.tape, run.rows
     masked = run.plan.attention == "sdpa" and run.shared.masks.get(shape.window) is not None
-    shares = run.plan.attention == "flash" or (not masked and shape.width == shape.value <= WIDEST)
+    flash = run.plan.attention.startswith("flash")
+    shares = flash or (not masked and shape.width == shape.value <= WIDEST)
     grouped = shape.kv_heads < shape.heads
     if grouped and (run.recipe.repeats or not shares):
         grouped = False
@@ -319,7 +320,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         value = _repeated(run, value, shape.heads * shape.value * rows, shape)
     if run.plan.autocast:
         query, key, value = (ops.cast(t, one, run.element) for one in (query, key, value))
-    packs = run.plan.attention == "flash" and run.plan.padded
+    packs = flash and run.plan.padded
     if packs:  # only what is no padding is attended to
         query, key, value = (ops.copy(t, one) for one in (query, key, value))
     mask: Value | None = None
@@ -330,7 +331,7 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     sizes = [query.numel, key.numel, value.numel]
     element, scratch = (
         query.element,
-        0 if run.plan.watched else _scratch(shape, query.element, grouped) * rows,
+        0 if run.plan.watched else shape.scratch(query.element, grouped, run.plan.attention) * rows,
     )
     node = t.node(query, key, value)
     t.save(node, query, key, value, *([mask] if mask is not None else []))
@@ -352,12 +353,6 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
         del rounds
     exchanged = spread > 1 and mesh is not None and mesh.cp_comm == "a2a"  # what comes back is new
     return ops.copy(t, out) if packs or exchanged or lies_by_head(run) else out
-
-
-def _scratch(shape: Shape, element: int, grouped: bool) -> int:
-    """Bytes a token that flash kernels take in backward: queries in fp32, shared keys for every head."""
-    shared = shape.heads * (shape.width + shape.value) if grouped else 0
-    return 4 * shape.heads * (shape.width + 1) + element * shared
 
 
 def _eager(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Value:

@@ -62,7 +62,7 @@ class Plan:
     autocast : bool
         fp32 weights are cast to 16 bit where they are used.
     attention : str
-        ``flash``, ``sdpa`` or ``eager``.
+        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``.
     padded : bool
         Whether a padding mask is there: sdpa then repeats keys and values and saves a mask a layer.
     recompute : str or int
@@ -93,6 +93,8 @@ class Plan:
         Parts of a layer that are recomputed with ``selective``, by Megatron's names.
     mesh : Mesh or None
         GPUs that share the model; None is one. `seq` is then what one context rank holds of a sequence.
+    logs : bool
+        Whether everything that comes and goes is written down, to be played through an allocator.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
     answers : int or ndarray
@@ -103,8 +105,8 @@ class Plan:
 
     __slots__ = (
         "accumulates", "answers", "attention", "autocast", "batch", "compiled", "earlier", "element",
-        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "modules",
-        "no_grad", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "logs", "loss", "mesh",
+        "modules", "no_grad", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -123,7 +125,7 @@ class Plan:
         self.keep_logits, self.in_backward, self.accumulates = keep_logits, in_backward, accumulates
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
-        self.mesh = mesh
+        self.mesh, self.logs = mesh, False
         self.answers, self.no_grad = answers, no_grad
         self.modules = modules if recompute == "selective" else frozenset()
 

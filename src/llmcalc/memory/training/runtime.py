@@ -35,6 +35,7 @@ def runtime_item(
     device: str = "",
     nccl: tuple[int, int, int] = (0, 0, 0),
     groups: str = "",
+    slack: tuple[Quantity, ...] | None = None,
 ) -> Item:
     """Context, workspaces and what the allocator reserves in vain, as far as a metric counts them.
 
@@ -50,6 +51,8 @@ def runtime_item(
         What communicators of several GPUs take: low, expected and high. [B]
     groups : str
         What these are.
+    slack : tuple of int or ndarray, optional
+        What the allocator reserves in vain, where that is known: low, expected and high. [B]
 
     Examples
     --------
@@ -63,10 +66,14 @@ def runtime_item(
         _part("cuBLAS workspace", workspace, workspace, workspace, "constant", "allocated through PyTorch")
     ]
     if metric in ("reserved", "nvidia-smi"):
-        slack = SLACK_MANY if groups else SLACK
-        low, middle, high = (ceil_div(allocated * share, 100) for share in slack)
-        note = f"{slack[0]} to {slack[2]} % of what is allocated"
-        parts.append(_part("allocator", low, middle, high, "share of allocated", note))
+        if slack is not None:
+            rule, note = "a step played through the allocator", "free memory in pieces, and a pool a stream"
+            low, middle, high = slack
+        else:
+            shares = SLACK_MANY if groups else SLACK
+            low, middle, high = (ceil_div(allocated * share, 100) for share in shares)
+            rule, note = "share of allocated", f"{shares[0]} to {shares[2]} % of what is allocated"
+        parts.append(_part("allocator", low, middle, high, rule, note))
     if metric == "nvidia-smi":
         note = "kernels and driver, 0.45 to 0.95 GiB"
         parts.append(_part("CUDA context", *CONTEXT, "constant", note))

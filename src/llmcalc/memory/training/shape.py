@@ -40,3 +40,13 @@ class Shape:
         for cache in group.caches:
             if cache.kind in ("full", "window", "chunk") and not cache.variants:
                 self.kv_heads = dict(cache.parts[0][1][0]).get("kv_heads", self.kv_heads)
+
+    def scratch(self, element: int, grouped: bool, kernel: str) -> int:
+        """Bytes a token that flash kernels take in backward: queries in fp32, shared keys for every head.
+
+        From the third version on shared keys and values are summed in fp32, once for all that share them.
+        """
+        third = kernel == "flash3"
+        width = self.width + self.value
+        shared = (4 * self.kv_heads if third else element * self.heads) * width if grouped else 0
+        return 4 * self.heads * (self.width + (2 if third else 1)) + shared

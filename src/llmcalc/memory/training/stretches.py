@@ -10,7 +10,7 @@ from llmcalc.memory.training import ops
 from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.context import INPUTS, Run, Shared
 from llmcalc.memory.training.layer import decoder_layer
-from llmcalc.memory.training.ledger import Ledger
+from llmcalc.memory.training.ledger import FORWARD, HELD, Ledger
 from llmcalc.memory.training.losses import LOSSES
 from llmcalc.memory.training.parallel.tensors import scattered
 from llmcalc.memory.training.plan import Plan
@@ -53,7 +53,7 @@ class Stretch:
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
-        self.run, self.ledger = run, Ledger()
+        self.run, self.ledger = run, Ledger(run.plan.logs)
         self.root: Any = None
         self.sink: Sink | None = None
         nothing: Books = (0, 0, 0, 0)
@@ -92,7 +92,7 @@ class Model:
             )
         self.hidden = size(table.out)
         self.shared = Shared(0 if self.traits.tables == "none" else _rotary(inventory))
-        self.books = Ledger()  # of what all layers read
+        self.books = Ledger(plan.logs)  # of what all layers read
         self.kept: list[Value] = []  # the output object
         self.common: tuple[Quantity, Quantity] = (0, 0)
         self.parts: dict[str, Quantity] = {}
@@ -141,7 +141,9 @@ class Model:
             self.shared.padding = None
         for stretch in self.stretches:
             stretch.held = stretch.ledger.now
+            stretch.ledger.tell(FORWARD)
             stretch.run.casts.clear()
+            stretch.ledger.tell(HELD)
             stretch.held = stretch.held - stretch.ledger.now
             self._settle(stretch)
         self.common = self.books.saved, self.books.now - self.books.saved

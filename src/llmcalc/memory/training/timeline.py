@@ -139,7 +139,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
                 {
                     **base,
                     "optimizer": optimizer,
-                    "gradients": held,
+                    "gradients": held if sharding is None else sharding.left(held),
                     "activations": 0,
                     "logits": layout.kept_logits,
                     "gathered": 0,
