@@ -24,6 +24,8 @@ KINDS = (
     "measurements",
     "runs",
     "optimizers",
+    "prices",
+    "trainings",
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")

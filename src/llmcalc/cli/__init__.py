@@ -25,6 +25,8 @@ COMMANDS = {
     "train": "Memory of training and fine-tuning.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
+    "flops": "Operations: forward, backward, MFU by convention.",
+    "cost": "Time, energy and price of training, tuning and serving.",
     "compare": "Several models side by side.",
     "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
