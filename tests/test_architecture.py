@@ -40,6 +40,7 @@ ESTIMATORS = {
     "demand",
     "scenario",
     "memory",
+    "compute",
     "planning",
     "estimate",
     "formula",
@@ -126,6 +127,11 @@ def test_files_and_functions_stay_readable(path):
         ["train", "llama-3.1-8b", "--seq-len", "2k", "--gpu", "h200"],
         ["train", "llama-3.1-8b", "--method", "qlora", "--seq-len", "2k", "--gpu", "rtx-4090"],
         ["params", "gpt-3"],
+        ["flops", "llama-3.1-8b", "--ctx", "8k", "--tokens", "15t"],
+        ["flops", "deepseek-v3", "--phase", "decode", "--ctx", "32k", "--gpu", "h200"],
+        ["cost", "llama-2-70b", "--tokens", "2t", "--gpu", "6000xa100-80gb"],
+        ["cost", "llama-3.1-8b", "--method", "lora", "--examples", "10k", "--gpu", "rtx-4090"],
+        ["cost", "--throughput", "2500", "--price", "2"],
     ],
 )
 def test_the_hot_path_imports_nothing_heavy(arguments):

@@ -14,7 +14,9 @@ from llmcalc._version import __version__
 if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
+    from llmcalc.api.cost import cost
     from llmcalc.api.fit import fit
+    from llmcalc.api.flops import flops
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
     from llmcalc.api.train import train
@@ -25,7 +27,9 @@ __all__ = [
     "LlmcalcError",
     "__version__",
     "compare",
+    "cost",
     "fit",
+    "flops",
     "model",
     "params",
     "quant",
@@ -38,7 +42,9 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
     "compare": "llmcalc.api.compare",
+    "cost": "llmcalc.api.cost",
     "fit": "llmcalc.api.fit",
+    "flops": "llmcalc.api.flops",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
     "train": "llmcalc.api.train",

@@ -10,6 +10,10 @@ MODULES = (
     "llmcalc.memory.inference",
     "llmcalc.memory.training.formulas",
     "llmcalc.memory.training.parallel.formulas",
+    "llmcalc.compute.flops",
+    "llmcalc.compute.conventions",
+    "llmcalc.compute.moved",
+    "llmcalc.compute.cost",
 )
 """Modules whose import registers formulas."""
 

@@ -71,6 +71,6 @@ def command(**options: Any) -> int:
     llmcalc flops deepseek-v3 --phase decode --ctx 32k --sequences 64 --gpu h200
     llmcalc flops llama-3.1-8b --method lora --lora-targets q_proj,v_proj
     """
-    from llmcalc.answer.flops import flops
+    from llmcalc.answer.flops.ask import flops
 
     return respond(flops, options)

@@ -220,6 +220,8 @@ CONVENTIONS = {
                    "Megatron-Bridge, training/utils/flop_utils.py, 2025", "", _ops("half", "all", True)),
         Convention("maxtext", "each op; half of all pairs; head in",
                    "MaxText, maxtext_utils.py, since July 2025", "", _ops("half")),
+        Convention("maxtext-2024", "each op; all pairs of positions; head in",
+                   "MaxText, maxtext_utils.py, until July 2025", "", _ops("full")),
         Convention("hoffmann", "GPT's shape; all pairs and softmax; embedding as a product; head in",
                    "Hoffmann et al. 2022, appendix F", "hoffmann_layer_flops", _hoffmann(True)),
         Convention("hoffmann-a4", "the same without embedding and head", "Hoffmann et al. 2022, table A4",

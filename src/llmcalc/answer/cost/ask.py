@@ -152,6 +152,7 @@ def cost(
 def _answer(inventory: Inventory, asked: Asked, given: dict[str, Any], nameless: bool) -> Figures:
     """The heading, what was asked, and all parts."""
     answer = Figures("cost")
+    answer.model = {"name": "", "params": None, "active_params": None, "source": "none"}
     if not nameless:
         total, active = format_count(inventory.params), format_count(asked.active or inventory.active_params)
         answer.model = {

@@ -109,15 +109,28 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _of_catalog(name: str, book: Catalog) -> Price | None:
-    """The median of the offers on demand and of the market; all offers are the range."""
+    """The median of what sellers ask on demand and of the market; all offers are the range."""
     entry = book.lookup("prices", name)
     if entry is None:
         return None
-    offers = [(sum(one["usd"]) / len(one["usd"]), one) for one in entry["offers"]]
-    firm = [pair for pair in offers if pair[1]["kind"] in ("on-demand", "market")] or offers
-    firm.sort(key=lambda pair: pair[0])
-    middle = firm[len(firm) // 2] if len(firm) % 2 else firm[len(firm) // 2 - 1]
-    value, one = middle
-    every = [dollars for offer in entry["offers"] for dollars in offer["usd"]]
-    note = f"{one['from']}, {one['kind']}, {one['date']}; prices go stale: --price"
-    return Price(value, min(every), max(every), "USD", "assumed", note, f"{one['source']} ({one['date']})")
+    offers = entry["offers"]
+    firm = [one for one in offers if one["kind"] in ("on-demand", "market")] or offers
+    sellers: dict[str, dict[str, Any]] = {}
+    for one in firm:  # several sizes of one seller are one offer
+        sellers.setdefault(one["from"].split(" ")[0] if one["kind"] != "market" else one["source"], one)
+    middle = sorted(sum(one["usd"]) / len(one["usd"]) for one in sellers.values())
+    value = (middle[(len(middle) - 1) // 2] + middle[len(middle) // 2]) / 2
+    every = [dollars for one in offers for dollars in one["usd"]]
+    years = sorted(year for one in sellers.values() for year in _years(one["date"]))
+    when = years[0] if years[0] == years[-1] else f"{years[0]} to {years[-1]}"
+    many = f"median of {len(middle)} offers" if len(middle) > 1 else firm[0]["from"]
+    sources = "; ".join(f"{one['from']}: {one['source']} ({one['date']})" for one in sellers.values())
+    note = f"{many}, {when}; prices go stale: --price"
+    return Price(value, min(every), max(every), "USD", "assumed", note, sources)
+
+
+def _years(text: str) -> list[str]:
+    """The years that a date names."""
+    return [
+        text[n : n + 4] for n in range(len(text) - 3) if text[n : n + 2] == "20" and text[n : n + 4].isdigit()
+    ]

@@ -24,10 +24,11 @@ def serving_answer(answer: Figures, asked: Asked) -> None:
         for one in (price.value, price.low, price.high)
     )
     busy = f", busy {100 * asked.busy:.0f} % of the time" if asked.busy < 1 else ""
+    plural = "s" if gpus > 1 else ""
     inputs = {"price": price.value, "gpus": gpus, "throughput": asked.throughput, "busy": asked.busy}
     how: dict[str, Any] = {"formula": "price_per_million", "inputs": inputs, "grade": grade}
     answer.add("price_per_million", million, money, label="a million tokens", low=low, high=high,
-               section="price", note=f"{asked.throughput:,.0f} tokens/s on {gpus:,} GPUs{busy}",
+               section="price", note=f"{asked.throughput:,.0f} tokens/s on {gpus:,} GPU{plural}{busy}",
                **how)  # fmt: skip
     if asked.output:
         _answers(answer, asked, million, low, high, money, grade)

@@ -76,7 +76,7 @@ def _work(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> None
     if asked.examples is not None:
         answer.add("tokens", tokens, "tokens", section=part, formula="tuning_tokens", inputs={
             "examples": asked.examples, "context": asked.context, "epochs": asked.epochs,
-        }, note=f"{asked.examples:,} examples x {asked.context:,} x {asked.epochs:g}, with padding")  # fmt: skip
+        }, note=f"{asked.examples:,} x {asked.context:,} x {asked.epochs:g}, padding counted")  # fmt: skip
         if asked.batch is not None:
             made = leaf.tuning_steps(asked.examples, asked.epochs, asked.batch)
             answer.add("steps", int(made), "steps", section=part, formula="tuning_steps", inputs={

@@ -20,7 +20,7 @@ from llmcalc.precision import find_format
 from llmcalc.report.figures import Figures, Grid
 
 if TYPE_CHECKING:
-    from llmcalc.answer.flops import Asked
+    from llmcalc.answer.flops.asked import Asked
 
 PARTS = {
     "layers": "matrix products of the layers",
@@ -109,7 +109,7 @@ def conventions_grid(inventory: Inventory, shape: Shape, asked: Asked) -> Grid:
         assert gpu.peak is not None
         below.append(
             f"{speed:,.0f} tokens/s on each GPU, by --{asked.rate[0]} {asked.rate[1]:g} as "
-            f"{asked.convention} counts; peak {gpu.peak / 1e12:g} TFLOP/s ({gpu.name}, {asked.precision}, dense)."
+            f"{asked.convention} counts; peak {gpu.peak / 1e12:g} TFLOP/s ({gpu.name}, {asked.precision})."
         )
     if not shape.gpt_like:
         below.append(
