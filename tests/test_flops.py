@@ -77,7 +77,7 @@ def test_local_pairs_are_those_of_a_mask(tokens, reach):
 # -- what papers print ------------------------------------------------------------------------------
 
 A4 = [
-    # Hoffmann et al. 2022, tables A4 and A9: layers, width, feed-forward, heads, width of a head, exact / 6ND.
+    # Hoffmann et al. 2022, tables A4 and A9: layers, width, feed-forward, heads, width of one, exact / 6ND.
     (10, 640, 2560, 10, 64, 1.03), (20, 1024, 4096, 16, 64, 1.10), (24, 1280, 5120, 10, 128, 1.08),
     (26, 1792, 7168, 14, 128, 1.04), (28, 2048, 8192, 16, 128, 1.03), (40, 3584, 14336, 28, 128, 0.99),
 ]  # fmt: skip
@@ -207,6 +207,19 @@ def test_parts_add_up_and_masks_are_ordered(model):
     assert seen[1] <= seen[2]
 
 
+def test_head_and_embedding_are_in_or_out():
+    whole = llmcalc.flops("gpt-3")["flops_per_sequence"].value
+    bare = llmcalc.flops("gpt-3", head="none")["flops_per_sequence"].value
+    both = llmcalc.flops("gpt-3", embedding=True)["flops_per_sequence"].value
+    product = 3 * flops.linear_flops(2048, 12288, 50257)
+    assert whole - bare == both - whole == product
+
+
+def test_speed_of_a_bare_count_is_by_6_n():
+    answer = llmcalc.flops(params="7b", gpu="8xh100", throughput=80_000)
+    assert answer["mfu"].value == pytest.approx(10_000 * 42e9 / 989.4e12)
+
+
 def test_recomputing_all_layers_is_the_forward_pass_less_the_head(model):
     lines = count(model, Work("train", 512, encoder=512))
     outside = sum(line.forward for line in lines if line.place != "layer")
@@ -330,6 +343,7 @@ BAD = [
     (["--phase", "decode", "--recompute", "full"], "is for training", "--phase train"),
     (["--lora-r", "8"], "is for adapters", "--method lora"),
     (["--method", "lora", "--lora-targets", "q_prj"], "has no module", "q_proj"),
+    (["--method", "lora", "--mfu", "0.4", "--gpu", "h100"], "full training", "--method"),
     (["--context", "1m"], "above the limit", "--allow-overlong"),
     (["--encoder-tokens", "5"], "no layers that read", "Leave"),
     (["--precision", "bf61"], "not known", "bf16"),
@@ -352,3 +366,30 @@ def test_all_mistakes_together():
     assert done.returncode == 2
     for word in ("llama-3.1-8x", "--mfu", "h1000", "--tokens"):
         assert word in done.stderr
+
+
+# -- JSON -------------------------------------------------------------------------------------------
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[1] / "docs/schema/figures.schema.json").read_text(encoding="utf-8")
+)
+ANSWERS = {
+    "flops": lambda: llmcalc.flops("llama-3.1-8b", tokens="15t", gpu="8xh100", mfu=0.4),
+    "a count": lambda: llmcalc.flops("13b", tokens="1t"),
+    "contexts": lambda: llmcalc.flops("llama-3.1-8b", context=np.array([1024, 8192])),
+    "adapters": lambda: llmcalc.flops("llama-3.1-8b", method="lora"),
+    "cost": lambda: llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb", carbon=385),
+    "serving": lambda: llmcalc.cost(throughput=2500, price=2, output=100),
+}
+
+
+@pytest.mark.parametrize("make", ANSWERS.values(), ids=ANSWERS.keys())
+def test_json_follows_the_schema(make):
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    answer = make()
+    document = json.loads(answer.to_json())
+    validator.validate(document)
+    assert set(document["figures"]) == set(answer.names)
+    assert not validator.is_valid({key: value for key, value in document.items() if key != "figures"})

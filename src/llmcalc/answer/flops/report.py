@@ -28,7 +28,8 @@ def flops_answer(inventory: Inventory, asked: Asked, bits: Any, kv_bytes: Any) -
         answer.header.append(f"{asked.method} r={asked.rank}")
     answer.scenario = {
         "phase": asked.phase, "context": asked.context, "tokens": asked.tokens, "sequences": asked.sequences,
-        "mask": asked.mask, "head": asked.head, "recompute": asked.recompute, "method": asked.method,
+        "mask": asked.mask, "head": asked.head, "embedding": asked.embedding, "recompute": asked.recompute,
+        "method": asked.method,
         "lora_r": asked.rank if asked.method != "full" else None, "mtp": asked.mtp,
         "encoder_tokens": asked.encoder or None, "image_tokens": asked.image or None,
         "precision": asked.precision, "gpu": [gpu.shown for gpu in asked.gpus] or None,
@@ -36,6 +37,7 @@ def flops_answer(inventory: Inventory, asked: Asked, bits: Any, kv_bytes: Any) -
     }  # fmt: skip
     if inventory.is_opaque:
         _thumb(answer, inventory.params, inventory.params, asked, None)
+        _speed(answer, asked, 6.0 * inventory.params, 6.0 * inventory.params)
         answer.hints.append("Name a model, and attention, head and every convention are counted too.")
         return answer
     work = asked.work()
@@ -43,6 +45,11 @@ def flops_answer(inventory: Inventory, asked: Asked, bits: Any, kv_bytes: Any) -
     forward, backward = total(lines)
     again = recomputed(lines, asked.recompute)
     _totals(answer, asked, forward, backward, again)
+    if asked.rate is not None:
+        from llmcalc.compute.counting import by_convention
+
+        one = by_convention(inventory, asked.context, asked.recompute, [asked.convention])[0]
+        _speed(answer, asked, one.model, one.executed)
     shape = Shape(inventory)
     _thumb(answer, shape.active, shape.active - shape.embedding, asked, (forward + backward) / asked.per_pass)
     if not is_array(asked.context):
@@ -95,6 +102,33 @@ def _totals(answer: Figures, asked: Asked, forward: Any, backward: Any, again: A
     answer.add("flops_per_sequence", made if is_array(made) else int(made), "FLOP", label="one sequence",
                section="one token", grade=grade, note="" if asked.phase != "decode" else "one step",
                **rule)  # fmt: skip
+
+
+def _speed(answer: Figures, asked: Asked, model: Any, executed: Any) -> None:
+    """A stated speed as tokens/s, TFLOP/s, MFU and HFU by its own convention."""
+    if asked.rate is None:
+        return
+    name, value = asked.rate
+    gpu, section = asked.gpus[0], "speed"
+    assert gpu.peak is not None
+    each = executed if name == "hfu" else model
+    second = value / gpu.gpus if name == "throughput" else value * (
+        1e12 if name == "tflops" else gpu.peak
+    ) / each  # fmt: skip
+    grade = "exact" if asked.convention.startswith("exact") else "derived"
+    told = f"by --{name} {value:g}, as {asked.convention} counts"
+    answer.add("tokens_per_second", second, "tokens/s/GPU", label="of each GPU", section=section, grade=grade,
+               note=told)  # fmt: skip
+    answer.add("flops_per_second", second * model, "FLOP/s/GPU", label="operations", section=section,
+               grade=grade)  # fmt: skip
+    inputs = {"flops": second * model, "seconds": 1, "gpus": 1, "peak": gpu.peak}
+    answer.add("mfu", leaf.utilization(second * model, 1, 1, gpu.peak), "%", label="MFU", section=section,
+               grade=grade, formula="utilization", inputs=inputs,
+               note=f"of {gpu.peak / 1e12:g} TFLOP/s, {asked.precision}")  # fmt: skip
+    if asked.recompute != "none":
+        inputs = {**inputs, "flops": second * executed}
+        answer.add("hfu", leaf.utilization(second * executed, 1, 1, gpu.peak), "%", label="HFU",
+                   section=section, grade=grade, formula="utilization", inputs=inputs)  # fmt: skip
 
 
 def _thumb(answer: Figures, params: int, inner: int, asked: Asked, exact: Any) -> None:

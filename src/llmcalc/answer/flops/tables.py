@@ -26,6 +26,7 @@ PARTS = {
     "layers": "matrix products of the layers",
     "attention": "attention: scores and sums",
     "state": "recurrent states, convolutions",
+    "embedding": "embedding as a product",
     "head": "head (vocabulary)",
     "adapters": "adapters",
 }
@@ -147,7 +148,9 @@ STEPS = (1, 64)
 def phases_grid(answer: Figures, inventory: Inventory, asked: Asked, bits: Any, kv_bytes: float) -> Grid:
     """Bytes moved and operations done with each, phase by phase; on named GPUs what limits them."""
     many = asked.sequences
-    wanted = [("train", many), ("prefill", many), *[("decode", n) for n in ((many,) if many > 1 else STEPS)]]
+    steps = STEPS if many == 1 else (1, many) if asked.phase == "decode" else STEPS
+    wanted = [(phase, many if phase == asked.phase else 1) for phase in ("train", "prefill")]
+    wanted += [("decode", number) for number in steps]
     rows = []
     for phase, sequences in wanted:
         work = asked.work(phase)
