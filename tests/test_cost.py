@@ -310,6 +310,8 @@ BAD = [
     (["llama-3.1-8b", "--throughput", "0", "--price", "2"], "must be above 0", "2500"),
     (["llama-3.1-8b", "--throughput", "9", "--price", "2", "--mfu", "0.4"], "serving", "Leave"),
     (["llama-3.1-8b", "--tokens", "1t", "--samples", "4"], "for serving", "--throughput"),
+    (["llama-3.1-8b", "--tokens", "1t", "--recompute", "full"], "stated HFU", "--hfu"),
+    (["llama-3.1-8b", "--tokens", "1t", "--gpu", "h100", "--exchange", "0.9"], "dollars", "--currency"),
     (["llama-3.1-8b", "--steps", "100"], "sequences of a step", "--batch"),
     (["gpt2", "--tokens", "1t", "--gpu", "tpu-v5e", "--precision", "fp4"], "no fp4 peak", "--precision"),
 ]  # fmt: skip

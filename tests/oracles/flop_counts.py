@@ -69,6 +69,23 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 2, "vocab_size": 320, "num_local_experts": 4, "num_experts_per_tok": 2,
         "head_dim": 16,
     },
+    "mamba2": {
+        "hidden_size": 64, "num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 2,
+        "num_hidden_layers": 2,
+        "vocab_size": 320, "expand": 2, "chunk_size": 32, "tie_word_embeddings": False,
+    },
+    "falcon_h1": {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "mamba_d_ssm": 128, "mamba_n_heads": 8,
+        "mamba_d_head": 16, "mamba_d_state": 16, "mamba_n_groups": 2, "mamba_chunk_size": 32,
+        "tie_word_embeddings": False,
+    },
+    "qwen3_next": {
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 320, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
+    },
     "bert": {
         "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
         "vocab_size": 320, "max_position_embeddings": 128,

@@ -74,8 +74,11 @@ def accelerators(text: Any, book: Catalog, precision: str) -> list[Accelerator]:
     for device in parse_gpus(text, book):
         entry = book.lookup("gpus", device.name.partition(":")[0])
         if entry is None:
-            raise InputError(
-                f"--gpu {device.name}: a size tells no speed.", "Name the GPU, such as h100 or 8xa100-80gb."
+            what = (
+                "a part of a GPU has no speed here"
+                if " MIG " in device.name or ":" in device.name
+                else "a size tells no speed"
             )
+            raise InputError(f"--gpu {device.name}: {what}.", "Name the GPU, such as h100 or 8xa100-80gb.")
         found.append(Accelerator(entry, device.count, device.memory_bytes, precision))
     return found

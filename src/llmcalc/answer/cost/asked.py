@@ -120,6 +120,10 @@ def _speed(asked: Asked, given: dict[str, Any]) -> None:
     """MFU or HFU, goodput, pipeline, deadline."""
     if given["mfu"] is not None and given["hfu"] is not None:
         raise InputError("--mfu and --hfu state one speed twice.", "Give one of them.")
+    if given["hfu"] is None and given["recompute"] not in (None, "none"):
+        raise InputError(
+            "--recompute tells what a stated HFU counts; MFU leaves it out.", "Add --hfu, or leave it out."
+        )
     problems = Problems()
     for name, what in (("mfu", "MFU"), ("hfu", "HFU"), ("goodput", "goodput")):
         with problems:

@@ -78,6 +78,11 @@ def find_price(given: dict[str, Any], gpu: Any, book: Catalog) -> Price | None:
             )
     wanted = code if wanted is None else currency_of(wanted)
     rate = None if given["exchange"] is None else real(given["exchange"], "--exchange", "0.92")
+    if rate is not None and (stated is not None or wanted == "USD"):
+        raise InputError(
+            "--exchange turns the catalog's dollars into another currency.",
+            "Add --currency CODE without --price, or leave --exchange out.",
+        )
     if stated is not None:
         value = real(stated, "--price", "2.5 or 2.5EUR", most=1e9)
         return Price(value, value, value, wanted, "exact", "stated", "--price")

@@ -120,6 +120,10 @@ def _counted(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> N
                note=f"{told}, at {asked.context:,} tokens")  # fmt: skip
     if adapters is not None:
         run.flops = exact
+    elif asked.convention == "6nd" and not 0.75 < exact / run.flops < 1.33:
+        answer.hints.append(
+            f"Op by op it is {exact / run.flops:.2f} times 6 N D: --convention exact goes by that."
+        )
     elif asked.convention != "6nd":
         one = by_convention(inventory, asked.context, asked.recompute, [asked.convention])[0]
         run.flops = float(one.model * asked.tokens)
