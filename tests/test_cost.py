@@ -277,6 +277,15 @@ def test_every_format():
     assert frame.loc["gpu_hours", "unit"] == "GPU-h"
 
 
+def test_the_picture_of_days(tmp_path):
+    pytest.importorskip("matplotlib")
+    made = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb")
+    made.plot(str(tmp_path / "days.png"))
+    assert (tmp_path / "days.png").stat().st_size > 10_000
+    with pytest.raises(llmcalc.LlmcalcError, match="nothing to draw"):
+        llmcalc.cost(throughput=2500, price=2).plot(str(tmp_path / "none.png"))
+
+
 def test_the_call_is_printed_for_python():
     done = run("llama-2-70b", "--tokens", "2t", "--gpu", "6000xa100-80gb", "--python")
     assert done.returncode == 0

@@ -200,7 +200,7 @@ class Figures:
 
     def plot(self, file: str | None = None) -> Any:
         """A picture (needs the ``plot`` extra); saved where `file` is given."""
-        from llmcalc.render.roofline import as_plot
+        from llmcalc.render.figure_plots import as_plot
 
         if self.picture.get("points") and not self.picture["gpus"] and self.book is not None:
             from llmcalc.compute.peaks import accelerators

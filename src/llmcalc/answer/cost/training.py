@@ -204,6 +204,9 @@ def _time(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> None
         float(leaf.gpu_hours(run.flops, gpu.peak, used)) for used in (run.used, run.high, run.low)
     )
     grade = answer["utilization"].grade
+    answer.picture = {
+        "hours": (run.hours_low, run.hours, run.hours_high), "count": gpu.count, "gpu": gpu.name,
+    }  # fmt: skip
     answer.add("gpu_hours", run.hours, "GPU-h", label="GPU-hours", low=run.hours_low, high=run.hours_high,
                section=part, grade=grade, formula="gpu_hours", note=f"peak {gpu.peak / 1e12:g} TFLOP/s",
                inputs={"flops": run.flops, "peak": gpu.peak, "used": run.used})  # fmt: skip
