@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from llmcalc.api.compare import compare
     from llmcalc.api.cost import cost
     from llmcalc.api.fit import fit
+    from llmcalc.api.fit_law import fit_law
     from llmcalc.api.flops import flops
+    from llmcalc.api.laws import chinchilla, hparams, law, laws
+    from llmcalc.api.layouts import layouts
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
     from llmcalc.api.train import train
@@ -26,10 +29,16 @@ if TYPE_CHECKING:
 __all__ = [
     "LlmcalcError",
     "__version__",
+    "chinchilla",
     "compare",
     "cost",
     "fit",
+    "fit_law",
     "flops",
+    "hparams",
+    "law",
+    "laws",
+    "layouts",
     "model",
     "params",
     "quant",
@@ -41,10 +50,16 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
+    "chinchilla": "llmcalc.api.laws",
     "compare": "llmcalc.api.compare",
     "cost": "llmcalc.api.cost",
     "fit": "llmcalc.api.fit",
     "flops": "llmcalc.api.flops",
+    "fit_law": "llmcalc.api.fit_law",
+    "layouts": "llmcalc.api.layouts",
+    "hparams": "llmcalc.api.laws",
+    "law": "llmcalc.api.laws",
+    "laws": "llmcalc.api.laws",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
     "train": "llmcalc.api.train",

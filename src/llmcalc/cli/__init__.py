@@ -28,11 +28,15 @@ COMMANDS = {
     "flops": "Operations: forward, backward, MFU by convention.",
     "cost": "Time, energy and price of training, tuning and serving.",
     "compare": "Several models side by side.",
+    "chinchilla": "Parameters and tokens of a training budget.",
+    "hparams": "Learning rate and batch by scaling laws.",
+    "fit-law": "A scaling law fitted to runs.",
     "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",
     "gpus": "The catalog of GPUs.",
     "formats": "Number formats and quantization schemes.",
     "optimizers": "The catalog of optimizers.",
+    "laws": "The catalog of scaling laws.",
     "explain": "A formula with its source.",
     "completion": "Completion for bash, zsh or fish.",
 }
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
             return None
         from importlib import import_module
 
-        command: click.Command = import_module(f"llmcalc.cli.{cmd_name}").command
+        command: click.Command = import_module(f"llmcalc.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -14,6 +14,12 @@ MODULES = (
     "llmcalc.compute.conventions",
     "llmcalc.compute.moved",
     "llmcalc.compute.cost",
+    "llmcalc.scaling.loss",
+    "llmcalc.scaling.optimum",
+    "llmcalc.scaling.terms",
+    "llmcalc.scaling.repeated",
+    "llmcalc.scaling.experts",
+    "llmcalc.scaling.rates",
 )
 """Modules whose import registers formulas."""
 

@@ -96,37 +96,6 @@ def deadline_gpus(hours: Quantity, days: Quantity) -> Quantity:
 
 
 @formula
-def pipeline_bubble(stages: Quantity, micro_batches: Quantity, chunks: Quantity) -> Quantity:
-    """Idle time of a pipeline for each unit of working time.
-
-    Parameters
-    ----------
-    stages, micro_batches : int or ndarray
-        Stages of the pipeline, and micro-batches of one step. [-]
-    chunks : int or ndarray
-        Chunks of layers that each stage holds, interleaved; 1 without. [-]
-
-    Returns
-    -------
-    float or ndarray
-        Share of the ideal time. [-]
-
-    Examples
-    --------
-    Eight stages with 64 micro-batches idle 11 % of the ideal time, with two chunks each half of that:
-
-    >>> pipeline_bubble(8, 64, 1), pipeline_bubble(8, 64, 2)
-    (0.109375, 0.0546875)
-
-    References
-    ----------
-    .. [1] D. Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters Using
-       Megatron-LM", 2021, section 2.2.
-    """
-    return (stages - 1) / (micro_batches * chunks)
-
-
-@formula
 def energy_kwh(hours: Quantity, watts: Quantity, share: Quantity, pue: Quantity) -> Quantity:
     """Energy of GPU-hours, with what the building takes besides.
 

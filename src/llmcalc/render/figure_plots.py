@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.errors import InputError
-from llmcalc.render.plot import PALETTE, _picture, matplotlib_figure
+from llmcalc.render.plot import PALETTE, matplotlib_figure, picture
 
 MARKS = "osD^v"
 
@@ -22,7 +22,7 @@ def as_plot(answer: Any, file: str | None = None) -> Any:
     if not answer.picture:
         remedy = "Name a model and a single --context" if answer.command == "flops" else "Add --gpu"
         raise InputError("There is nothing to draw here.", f"{remedy}, or leave --plot out.")
-    figure = _picture(figure_class)(figsize=(8, 5), layout="constrained")
+    figure = picture(figure_class)(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     if "points" in answer.picture:
         _roofline(axes, answer)

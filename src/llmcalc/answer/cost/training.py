@@ -138,7 +138,9 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
     assert gpu is not None
     bubble = 0.0
     if asked.pp > 1 and asked.micro_batches:
-        bubble = leaf.pipeline_bubble(asked.pp, asked.micro_batches, asked.vpp)
+        from llmcalc.memory.training.parallel.formulas import pipeline_bubble
+
+        bubble = float(pipeline_bubble(asked.pp, asked.micro_batches, asked.vpp))
     stated = asked.mfu if asked.mfu is not None else asked.hfu
     if stated is None:
         found = usual(gpu.entry, active_of(inventory, asked), asked.precision, asked.goodput)

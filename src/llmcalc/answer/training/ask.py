@@ -83,8 +83,26 @@ def train(
     global_batch: Any = None,
     capacity_factor: Any = None,
     imbalance: Any = None,
+    cp_comm: str | None = None,
     reference: Any = None,
     teacher: Any = None,
+    rl: str | None = None,
+    critic: Any = None,
+    reward: Any = None,
+    rollout: str | None = None,
+    placement: Any = None,
+    rollout_gpus: Any = None,
+    rollout_tp: Any = None,
+    gpu_memory_utilization: Any = None,
+    sleep: Any = None,
+    enforce_eager: bool = False,
+    idle_offload: Any = None,
+    sync_bucket: Any = None,
+    prompt: Any = None,
+    output: Any = None,
+    group_size: Any = None,
+    prompts: Any = None,
+    forward_batch: Any = None,
     like: str | None = None,
     metric: str | None = None,
     gpu: Any = None,
@@ -117,7 +135,8 @@ def train(
     dtype, quant : str, optional
         How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
     recompute, recompute_modules : optional
-        ``none`` (the default), ``selective``, ``full``, ``every-N``; which parts ``selective`` means, by
+        ``none`` (the default), ``selective``, ``full``, ``every-N``, ``first-N`` (of each stage, as
+        Megatron's ``block``); which parts ``selective`` means, by
         Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
         ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
@@ -169,14 +188,31 @@ def train(
     capacity_factor, imbalance : float, optional
         Tokens that an expert takes at most, padded to it, and those that the busiest rank gets, as multiples
         of an equal share. [-]
+    cp_comm : str, optional
+        How context ranks exchange keys and values: ``p2p`` (the default) or ``a2a``.
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
+    rl, critic, reward : optional
+        ``grpo`` or ``ppo``: one iteration of it; PPO's model of values (``same`` as the policy's), a reward
+        model or ``rule``. With `rl` the `reference` is ``same``, a model or ``none``.
+    rollout, placement, rollout_gpus, rollout_tp : optional
+        ``vllm``, ``sglang``, ``transformers`` or ``none``; ``colocated``, ``separate``, or roles that stand
+        apart; GPUs of the engine there, and those that share its tensors. [-]
+    gpu_memory_utilization, sleep, enforce_eager : optional
+        The engine's share (0.3 beside training), whether it sleeps meanwhile (``on``, ``off``, 1, 2), and
+        whether it goes without CUDA graphs. [-]
+    idle_offload, sync_bucket : optional
+        What waits on the host: ``optimizer``, ``params``, ``reference``, ``reward``; the buffer through which
+        weights go to the engine. [B]
+    prompt, output, group_size, prompts, forward_batch : optional
+        Tokens of a prompt and an answer, answers of each, prompts of an iteration, and sequences of a pass
+        without gradients. [tokens], [-]
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
-        ``unsloth``.
+        A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``litgpt``,
+        ``llama-factory`` or ``unsloth``.
     metric : str
         What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
         what PyTorch's tool of that name sees.
@@ -218,6 +254,14 @@ def train(
     asked = {key: _switch(key, value) for key, value in locals().items()}
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
+    if rl is not None:
+        from llmcalc.answer.training.rl.ask import rl_train
+
+        return rl_train((model, params, config, assume), asked, book)
+    if any(asked[key] not in (None, False) for key in ("critic", "reward", "rollout", *OF_RL)):
+        from llmcalc.answer.training.rl.asked import refuse_without
+
+        refuse_without(asked)
     if model is None and params is None and config is None and gpu is not None:
         return _largest(asked, book)
     given = {
@@ -235,6 +279,12 @@ def train(
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
 
+
+OF_RL = (
+    "placement", "rollout_gpus", "rollout_tp", "gpu_memory_utilization", "sleep", "enforce_eager",
+    "idle_offload", "sync_bucket", "prompt", "output", "group_size", "prompts", "forward_batch",
+)  # fmt: skip
+"""Keywords that mean something only with `rl`."""
 
 SWITCHES = (
     "padded",
@@ -302,7 +352,12 @@ def _help(report: Report, *asked: Any) -> None:
 
             report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
         return
-    if isinstance(report.verdict, str) and report.verdict == "fits":
+    fits = isinstance(report.verdict, str) and report.verdict == "fits"
+    if not fits or asked[1].mesh is not None:
+        from llmcalc.answer.training.fewest import fewest_gpus
+
+        report.told.fewest = fewest_gpus(*asked)
+    if fits:
         return
     from llmcalc.answer.training.advice import help_it
 

@@ -121,6 +121,8 @@ class Asked:
         self.sharding: Any = None
         self.sharding_name = ""
         self.like: str | None = None
+        self.answers: Quantity = 0
+        self.no_grad = False
         self.reference: Any = None
         self.teacher: Any = None
         self.values: dict[str, Any] = {}
@@ -196,9 +198,14 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             f"--gpu names {told} GPUs, which are different layouts.",
             "Compare the same number of GPUs.",
         )
-    choose_mesh(asked, inventory, given, counts.pop() if counts else None)
-    _together(asked, inventory)
+    place(asked, inventory, given, counts.pop() if counts else None)
     return asked
+
+
+def place(asked: Asked, inventory: Inventory, given: dict[str, Any], count: int | None) -> None:
+    """Set the layout of so many GPUs on what is otherwise resolved, and refuse what can't go together."""
+    choose_mesh(asked, inventory, given, count)
+    _together(asked, inventory)
 
 
 def _method(value: Any) -> str:

@@ -8,11 +8,15 @@ from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
+from llmcalc.memory.training.parallel.sharding import Part
 from llmcalc.memory.training.parallel.slices import part_of, sliced
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
+from llmcalc.memory.training.trainable import Training
+from llmcalc.model.inventory import Inventory
 
 
 class Ranks:
@@ -31,7 +35,11 @@ class Ranks:
         That part, as it is computed with and as it is stored.
     run : Model
         Its stretches.
+    brief : bool
+        Whether of equal layers only those at the ends are looked at: the peak is the same.
     """
+
+    brief = False
 
     def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
         asked = question.asked
@@ -39,33 +47,40 @@ class Ranks:
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
-        pads = asked.implementation == "megatron"
-        self.model = sliced(question.inventory, mesh.tp, mesh.ep, mesh.etp, pads)
-        self.stored = (
-            self.model
-            if question.stored is question.inventory
-            else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
-        )
+        self.model = self.sliced(question.inventory)
+        self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
         self.plan = question.plan(batch, self.tokens, rank, self.model)
-        self.run = Model(self.model, self.plan)
+        self.other: Model | None = None
+        self.number = 0
+        if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
+            self.number = int(self.plan.recompute[6:])
+            self.other = self.ran(replaced(self.plan, recompute="full"))
+            self.plan = replaced(self.plan, recompute="none")
+        self.run = self.ran(self.plan)
+
+    def ran(self, plan: Training) -> Model:
+        """The stretches of that part, run as planned."""
+        made = Model(self.model, plan)
         try:
-            self.run.run()
+            made.run()
         except (NotImplementedError, KeyError):
             raise ConfigError(
-                f"What {question.inventory.name} keeps for the backward pass is not known.",
+                f"What {self.question.inventory.name} keeps for the backward pass is not known.",
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
+        return made
+
+    def sliced(self, inventory: Inventory) -> Inventory:
+        """The part of a model that one tensor and expert rank holds."""
+        mesh, pads = self.mesh, self.question.asked.implementation == "megatron"
+        return sliced(inventory, mesh.tp, mesh.ep, mesh.etp, pads)
 
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
-        found = trace_stage(self.run, mesh, stage)
-        parts = [
-            (self._fold(stage, experts), ranks)
-            for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
-            if not experts or mesh.ep > 1
-        ]
+        found = trace_stage(self.run, mesh, stage, self.brief, self.other, self.number)
         sharding = asked.sharding(asked)
+        parts = self.parts(stage, sharding)
         sharding.begin(question, self.model, stage, parts)
         states = sharding.share(parts)
         layout = question.layout(self.plan, states)
@@ -79,6 +94,15 @@ class Ranks:
         made.host = question.host(states, weights, found)
         question.finish(made)
         return made
+
+    def parts(self, stage: Stage, sharding: Any) -> list[Part]:
+        """States of a stage before they are shared, and how many ranks hold the same of each part."""
+        mesh = self.mesh
+        return [
+            (self._fold(stage, experts), ranks)
+            for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
+            if not experts or mesh.ep > 1
+        ]
 
     def _fold(self, stage: Stage, experts: bool) -> Any:
         """States of the stage's layers: of routed experts, or of all else."""

@@ -166,6 +166,7 @@ class Question:
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
+        self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -208,6 +209,8 @@ class Question:
             accumulates=self.accumulates,
             mesh=asked.mesh,
             modules=asked.modules,
+            answers=asked.answers,
+            no_grad=asked.no_grad,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )

@@ -95,12 +95,16 @@ class Plan:
         GPUs that share the model; None is one. `seq` is then what one context rank holds of a sequence.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
+    answers : int or ndarray
+        Tokens at the end of each sequence that need logits; 0 is all. [tokens]
+    no_grad : bool
+        Whether nothing is kept for a backward pass.
     """
 
     __slots__ = (
-        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
+        "accumulates", "answers", "attention", "autocast", "batch", "compiled", "earlier", "element",
         "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "modules",
-        "padded", "recipe", "recompute", "seq", "watched", "weight_element",
+        "no_grad", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +114,7 @@ class Plan:
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
         keeps_inputs: bool = False, earlier: Quantity = 0, compiled: bool = False,
         mesh: Mesh | None = None, modules: frozenset[str] = CORE,
+        answers: Quantity = 0, no_grad: bool = False,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -119,6 +124,7 @@ class Plan:
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
         self.mesh = mesh
+        self.answers, self.no_grad = answers, no_grad
         self.modules = modules if recompute == "selective" else frozenset()
 
     @property

@@ -82,6 +82,7 @@ class Model:
         if plan.recipe in ("litgpt", "torchtune", "megatron"):  # which have attention of their own
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
+        self.tape.off = plan.no_grad
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
         if table is None:
@@ -189,7 +190,7 @@ class Model:
         stretch.root = x.node
         self._shared(run)
         t.ledger = stretch.ledger
-        requires = x.node is not None or self.plan.inputs_require_grad
+        requires = x.node is not None or (self.plan.inputs_require_grad and not self.plan.no_grad)
         del x
         stretch.forward = stretch.ledger.at_peak()
         return requires
@@ -283,7 +284,7 @@ class Model:
         if self.traits.wide_residual:
             x = ops.cast(t, x, self.plan.weight_element)
         x = run.enter(x) if role else x
-        loss = LOSSES[self.plan.loss if role else "none"](run, x, role, self.kept)
+        loss = _loss(self.plan.loss if role else "none")(run, x, role, self.kept)
         stretch.root = loss.node if loss is not None else None
         del x, loss
         stretch.forward = stretch.ledger.at_peak()
@@ -336,6 +337,15 @@ class Model:
         table = stretch.run.weight("embedding")
         if table is not None and table.pending:
             table.pending = False
+
+
+def _loss(name: str) -> Any:
+    """The code of a loss."""
+    if name in LOSSES:
+        return LOSSES[name]
+    from llmcalc.memory.training.policy_losses import POLICY_LOSSES
+
+    return POLICY_LOSSES[name]
 
 
 HEADS = ("embedding", "unembedding", "classifier")

@@ -151,6 +151,8 @@ class Tape:
         Books of the stretch that runs.
     label : str
         What new tensors are for.
+    off : bool
+        Whether nothing is recorded, as under `torch.no_grad`.
     """
 
     __slots__ = (
@@ -161,6 +163,7 @@ class Tape:
         "in_backward",
         "label",
         "ledger",
+        "off",
         "order",
         "watched",
     )
@@ -169,6 +172,7 @@ class Tape:
         self.watched, self.in_backward, self.accumulates = watched, in_backward, accumulates
         self.ledger, self.label, self.order = Ledger(), "", 0
         self.gradients: list[Value] = []
+        self.off = False
         self._frame: Frame | None = None
         self._recomputing: Frame | None = None
 
@@ -184,6 +188,8 @@ class Tape:
 
     def node(self, *inputs: Value | Sink | None, outputs: int = 1) -> Node | None:
         """The node of an operation, if one of its inputs requires a gradient."""
+        if self.off:
+            return None
         edges: list[Any] = []
         for item in inputs:
             if isinstance(item, Sink):
