@@ -35,6 +35,10 @@ COMMANDS = {
     "train llama-3.1-8b --method lora --seq-len 2k --gpu rtx-4090": [
         "llmcalc", "train", "llama-3.1-8b", "--method", "lora", "--seq-len", "2k", "--gpu", "rtx-4090",
     ],
+    "flops llama-3.1-8b --ctx 8k": ["llmcalc", "flops", "llama-3.1-8b", "--ctx", "8k"],
+    "cost llama-2-70b --tokens 2t --gpu 6000xa100-80gb": [
+        "llmcalc", "cost", "llama-2-70b", "--tokens", "2t", "--gpu", "6000xa100-80gb",
+    ],
     "chinchilla --compute 5.76e23": ["llmcalc", "chinchilla", "--compute", "5.76e23"],
     "chinchilla --gpu 8xh100-80gb --days 30": [
         "llmcalc", "chinchilla", "--gpu", "8xh100-80gb", "--days", "30",
@@ -45,6 +49,7 @@ COMMANDS = {
 BOUNDED = {name: QUANT_BOUND if "--quant" in name else BOUND for name in list(COMMANDS)[2:6]}
 BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("chinchilla", "hparams"))}
 BOUNDED["train llama-3.1-8b --seq-len 2k"] = TRAIN_BOUND
+BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("flops", "cost"))}
 
 
 def cpu_ms(command: list[str]) -> float:

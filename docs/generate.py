@@ -34,6 +34,7 @@ os.environ["XDG_CONFIG_HOME"] = os.devnull  # the pages know the shipped catalog
 os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 
 from llmcalc import cli, formula, model
+from llmcalc.api.cost import cost
 from llmcalc.api.validation import validate
 from llmcalc.catalog import Catalog
 from llmcalc.cli.explain import MODULES
@@ -41,6 +42,7 @@ from llmcalc.model import families
 from llmcalc.render.servers import NAMES as SERVER_NAMES
 from llmcalc.render.servers import summary_table
 from llmcalc.render.validation import NAMES
+from llmcalc.units import format_count
 from llmcalc.validation.servers import QUANTITIES
 
 DOCS = Path(__file__).resolve().parent
@@ -51,7 +53,8 @@ CLICK = f"<!-- Laid out by click {'.'.join(version('click').split('.')[:2])}. --
 OUTPUT = re.compile(r"^```text\n\$ (llmcalc .*)\n(?:.*\n)*?```$", re.MULTILINE)
 FILE = re.compile(r"^```yaml\n# (\w+\.yaml)\n((?:.*\n)*?)```$", re.MULTILINE)
 FILLED = re.compile(
-    r"<!-- (families|sizes|validation|servers|releases|sources|starts|training) -->.*?<!-- end -->", re.DOTALL
+    r"<!-- (families|sizes|validation|servers|releases|sources|starts|training|trainings) -->.*?<!-- end -->",
+    re.DOTALL,
 )
 PICTURE = DOCS / "validation.png"
 SERVERS = ("vllm", "sglang", "tensorrt-llm")
@@ -232,6 +235,28 @@ def runs() -> str:
     return "\n".join(lines) + "\n"
 
 
+def trainings() -> str:
+    """Published training runs: the share of the peak of their hours, and the hours that are expected."""
+    lines = [
+        "| run | parameters | tokens | GPU | hours | of the peak | predicted | left out because |",
+        "|---|--:|--:|---|--:|--:|--:|---|",
+    ]
+    for run in Catalog.shipped().entries("trainings"):
+        active = run.get("active") or run.get("params")
+        if not (active and run.get("tokens") and run.get("hours")):
+            continue
+        made = cost(params=run["params"], active=active, tokens=run["tokens"], gpu=run["gpu"])
+        hours = made["gpu_hours"].value
+        implied = made["utilization"].value * hours / run["hours"]
+        tokens, size = format_count(run["tokens"]), format_count(active)
+        cells = [
+            run["name"], size, tokens, run["gpu"], f"{run['hours']:,.0f}", f"{100 * implied:.1f} %",
+            f"{100 * (hours / run['hours'] - 1):+.0f} %", run.get("left_out", ""),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # -- parts of pages that people write ----------------------------------------------------------
 
 
@@ -247,6 +272,8 @@ def fill(name: str) -> str:
     if name == "starts":
         text = validated(SERVERS).to_markdown(rows=True)
         return "\n" + text[text.index("| run |") :]
+    if name == "trainings":
+        return f"\n{trainings()}\n"
     if name == "training":
         return f"\n{validated(('training',)).to_markdown(rows=True)}"
     catalog = Catalog.shipped()

@@ -14,8 +14,10 @@ from llmcalc._version import __version__
 if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
+    from llmcalc.api.cost import cost
     from llmcalc.api.fit import fit
     from llmcalc.api.fit_law import fit_law
+    from llmcalc.api.flops import flops
     from llmcalc.api.laws import chinchilla, hparams, law, laws
     from llmcalc.api.layouts import layouts
     from llmcalc.api.quant import quant
@@ -29,8 +31,10 @@ __all__ = [
     "__version__",
     "chinchilla",
     "compare",
+    "cost",
     "fit",
     "fit_law",
+    "flops",
     "hparams",
     "law",
     "laws",
@@ -48,7 +52,9 @@ _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
     "chinchilla": "llmcalc.api.laws",
     "compare": "llmcalc.api.compare",
+    "cost": "llmcalc.api.cost",
     "fit": "llmcalc.api.fit",
+    "flops": "llmcalc.api.flops",
     "fit_law": "llmcalc.api.fit_law",
     "layouts": "llmcalc.api.layouts",
     "hparams": "llmcalc.api.laws",

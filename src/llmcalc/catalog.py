@@ -24,6 +24,8 @@ KINDS = (
     "measurements",
     "runs",
     "optimizers",
+    "prices",
+    "trainings",
     "laws",
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))

@@ -20,7 +20,7 @@ from llmcalc.catalog_schemas import Entry, schema_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
-USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers", "laws")
+USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers", "laws", "prices")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -251,6 +251,8 @@ def compile_all() -> None:
         "measurements",
         "runs",
         "optimizers",
+        "prices",
+        "trainings",
         "laws",
     ):
         compile_file(kind)

@@ -237,6 +237,46 @@ class Optimizer(Entry):
     sources: list[str] = []
 
 
+class Offer(pydantic.BaseModel):
+    """What somebody asks for one GPU and hour, or the span of what several ask."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    seller: str = pydantic.Field(alias="from", min_length=1)
+    kind: Literal["on-demand", "reserved", "lowest", "market"]
+    usd: list[float] = pydantic.Field(min_length=1, max_length=2)
+    date: str
+    source: str
+
+
+class Price(Entry):
+    """Offers of one accelerator of the catalog."""
+
+    offers: list[Offer] = pydantic.Field(min_length=1)
+
+
+class Training(Entry):
+    """One published training run: what it did, and how long it took."""
+
+    model: str
+    params: int | None = pydantic.Field(None, gt=0)
+    active: int | None = pydantic.Field(None, gt=0)
+    tokens: int | None = pydantic.Field(None, gt=0)
+    gpu: str
+    gpus: int | None = pydantic.Field(None, gt=0)
+    hours: float | None = pydantic.Field(None, gt=0)
+    hours_note: str | None = None
+    step_mfu: float | None = pydantic.Field(None, gt=0, le=100)
+    step_hfu: float | None = pydantic.Field(None, gt=0, le=100)
+    energy_mwh: float | None = pydantic.Field(None, gt=0)
+    tco2e: float | None = pydantic.Field(None, gt=0)
+    cost_usd: float | None = pydantic.Field(None, gt=0)
+    date: str
+    source: str
+    use: Literal["fit"] | None = None
+    left_out: str | None = None
+
+
 class Covariance(pydantic.BaseModel):
     """A covariance matrix of coefficients, or of their logarithms."""
 
@@ -312,7 +352,8 @@ class Law(Entry):
 
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement, "runs": Runs, "optimizers": Optimizer, "laws": Law,
+    "measurements": Measurement, "runs": Runs, "optimizers": Optimizer, "laws": Law, "prices": Price,
+    "trainings": Training,
 }  # fmt: skip
 
 SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")

@@ -25,6 +25,8 @@ COMMANDS = {
     "train": "Memory of training and fine-tuning.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
+    "flops": "Operations: forward, backward, MFU by convention.",
+    "cost": "Time, energy and price of training, tuning and serving.",
     "compare": "Several models side by side.",
     "chinchilla": "Parameters and tokens of a training budget.",
     "hparams": "Learning rate and batch by scaling laws.",

@@ -1,0 +1,1 @@
+"""Time, energy and money of training, fine-tuning and serving."""

@@ -1,0 +1,1 @@
+"""Operations of a model: what was asked, the figures, the tables."""
