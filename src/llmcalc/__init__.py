@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
+    from llmcalc.api.index import index
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
+    from llmcalc.api.text import text_metrics
     from llmcalc.api.train import train
     from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
@@ -26,10 +28,12 @@ __all__ = [
     "__version__",
     "compare",
     "fit",
+    "index",
     "model",
     "params",
     "quant",
     "serve_command",
+    "text_metrics",
     "train",
     "validate",
     "vram",
@@ -39,8 +43,10 @@ _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "index": "llmcalc.api.index",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
+    "text_metrics": "llmcalc.api.text",
     "train": "llmcalc.api.train",
     "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",

@@ -25,6 +25,8 @@ COMMANDS = {
     "train": "Memory of training and fine-tuning.",
     "params": "Parameters by role, all and active.",
     "quant": "One model in many formats.",
+    "ppl": "Perplexity, bits per byte, amounts of text.",
+    "index": "Vector stores: memory and disk of embeddings.",
     "compare": "Several models side by side.",
     "validate": "Predictions beside measurements; your own logs.",
     "models": "The catalog of models.",

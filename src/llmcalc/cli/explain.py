@@ -10,6 +10,9 @@ MODULES = (
     "llmcalc.memory.inference",
     "llmcalc.memory.training.formulas",
     "llmcalc.memory.training.parallel.formulas",
+    "llmcalc.memory.vectors.formulas",
+    "llmcalc.memory.vectors.pgvector",
+    "llmcalc.text.formulas",
 )
 """Modules whose import registers formulas."""
 

@@ -20,15 +20,17 @@ class Call:
     Parameters
     ----------
     function : str
-        Name of the public function, which is the command's too.
+        Name of the public function.
     asked : mapping
         All its keywords, as given; None and False mean not given.
+    command : str, optional
+        The command, where it is called otherwise.
     """
 
-    __slots__ = ("asked", "function")
+    __slots__ = ("asked", "command", "function")
 
-    def __init__(self, function: str, asked: Mapping[str, Any]) -> None:
-        self.function = function
+    def __init__(self, function: str, asked: Mapping[str, Any], command: str = "") -> None:
+        self.function, self.command = function, command or function
         self.asked = {key: value for key, value in asked.items() if value is not None and value is not False}
 
     def python(self) -> str:
@@ -43,7 +45,7 @@ class Call:
         """The command line; for inputs that a shell can't name, see `shown`."""
         import shlex
 
-        words = ["llmcalc", self.function]
+        words = ["llmcalc", self.command]
         for key, value in self.asked.items():
             option = "--with" if key == "with_models" else f"--{key.replace('_', '-')}"
             if value is True:
