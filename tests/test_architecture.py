@@ -40,6 +40,7 @@ ESTIMATORS = {
     "demand",
     "scenario",
     "memory",
+    "text",
     "planning",
     "estimate",
     "formula",
@@ -126,6 +127,10 @@ def test_files_and_functions_stay_readable(path):
         ["train", "llama-3.1-8b", "--seq-len", "2k", "--gpu", "h200"],
         ["train", "llama-3.1-8b", "--method", "qlora", "--seq-len", "2k", "--gpu", "rtx-4090"],
         ["params", "gpt-3"],
+        ["ppl", "--bits-per-token", "6", "--chars-per-token", "2", "--bytes-per-char", "0.875"],
+        ["ppl", "--tokens", "15t", "--tokenizer", "llama-3", "--language", "english"],
+        ["index", "--vectors", "1m", "--dim", "768"],
+        ["index", "--vectors", "1m", "--dim", "1536", "--store", "pgvector"],
     ],
 )
 def test_the_hot_path_imports_nothing_heavy(arguments):

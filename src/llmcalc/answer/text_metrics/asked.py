@@ -312,6 +312,12 @@ def characters_per_token(
     more to be trusted than its level. So the usual figure is the published one of English times that ratio.
     Files of a repository are taken as measured.
     """
+    lacking = [name for name in (text["name"], "english") if name not in tokenizer["tokens"]]
+    if lacking:
+        raise InputError(
+            f"The tokenizer {tokenizer['name']} has no tokens of {lacking[0]}.",
+            "Give --bytes-per-token of your own text.",
+        )
     own = text["characters"] / tokenizer["tokens"][text["name"]]
     if text["kind"] == "file":
         return own, own

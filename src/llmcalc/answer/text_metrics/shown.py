@@ -146,9 +146,8 @@ def _facts(sheet: Sheet, asked: Asked, solved: Solved, data: dict[str, Any], cor
                 {"bits": bits},
             )
         )
-    for unit, name in (("byte", "bits per byte"), ("character", "bits per char.")):
-        found = span(unit, solved, None)
-        bounds = data[f"bits_per_{unit}_range"] or found
+    for unit, name in (("byte", "bits per byte"), ("character", "bits per char."), ("word", "bits per word")):
+        bounds = data[f"bits_per_{unit}_range"]
         if unit in solved.bits:
             note = f"range {digits(bounds[0], 4)} to {digits(bounds[1], 4)}" if bounds else ""
             inputs = _unit_inputs(asked, solved, unit)
@@ -226,7 +225,7 @@ def _amounts(sheet: Sheet, asked: Asked, data: dict[str, Any]) -> None:
             sheet.warnings.append(
                 "The text begins with a byte order mark, which counts as 3 bytes and a character."
             )
-        if asked.text.split_words != asked.text.words:
+        if asked.text.words and asked.text.split_words != asked.text.words:
             sheet.hints.append(
                 f"lm-evaluation-harness counts {asked.text.split_words:,} words here: it counts what "
                 "stands before and "
@@ -242,7 +241,7 @@ def vocabulary_facts(sheet: Sheet, vocabulary: int, nats: float | None) -> None:
     sheet.data |= {"vocabulary": vocabulary, "uniform_nats_per_token": loss}
     note = f"guessing evenly among {vocabulary:,} tokens"
     if nats is not None:
-        note += f"; the model saves {digits(loss - nats, 4)}"
+        note += f"; the model saves {digits(loss - nats, 4)}" if nats <= loss else "; the model does worse"
     sheet.facts.append(
         Fact(
             "uniform loss", f"{digits(loss)} nats", note, "exact", "uniform_loss", {"vocabulary": vocabulary}

@@ -136,7 +136,7 @@ def doubts(solved: Solved, vocabulary: int | None) -> list[str]:
         )
     elif per_byte is None and per_token is not None and 0 < per_token < LEAST_TOKEN and kind == "bits":
         found.append(
-            f"{per_token:.3g} bits per token are {per_token * LN2:.3g} nats, below the 1.69 nats that Hoffmann "
+            f"{per_token:.3g} bits per token are {per_token * LN2:.3g} nats, below the 1.69 that Hoffmann "
             f"et al. leave to an endless model on web text. {_swap(name, unit, kind)}"
         )
     if per_byte is not None and per_byte > 8:

@@ -225,7 +225,7 @@ def _defaults(wanted: Wanted) -> None:
             for part in range(1, wanted.dim + 1)
             if wanted.dim % part == 0 and (part <= wanted.dim // SUBVECTOR or part == 1)
         )
-        wanted.origins["pq"] = f"{SUBVECTOR} components a part (assumed)"
+        wanted.origins["pq"] = f"{wanted.dim // wanted.pq:,} components a part (assumed)"
 
 
 def kinds_of(value: Any, wanted: Wanted) -> list[str]:

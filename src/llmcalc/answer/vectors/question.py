@@ -6,7 +6,7 @@ from typing import Any
 
 from llmcalc.answer.vectors.asked import USUAL, Wanted, kinds_of, read
 from llmcalc.answer.vectors.laid import SOURCES, layout, row_of
-from llmcalc.errors import Problems
+from llmcalc.errors import InputError, Problems
 from llmcalc.memory.vectors.parts import Part
 from llmcalc.report.sheet import Fact, Sheet, Table
 from llmcalc.units import parse_bytes
@@ -22,22 +22,26 @@ def answer(given: dict[str, Any]) -> Sheet:
     """
     wanted = read(given)
     memory = None if given.get("memory") is None else parse_bytes(given["memory"], "--memory")
+    if memory == 0:
+        raise InputError("--memory is 0; it must be above 0.", "Use a size such as 64GiB.")
     kinds = kinds_of(given.get("index"), wanted)
-    problems, laid = Problems(), []
+    problems, laid, left_out = Problems(), [], []
     for kind in kinds:
         with problems:
             laid.append((kind, layout(kind, wanted)))
+            continue
+        left_out.append(f"{kind} is left out: {problems.found[-1].problem}")
     if not laid or given.get("index") is not None:
         problems.check()
     sheet = Sheet("index", _header(wanted))
-    sheet.left_out = [error.problem for error in problems.found]
+    sheet.left_out = left_out
     rows = [row_of(kind, parts, wanted, memory) for kind, parts in laid]
     first = rows[0] if len(rows) == 1 else {}
     sheet.data = {"scenario": wanted.scenario(), **first, "indexes": rows}
     sheet.frame = [
         {key: value for key, value in row.items() if not isinstance(value, (list, dict))} for row in rows
     ]
-    sheet.warnings += _warnings(wanted, kinds)
+    sheet.warnings += _warnings(wanted, [kind for kind, _ in laid])
     if len(rows) == 1:
         _one(sheet, laid[0][1], rows[0], wanted)
     else:

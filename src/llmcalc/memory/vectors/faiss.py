@@ -32,6 +32,12 @@ SCALAR = {"4": (4, 2), "6": (6, 2), "8": (8, 2), "fp16": (16, 0), "bf16": (16, 0
 TABLE_LIMIT = 1 << 31
 """Bytes above which faiss computes no table. [B]"""
 
+MOST_LISTS, MOST_NODES = 1 << 30, (1 << 31) - 1
+"""Lists that somebody may want; vectors that a graph of faiss can number. [-]"""
+
+FULL = 10
+"""Vectors a list above which hardly half of the lists stay empty. [-]"""
+
 KNOWN = "Flat, SQ8, SQfp16, PQ64, HNSW32,Flat, IVF4096,Flat or IVF4096,PQ64"
 
 
@@ -105,7 +111,7 @@ class Codes:
         size = self.code_bytes(dim) * vectors
         if self.kind == "pq":
             inputs = {"vectors": vectors, "subvectors": self.m, "bits": self.bits}
-            note = f"{self.code_bytes(dim):,} B each: {self.m} parts of {self.bits} bits"
+            note = f"{self.code_bytes(dim):,} B each: {self.m} part{'s' * (self.m != 1)} of {self.bits} bits"
             return Part("codes", size, size, note, formula="pq_code_bytes", inputs=inputs, grows=True)
         inputs = {"vectors": vectors, "dim": dim, "bits": self.bits}
         name = "vectors" if self.kind == "flat" else "codes"
@@ -131,6 +137,11 @@ def _graph(vectors: int, m: int) -> list[Part]:
     """Links, levels and offsets of an HNSW graph."""
     if m < 2:
         raise InputError(f"HNSW{m}: a graph needs 2 links a vector or more.", "Use HNSW32 or HNSW16.")
+    if vectors > MOST_NODES:
+        raise InputError(
+            f"A graph of faiss numbers its vectors in 32 bits, so {vectors:,} are too many.",
+            f"Use up to {MOST_NODES:,} vectors in each of several indexes.",
+        )
     exact = vectors <= EXACT
     places = links(vectors, m) if exact else round(hnsw_links(vectors, m))
     spread = 0 if exact else round(4 * 3 * m * math.sqrt(vectors * m) / (m - 1))
@@ -175,6 +186,10 @@ class Index:
         elif words and (found := re.fullmatch(r"IVF(\d+[kM]?)(?:_HNSW(\d*))?", words[0])):
             number = found[1]
             self.lists = int(number.rstrip("kM")) * {"k": 1 << 10, "M": 1 << 20}.get(number[-1], 1)
+            if not 1 <= self.lists <= MOST_LISTS:
+                raise InputError(
+                    f"{text[:60]}: {self.lists:,} lists.", f"Use 1 to {MOST_LISTS:,}, such as 4096."
+                )
             self.coarse_m = 0 if found[2] is None else int(found[2] or 32)
             words.pop(0)
         if len(words) != 1:
@@ -227,8 +242,6 @@ class Index:
         return _merged(found)
 
     def _inverted(self, vectors: int, dim: int, metric: str, filled: int | None) -> list[Part]:
-        if self.lists < 1:
-            raise InputError(f"{self.text}: an inverted file needs a list.", "Use IVF4096,Flat.")
         size = vector_bytes(self.lists, dim, 32)
         found = [
             self.codes.codes(vectors, dim),
@@ -242,7 +255,9 @@ class Index:
         # A few lists in use are stored as pairs, most of them as one row of sizes.
         pairs = filled is not None and filled <= self.lists // 2
         sizes = 16 * filled if pairs and filled is not None else 8 * self.lists
-        found.append(Part("lists", 8 * self.lists, sizes, "length of each list"))
+        sure = filled is not None or vectors >= FULL * self.lists
+        grade = "exact" if sure else "derived"
+        found.append(Part("lists", 8 * self.lists, sizes, "length of each list", grade))
         extra = {"flat": 0, "sq": 9, "pq": 9}[self.codes.kind]
         found.append(_head(HEAD + 16 + HEAD + WORD + 9 + 32 + self.codes.fixed() + extra))
         if self.codes.kind == "pq" and metric == "l2":
