@@ -35,6 +35,10 @@ TABLE_LIMIT = 1 << 31
 MOST_LISTS, MOST_NODES = 1 << 30, (1 << 31) - 1
 """Lists that somebody may want; vectors that a graph of faiss can number. [-]"""
 
+RECORD = 200
+"""Of an inverted list in memory beside what it holds; 4,096 lists that were loaded took 220 each more than
+their file, on x86-64 Linux. [B]"""
+
 FULL = 10
 """Vectors a list above which hardly half of the lists stay empty. [-]"""
 
@@ -257,7 +261,10 @@ class Index:
         sizes = 16 * filled if pairs and filled is not None else 8 * self.lists
         sure = filled is not None or vectors >= FULL * self.lists
         grade = "exact" if sure else "derived"
-        found.append(Part("lists", 8 * self.lists, sizes, "length of each list", grade))
+        found.append(Part("lists", 0, sizes, "length of each list", grade))
+        size = RECORD * self.lists
+        note = f"some {RECORD} B a list for its two arrays"
+        found.append(Part("list records", size, 0, note, "calibrated", spread=size // 2))
         extra = {"flat": 0, "sq": 9, "pq": 9}[self.codes.kind]
         found.append(_head(HEAD + 16 + HEAD + WORD + 9 + 32 + self.codes.fixed() + extra))
         if self.codes.kind == "pq" and metric == "l2":
