@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmcalc.errors import InputError
+from llmcalc.units import shown
 
 PIECE = 1 << 20
 
@@ -40,8 +41,9 @@ def count_file(file: Any, what: str = "--text") -> Counts:
     InputError
         If it can't be read, is empty, holds zero bytes or is not UTF-8.
     """
-    name = "standard input" if file == "-" else os.fspath(file)
-    if file == "-":
+    name = path_of(file, what)
+    if name == "-":
+        name = "standard input"
         if sys.stdin is None:
             raise InputError(f"{what} - reads standard input, which is closed.", "Name a file.")
         return count(_pieces(sys.stdin.buffer), f"{what}: {name}")
@@ -51,6 +53,19 @@ def count_file(file: Any, what: str = "--text") -> Counts:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{what} {str(name)[:200]!r} can't be read: {reason}.", "Check the path.") from None
+
+
+def path_of(file: Any, what: str) -> str:
+    """The path of a file, or ``-`` for standard input.
+
+    Raises
+    ------
+    InputError
+        For anything else: a number would be a file that is open already.
+    """
+    if isinstance(file, (str, os.PathLike)):
+        return str(os.fspath(file))
+    raise InputError(f"{what} is {shown(file)}, which is no path.", "Name a file.")
 
 
 def _pieces(stream: Any) -> Iterator[bytes]:

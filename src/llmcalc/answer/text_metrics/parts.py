@@ -8,6 +8,7 @@ from typing import Any
 
 from llmcalc.answer.text_metrics.asked import COUNTS, MEASURES, counted, measured
 from llmcalc.errors import InputError, Problems
+from llmcalc.text.counting import path_of
 from llmcalc.text.formulas import perplexity_of_bits
 
 NAMES = (
@@ -111,6 +112,8 @@ def from_lists(given: dict[str, Any]) -> Corpus:
             f"Parts do not pair up: {told}.", "Give one of each for every part, in the same order."
         )
     size = next(iter(lengths.values()))
+    if not size:
+        raise InputError("There are no parts.", "Give a loss and tokens of each.")
     if not any(name in NAMES for name in lists):
         raise InputError(
             f"There are {size} counts of parts, and no loss of them.", "Give --loss for each, or one count."
@@ -133,6 +136,8 @@ def from_file(file: Any) -> Corpus:
     """
     import csv
     import sys
+
+    file = path_of(file, "--parts")
 
     try:
         if file == "-":

@@ -123,7 +123,9 @@ def _entropy(sheet: Sheet, value: Any, nats: float | None) -> None:
 def _distributions(sheet: Sheet, given: dict[str, Any]) -> Sheet:
     """Entropy of p; with q the cross-entropy and the divergence too."""
     others = [
-        key for key in (*MEASURES, *COUNTS, *RATIOS, "text", "parts", "entropy", *KEYS) if given.get(key)
+        key
+        for key in (*MEASURES, *COUNTS, *RATIOS, "text", "parts", "entropy", *KEYS)
+        if given.get(key) is not None and given.get(key) is not False
     ]
     if others:
         raise InputError(

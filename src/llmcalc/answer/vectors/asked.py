@@ -69,6 +69,10 @@ class Wanted:
         }
 
 
+def _else(given: dict[str, Any], name: str, usual: str) -> Any:
+    return usual if given.get(name) is None else given[name]
+
+
 def _whole(given: dict[str, Any], name: str, problems: Problems, most: int = MOST_VECTORS) -> int | None:
     value = given.get(name)
     if value is None:
@@ -89,9 +93,9 @@ def read(given: dict[str, Any]) -> Wanted:
     """
     wanted, problems = Wanted(), Problems()
     with problems:
-        wanted.store = _choice(given.get("store") or "faiss", STORES, "--store")
+        wanted.store = _choice(_else(given, "store", "faiss"), STORES, "--store")
     with problems:
-        wanted.metric = METRICS[_choice(given.get("metric") or "l2", tuple(METRICS), "--metric")]
+        wanted.metric = METRICS[_choice(_else(given, "metric", "l2"), tuple(METRICS), "--metric")]
     with problems:
         wanted.dtype = _dtype(given.get("dtype"), wanted.store)
     dim = _whole(given, "dim", problems, 1 << 20)
@@ -110,7 +114,7 @@ def read(given: dict[str, Any]) -> Wanted:
                 )
     with problems:
         wanted.in_memory = (
-            _choice(given.get("documents_in") or "disk", ("disk", "memory"), "--documents-in") == "memory"
+            _choice(_else(given, "documents_in", "disk"), ("disk", "memory"), "--documents-in") == "memory"
         )
     with problems:
         if dim is None and given.get("dim") is None:
@@ -138,7 +142,7 @@ def _vectors(given: dict[str, Any], problems: Problems) -> int | None:
     chunks = _whole(given, "chunks", problems, 10**9)
     tokens, chunk = _whole(given, "document_tokens", problems), _whole(given, "chunk_tokens", problems)
     overlap: int | None = None
-    if given.get("overlap") not in (None, 0, "0"):
+    if str(given.get("overlap")) not in ("None", "0"):
         overlap = _whole(given, "overlap", problems)
     if problems.found:
         return None
