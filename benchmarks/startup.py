@@ -44,10 +44,20 @@ COMMANDS = {
         "llmcalc", "chinchilla", "--gpu", "8xh100-80gb", "--days", "30",
     ],
     "hparams --params 7b --tokens 1.4t": ["llmcalc", "hparams", "--params", "7b", "--tokens", "1.4t"],
+    "ppl --bits-per-token 6 --chars-per-token 2": [
+        "llmcalc", "ppl", "--bits-per-token", "6", "--chars-per-token", "2",
+    ],
+    "ppl --tokens 15t --tokenizer llama-3 --language english": [
+        "llmcalc", "ppl", "--tokens", "15t", "--tokenizer", "llama-3", "--language", "english",
+    ],
+    "index --vectors 1m --dim 768": ["llmcalc", "index", "--vectors", "1m", "--dim", "768"],
+    "index --vectors 1m --dim 1536 --store pgvector": [
+        "llmcalc", "index", "--vectors", "1m", "--dim", "1536", "--store", "pgvector",
+    ],
     "vram gemma-3-27b --ctx 128k": ["llmcalc", "vram", "gemma-3-27b", "--ctx", "128k"],
 }  # fmt: skip
 BOUNDED = {name: QUANT_BOUND if "--quant" in name else BOUND for name in list(COMMANDS)[2:6]}
-BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("chinchilla", "hparams"))}
+BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("chinchilla", "hparams", "ppl", "index"))}
 BOUNDED["train llama-3.1-8b --seq-len 2k"] = TRAIN_BOUND
 BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("flops", "cost"))}
 

@@ -42,6 +42,7 @@ ESTIMATORS = {
     "memory",
     "compute",
     "scaling",
+    "text",
     "planning",
     "estimate",
     "formula",
@@ -138,6 +139,10 @@ def test_files_and_functions_stay_readable(path):
         ["chinchilla", "--gpu", "8xh100-80gb", "--days", "30", "--inference-tokens", "1t"],
         ["chinchilla", "--compute", "1e22", "--unique-tokens", "20b"],
         ["hparams", "--params", "7b", "--tokens", "1.4t"],
+        ["ppl", "--bits-per-token", "6", "--chars-per-token", "2", "--bytes-per-char", "0.875"],
+        ["ppl", "--tokens", "15t", "--tokenizer", "llama-3", "--language", "english"],
+        ["index", "--vectors", "1m", "--dim", "768"],
+        ["index", "--vectors", "1m", "--dim", "1536", "--store", "pgvector"],
     ],
 )
 def test_the_hot_path_imports_nothing_heavy(arguments):

@@ -128,7 +128,14 @@ def test_output_shown_is_what_is_printed(page, prompt, printed, tmp_path):
 
 
 def test_outputs_were_found():
-    assert {page.name for page, *_ in OUTPUTS} >= {"README.md", "catalogs.md", "concepts.md", "scaling.md"}
+    assert {page.name for page, *_ in OUTPUTS} >= {
+        "README.md",
+        "catalogs.md",
+        "concepts.md",
+        "scaling.md",
+        "text_metrics.md",
+        "vector_stores.md",
+    }
     assert len(README_COMMANDS) >= 5
 
 

@@ -14,6 +14,9 @@ from llmcalc.cli.explain import MODULES
 from llmcalc.estimate import Item, find_peak
 from llmcalc.memory import inference
 from llmcalc.memory.training import formulas as training_formulas
+from llmcalc.memory.vectors import formulas as vector_formulas
+from llmcalc.memory.vectors import pgvector
+from llmcalc.text import formulas as text_formulas
 
 for _module in MODULES:  # which register their formulas
     importlib.import_module(_module)
@@ -92,6 +95,27 @@ SPLIT = {"A": 482.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
 ARGUMENTS = {
     "rule_of_thumb": {"parameters": 7_000_000_000, "bytes_per_parameter": 2, "overhead": 1.2},
     "weight_bytes": {"parameters": 1_000_003, "bits": 5},
+    "vector_bytes": {"vectors": 1_000_003, "dim": 765, "bits": 6},
+    "pq_code_bytes": {"vectors": 1_000_003, "subvectors": 63, "bits": 5},
+    "pq_codebook_bytes": {"dim": 765, "bits": 8},
+    "hnsw_links": {"vectors": 1_000_003, "m": 31},
+    "precomputed_table_bytes": {"lists": 4096, "subvectors": 63, "bits": 8},
+    "chunks_of_document": {"tokens": 10_000, "chunk": 512, "overlap": 64},
+    "hnsw_tuples_bytes": {"value": 6152, "m": 16, "level": 1},
+    "ivfflat_pages": {"vectors": 1_000_003, "lists": 1000, "on_page": 29},
+    "bits_of_nats": {"nats": 1.69},
+    "nats_of_bits": {"bits": 2.5},
+    "perplexity_of_nats": {"nats": 2.0},
+    "perplexity_of_bits": {"bits": 3.0},
+    "loss_of_perplexity": {"perplexity": 8.0},
+    "bits_per_character": {"bits_per_token": 6.0, "chars_per_token": 4.3},
+    "bits_per_byte": {"bits_per_character": 3.0, "bytes_per_char": 0.875},
+    "bits_per_unit": {"bits": 2.4466, "units": 0.29335, "other_units": 1.5},
+    "perplexity_per_unit": {"perplexity": 1.5, "units": 5.25, "other_units": 2.0},
+    "compression_share": {"bits_per_byte": 0.93},
+    "compression_factor": {"bits_per_byte": 0.93},
+    "uniform_loss": {"vocabulary": 50_257},
+    "divergence": {"cross_entropy": 1.94, "entropy": 1.69},
     "overhead_bytes": {"weights": 1_000_003, "numerator": 6, "denominator": 5},
     "kv_cache_bytes": HEADS,
     "window_cache_bytes": {**HEADS, "window": 9},
@@ -242,4 +266,7 @@ def test_explanations_name_formula_values_origin_and_source():
 def test_numpy_scalars_are_numbers():
     assert inference.weight_bytes(np.int64(3), 16) == 6
     assert training_formulas.gradient_bytes(np.int64(3), 2) == 6
+    assert vector_formulas.vector_bytes(np.int64(3), 8, 8) == 24
+    assert pgvector.hnsw_tuples_bytes(np.int64(6152), 16, 0) == 6432
+    assert text_formulas.compression_share(np.float64(4)) == 0.5
     assert llmcalc.vram("llama-3.1-8b", context=np.int64(8192))["kv_cache"].bytes == 2**30

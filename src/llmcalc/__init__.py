@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from llmcalc.api.fit import fit
     from llmcalc.api.fit_law import fit_law
     from llmcalc.api.flops import flops
+    from llmcalc.api.index import index
     from llmcalc.api.laws import chinchilla, hparams, law, laws
     from llmcalc.api.layouts import layouts
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
+    from llmcalc.api.text import text_metrics
     from llmcalc.api.train import train
     from llmcalc.api.validation import validate
     from llmcalc.errors import LlmcalcError
@@ -36,6 +38,7 @@ __all__ = [
     "fit_law",
     "flops",
     "hparams",
+    "index",
     "law",
     "laws",
     "layouts",
@@ -43,6 +46,7 @@ __all__ = [
     "params",
     "quant",
     "serve_command",
+    "text_metrics",
     "train",
     "validate",
     "vram",
@@ -60,8 +64,10 @@ _HOME = {
     "hparams": "llmcalc.api.laws",
     "law": "llmcalc.api.laws",
     "laws": "llmcalc.api.laws",
+    "index": "llmcalc.api.index",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
+    "text_metrics": "llmcalc.api.text",
     "train": "llmcalc.api.train",
     "validate": "llmcalc.api.validation",
     "LlmcalcError": "llmcalc.errors",

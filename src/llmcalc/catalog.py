@@ -18,6 +18,8 @@ KINDS = (
     "models",
     "formats",
     "schemes",
+    "texts",
+    "tokenizers",
     "sources",
     "class_defaults",
     "config_keys",

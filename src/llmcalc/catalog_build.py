@@ -20,7 +20,9 @@ from llmcalc.catalog_schemas import Entry, schema_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
-USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers", "laws", "prices")
+USER_KINDS = (
+    "gpus", "models", "formats", "schemes", "texts", "tokenizers", "sources", "optimizers", "laws", "prices",
+)  # fmt: skip
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -245,6 +247,8 @@ def compile_all() -> None:
         "class_defaults",
         "formats",
         "schemes",
+        "texts",
+        "tokenizers",
         "sources",
         "gpus",
         "models",

@@ -111,6 +111,25 @@ class Scheme(Entry):
     sources: list[str] = []
 
 
+class Text(Entry):
+    """A text that tokenizers were measured on."""
+
+    kind: Literal["declaration", "file"]
+    characters: int = pydantic.Field(gt=0)
+    bytes: int = pydantic.Field(gt=0)
+    words: int | None = pydantic.Field(None, gt=0)
+    sources: list[str] = []
+
+
+class Tokenizer(Entry):
+    """A tokenizer: tokens of texts, and its published characters per token of English."""
+
+    vocabulary: int | None = pydantic.Field(None, gt=0)
+    english_characters_per_token: float = pydantic.Field(gt=0, le=100)
+    tokens: dict[str, int]
+    sources: list[str] = []
+
+
 class Source(Entry):
     """One publication, package or log that figures come from."""
 
@@ -354,6 +373,7 @@ SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
     "measurements": Measurement, "runs": Runs, "optimizers": Optimizer, "laws": Law, "prices": Price,
     "trainings": Training,
+    "texts": Text, "tokenizers": Tokenizer,
 }  # fmt: skip
 
 SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")

@@ -27,6 +27,8 @@ COMMANDS = {
     "quant": "One model in many formats.",
     "flops": "Operations: forward, backward, MFU by convention.",
     "cost": "Time, energy and price of training, tuning and serving.",
+    "ppl": "Perplexity, bits per byte, amounts of text.",
+    "index": "Vector stores: memory and disk of embeddings.",
     "compare": "Several models side by side.",
     "chinchilla": "Parameters and tokens of a training budget.",
     "hparams": "Learning rate and batch by scaling laws.",

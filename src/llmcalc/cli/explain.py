@@ -21,6 +21,9 @@ MODULES = (
     "llmcalc.scaling.repeated",
     "llmcalc.scaling.experts",
     "llmcalc.scaling.rates",
+    "llmcalc.memory.vectors.formulas",
+    "llmcalc.memory.vectors.pgvector",
+    "llmcalc.text.formulas",
 )
 """Modules whose import registers formulas."""
 

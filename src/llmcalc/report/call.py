@@ -9,9 +9,16 @@ from llmcalc.formula import is_array
 
 LISTED = (
     "catalog", "gpu", "lora", "quant", "engine", "with_models", "lora_targets", "trainable", "freeze",
-    "modules_to_save", "offload",
+    "modules_to_save", "offload", "p", "q",
 )  # fmt: skip
-"""Keywords that may be lists, which a shell writes with commas or several times."""
+"""Keywords that may be lists, which a shell writes with commas."""
+
+REPEATED = {
+    "index": ("index",),
+    "ppl": ("loss", "bits_per_token", "perplexity", "bits_per_byte", "log_likelihood", "tokens", "characters",
+            "bytes", "words"),
+}  # fmt: skip
+"""Keywords of a command that may be lists, which a shell writes several times, as it does catalogs."""
 
 
 COMMANDS = {"layouts": ("train", "--layouts")}
@@ -24,15 +31,17 @@ class Call:
     Parameters
     ----------
     function : str
-        Name of the public function, which is the command's too.
+        Name of the public function.
     asked : mapping
         All its keywords, as given; None and False mean not given.
+    command : str, optional
+        The command, where it is called otherwise.
     """
 
-    __slots__ = ("asked", "function")
+    __slots__ = ("asked", "command", "function")
 
-    def __init__(self, function: str, asked: Mapping[str, Any]) -> None:
-        self.function = function
+    def __init__(self, function: str, asked: Mapping[str, Any], command: str = "") -> None:
+        self.function, self.command = function, command or function
         self.asked = {key: value for key, value in asked.items() if value is not None and value is not False}
 
     def python(self) -> str:
@@ -47,7 +56,7 @@ class Call:
         """The command line; for inputs that a shell can't name, see `shown`."""
         import shlex
 
-        command, *last = COMMANDS.get(self.function, (self.function,))
+        command, *last = COMMANDS.get(self.function, (self.command,))
         words = ["llmcalc", command]
         for key, value in self.asked.items():
             option = "--with" if key == "with_models" else f"--{key.replace('_', '-')}"
@@ -57,9 +66,10 @@ class Call:
             if key == "models":
                 words += [shlex.quote(self._plain(one)) for one in value]
                 continue
-            several = key in LISTED and isinstance(value, (list, tuple))
+            several = self._named(key) and isinstance(value, (list, tuple))
             many = value if several else [value]
-            for one in many if key == "catalog" else [",".join(map(self._plain, many))]:
+            again = key == "catalog" or key in REPEATED.get(self.command, ())
+            for one in many if again else [",".join(map(self._plain, many))]:
                 words += (
                     [shlex.quote(self._plain(one))] if key == "model" else [option, shlex.quote(str(one))]
                 )
@@ -68,10 +78,14 @@ class Call:
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""
         for key, value in self.asked.items():
-            named = key in (*LISTED, "models") and isinstance(value, (list, tuple))
+            named = (key == "models" or self._named(key)) and isinstance(value, (list, tuple))
             if isinstance(value, dict) or (is_array(value) and not named):
                 return self.python()
         return self.shell()
+
+    def _named(self, key: str) -> bool:
+        """Whether a shell can write a list of this."""
+        return key in LISTED or key in REPEATED.get(self.command, ())
 
     def _first(self, value: Any) -> str:
         """The model of a call: text stays text, whatever it looks like."""

@@ -1,0 +1,1 @@
+"""`llmcalc ppl`: from one measure of a text to all others."""

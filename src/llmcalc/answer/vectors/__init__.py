@@ -1,0 +1,1 @@
+"""`llmcalc index`: what embeddings for retrieval take, by store and kind of index."""

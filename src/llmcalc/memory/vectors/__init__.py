@@ -1,0 +1,1 @@
+"""Vector stores: how faiss and pgvector lay embeddings out in memory and on disk."""
