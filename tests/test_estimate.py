@@ -149,7 +149,6 @@ ARGUMENTS = {
     "gpt_sequence_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
     "gpt_full_recompute_bytes": {"sequence": 128, "batch": 3, "hidden": 512},
     "pipeline_bubble": {"stages": 5, "micro_batches": 16, "chunks": 2},
-    "training_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "inference_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
     "gpu_flops": {"gpus": 8, "days": 30, "peak": 10**15, "mfu": 0.4},
     "chinchilla_loss": {**RUN, **SPLIT, "E": 1.8},
@@ -204,6 +203,22 @@ ARGUMENTS = {
     "task_accuracy": {"L": 0.8, "a": -0.75, "k": 5.0, "L_0": 1.0, "b": 1.0},
 }  # fmt: skip
 """Arguments of every formula."""
+
+VALUES = {
+    "tokens": 96, "outputs": 24, "inputs": 16, "rank": 4, "flops": 1e15, "moved": 1e9, "pairs": 4656,
+    "query_width": 24, "value_width": 16, "window": 32, "chunk": 32, "reach": 8, "parameters": 7_000_000,
+    "trained": 1_000_000, "width": 2, "states": 8, "channels": 64, "kernel": 4, "hours": 120, "days": 3,
+    "base": 0.35, "kwh": 700, "grams": 385, "watts": 700, "share": 0.75, "pue": 1.25, "experts": 64,
+    "layers": 12, "hidden": 512, "sequence": 128, "passes": 3, "peak": 1e15, "used": 0.5, "attention_width": 512,
+    "heads": 8, "ffn": 2048, "vocabulary": 32_000, "batch": 4, "price": 2, "gpus": 8, "throughput": 2500, "busy": 0.5,
+    "bandwidth": 3e12, "state": 64, "per_element": 7, "embedding": 1_000_000, "examples": 1000, "epochs": 3,
+    "context": 512, "seconds": 2.5, "ranks": 8, "largest_layer": 100_000, "shared": 2,
+}  # fmt: skip
+"""What the others are called with, by the names of their arguments."""
+
+for _name in sorted(set(formula.REGISTRY) - set(ARGUMENTS)):
+    _names = inspect.signature(inspect.unwrap(formula.get(_name))).parameters
+    ARGUMENTS[_name] = {one: VALUES[one] for one in _names}
 
 
 def test_every_formula_is_listed_here():

@@ -333,7 +333,7 @@ def test_formulas_are_importable_from_laws():
 
 
 def test_compute_outgrows_64_bits_quietly():
-    from llmcalc.scaling.loss import training_flops
+    from llmcalc.compute.conventions import training_flops
 
     N, D = np.array([6_900_000_000]), np.array([140_000_000_000])
     assert training_flops(N, D)[0] == pytest.approx(5.796e21)

@@ -404,9 +404,12 @@ def all_laws(catalog: Catalog | None = None, answer: str | None = None, beside: 
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """The formulas of this room, by name."""
+    """The formulas of this room, and 6ND, by name."""
+    from llmcalc.compute import conventions
     from llmcalc.scaling import experts, loss, optimum, rates, repeated, terms
 
+    if name == "training_flops":
+        return conventions.training_flops
     for module in (loss, optimum, terms, repeated, experts, rates):
         if name in module.__dict__ and not name.startswith("_"):
             found: Callable[..., Any] = module.__dict__[name]

@@ -10,40 +10,6 @@ from llmcalc.formula import Quantity, formula
 
 
 @formula
-def training_flops(N: Quantity, D: Quantity) -> Quantity:
-    """FLOPs of training: forward and backward, six for each parameter and token.
-
-    Parameters
-    ----------
-    N : number or ndarray
-        Parameters that take part in matrix products; active ones of a mixture. [params]
-    D : number or ndarray
-        Training tokens. [tokens]
-
-    Returns
-    -------
-    float or ndarray
-        Training compute; a float, so it can't overflow. [FLOP]
-
-    Notes
-    -----
-    Leaves out attention over the context, which adds a share of about context / (12 x width).
-
-    Examples
-    --------
-    Chinchilla, 70 B parameters on 1.4 T tokens, is 5.88e23 FLOP:
-
-    >>> training_flops(70_000_000_000, 1_400_000_000_000)
-    5.88e+23
-
-    References
-    ----------
-    .. [1] J. Kaplan et al., "Scaling Laws for Neural Language Models", 2020, section 2.1.
-    """
-    return 6.0 * N * D
-
-
-@formula
 def inference_flops(N: Quantity, D: Quantity) -> Quantity:
     """FLOPs of inference: the forward pass, two for each parameter and token.
 

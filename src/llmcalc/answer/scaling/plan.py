@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.scaling.asked import Asked
+from llmcalc.compute.conventions import training_flops
 from llmcalc.errors import InputError
 from llmcalc.scaling import forms
 from llmcalc.scaling.laws import Law, all_laws
-from llmcalc.scaling.loss import inference_flops, training_flops
+from llmcalc.scaling.loss import inference_flops
 from llmcalc.scaling.numeric import minimum, root
 from llmcalc.scaling.rates import total_params
 from llmcalc.scaling.terms import inference_balance, ratio_params, tokens_for_loss

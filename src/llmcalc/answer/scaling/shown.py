@@ -137,7 +137,7 @@ def _main(asked: Asked, p: Plan) -> list[Fact]:
         Fact("tokens per param", f"{p.ratio:.4g}", ratio),
     ]
     if asked.compute is None:
-        own = {"N": p.params, "D": p.tokens}
+        own = {"parameters": p.params, "tokens": p.tokens}
         facts.append(
             Fact("compute", flop(p.compute), "6 x parameters x tokens", "derived", "training_flops", own)
         )
