@@ -79,6 +79,8 @@ def train(
     reshard_after_forward: Any = None,
     shard_degree: Any = None,
     reduce_dtype: str | None = None,
+    fsdp_units: str | None = None,
+    grad_sync: str | None = None,
     global_batch: Any = None,
     capacity_factor: Any = None,
     imbalance: Any = None,

@@ -20,6 +20,7 @@ from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_len
 if TYPE_CHECKING:
     from llmcalc.hardware import Device
     from llmcalc.memory.training.parallel.mesh import Mesh
+    from llmcalc.memory.training.parallel.units import Policy
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
@@ -116,6 +117,7 @@ class Asked:
         self.reserve = 0
         self.mesh: Mesh | None = None
         self.sharding: Any = None
+        self.policy: Policy | None = None
         self.like: str | None = None
         self.reference: Any = None
         self.teacher: Any = None

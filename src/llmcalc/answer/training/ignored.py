@@ -30,7 +30,7 @@ def refuse_ignored(method: str, given: dict[str, Any]) -> None:
         )
     if method == "qlora" and str(given["quant"] or "").lower() == "none":
         raise InputError("--method qlora without a quantized base is lora.", "Use --method lora.")
-    for key in ("zero", "fsdp"):
+    for key in ("zero",):
         if given[key] is not None and str(given[key]).strip().lower() not in ("0", "off", "none", "false"):
             raise InputError(
                 f"--{key} shares a model over several GPUs, which is not modelled yet.", f"Leave --{key} out."

@@ -46,6 +46,7 @@ class Ranks:
             if question.stored is question.inventory
             else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
         )
+        self.adapter_bytes = asked.choice.adapter_bytes
         self.plan = question.plan(batch, self.tokens, rank, self.model)
         self.run = Model(self.model, self.plan)
         try:
@@ -59,13 +60,14 @@ class Ranks:
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
-        found = trace_stage(self.run, mesh, stage)
+        sharding = asked.sharding(asked)
+        found = trace_stage(self.run, mesh, stage, sharding.by_rows)
         parts = [
-            (self._fold(stage, experts), ranks)
+            (self._fold(stage, experts, sharding.cut(ranks)), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
             if not experts or mesh.ep > 1
         ]
-        sharding = asked.sharding(asked)
+        question.local_ranks = self
         sharding.begin(question, self.model, stage, parts)
         states = sharding.share(parts)
         layout = question.layout(self.plan, states)
@@ -80,14 +82,15 @@ class Ranks:
         question.finish(made)
         return made
 
-    def _fold(self, stage: Stage, experts: bool) -> Any:
-        """States of the stage's layers: of routed experts, or of all else."""
+    def _fold(self, stage: Stage, experts: bool, cut: int) -> Any:
+        """States of the stage's layers, cut among so many ranks: of routed experts, or of all else."""
         layers = stage_layers(stage)
         only = experts if self.mesh.ep > 1 else None
         part = part_of(self.stored, layers, stage.is_first, stage.is_last, only)
         plan = self.question.plan(self.batch, self.tokens, self.rank, part)
         plan.layers = self.question.inventory.layers
-        return self.question.fold(part, plan)
+        plan.states, plan.choice.adapter_bytes = self.question.asked.recipe, self.adapter_bytes
+        return self.question.fold(part, plan, cut)
 
 
 def stage_layers(stage: Stage) -> frozenset[int]:

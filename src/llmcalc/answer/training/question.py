@@ -166,6 +166,7 @@ class Question:
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
+        self.local_ranks: Any = None
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -185,16 +186,23 @@ class Question:
         if choice.method == "prompt":
             seq = seq + choice.tokens
         frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
+        recipe, accumulates, policy = asked.recipe, self.accumulates, asked.policy
+        if policy is not None:  # parameters are computed with as they are gathered
+            recipe, accumulates = policy.computed, policy.accumulates
+            if policy.mixed:
+                frozen = policy.element
+                choice = choice.with_rank(choice.rank)
+                choice.adapter_bytes = policy.element
         return Training(
             self.inventory if inventory is None else inventory,
             choice,
-            asked.recipe,
+            recipe,
             self.packed,
             batch=batch,
             seq=seq,
-            element=asked.recipe.element,
-            weight_element=frozen if choice.leaves_model else asked.recipe.weights,
-            autocast=asked.recipe.autocast,
+            element=recipe.element,
+            weight_element=frozen if choice.leaves_model else recipe.weights,
+            autocast=recipe.autocast,
             attention=asked.attention,
             padded=asked.padded,
             recompute=asked.recompute,
@@ -205,7 +213,7 @@ class Question:
             keeps_inputs=asked.keeps_inputs,
             compiled=asked.compile,
             in_backward=asked.in_backward,
-            accumulates=self.accumulates,
+            accumulates=accumulates,
             mesh=asked.mesh,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
@@ -222,20 +230,23 @@ class Question:
             self._states = plan.choice.rank, self.fold(self.stored, plan)
         return self._states[1]
 
-    def fold(self, stored: Inventory, plan: Training) -> States:
-        """What lies in memory from step to step of a model or a part of it."""
+    def fold(self, stored: Inventory, plan: Training, cut: int = 1) -> States:
+        """What lies in memory from step to step of a model or a part of it, cut among so many ranks."""
+        return fold(stored, plan, self.asked.optimizer, self.frozen(), self.asked.ema, cut)
+
+    def frozen(self) -> Frozen:
+        """How what is not trained is stored."""
         asked = self.asked
         scheme = "" if asked.scheme is None else asked.scheme.name
         stated = self.inventory.quantization or {}
         applied = stated.get("applied")
-        frozen = Frozen(
+        return Frozen(
             asked.dtype.block_bytes // asked.dtype.elements,
             asked.dtype.name,
             self.bits,
             scheme or (applied.name if applied is not None else ""),
             asked.upcast,
         )
-        return fold(stored, plan, asked.optimizer, frozen, asked.ema)
 
     def estimate(
         self, batch: Quantity | None = None, seq: Quantity | None = None, rank: Quantity | None = None
@@ -308,7 +319,9 @@ class Question:
         if plan.keep_logits and asked.loss == "eager":
             layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
         layout.load = states.largest_frozen if self.packed else 0
-        if "params" in asked.offload:  # a layer in use, and the next one under way
+        if asked.policy is not None and "params" in asked.offload:
+            layout.offload = layout.offload | {"optimizer", "gradients"}
+        elif "params" in asked.offload:  # a layer in use, and the next one under way
             layout.resident = (
                 2
                 * asked.dtype.block_bytes

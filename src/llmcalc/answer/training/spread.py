@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llmcalc.answer.training.sharded import fsdp_policy, version_of
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
 from llmcalc.memory.training.parallel.mesh import SCHEDULES, Mesh, check_mesh
@@ -15,7 +16,7 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "vpp", "dp")
 SPREAD = (
     *DEGREES,
     "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
-    "shard_degree", "reduce_dtype", "global_batch", "capacity_factor", "imbalance",
+    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "global_batch", "capacity_factor", "imbalance",
 )  # fmt: skip
 """Keywords about several GPUs."""
 
@@ -74,11 +75,17 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     check_mesh(mesh, inventory)
     _batches(asked, mesh, given["global_batch"])
     asked.mesh = mesh
+    asked.policy = fsdp_policy(asked, given, mesh)
     asked.sharding = _sharding(asked, given, named)
 
 
 def _refuse_alone(given: dict[str, Any]) -> None:
-    """One GPU has nothing to share."""
+    """One GPU has nothing to share, unless one rank is asked for in so many words."""
+    if version_of(given["fsdp"]) and given["dp"] is None:
+        raise InputError(
+            "--fsdp shares a model over several GPUs, and there is one.",
+            "Add --gpu 8xNAME or --dp, or leave --fsdp out.",
+        )
     for key in ("sequence_parallel", "stage_layers", "schedule"):
         if given[key] is not None:
             raise InputError(
@@ -122,6 +129,10 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> Callable[[
     """What makes the way of sharing for one class of ranks."""
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
 
+    if asked.policy is not None:
+        from llmcalc.memory.training.parallel.fsdp import FullyShard
+
+        return lambda asked: FullyShard(asked.policy)
     zero = int(one_word(given["zero"] or 0, ("0", "1", "2", "3"), "--zero"))
     if asked.implementation == "megatron":
         if given["zero"] is None:

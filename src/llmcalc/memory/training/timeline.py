@@ -105,12 +105,18 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
             found += _others(layout, base, last_forward, held if layout.persistent else 0)
             last_forward = None
         gradients, buffers, gathered = one.gradients, one.buffers, 0
+        after: list[Moment] = []
         if sharding is not None:
             gradients, gathered, more = sharding.at(one)
             buffers = buffers + more + standing
-        if layout.persistent and "gradients" not in away:
+            first, last = sharding.around(one)
+            found += [_event(event, base, trace.saved, standing) for event in first]
+            after = [_event(event, base, trace.saved, standing) for event in last]
+        if sharding is not None and sharding.own_gradients:
+            pass
+        elif layout.persistent and "gradients" not in away:
             gradients = held
-        if "gradients" in away:
+        elif "gradients" in away:
             # Each layer's gradients leave as soon as they are made.
             gradients = larger(one.gradients - before, 0)
         before = one.gradients
@@ -130,6 +136,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
         if one.phase != "backward":
             last_forward = now
         found.append(Moment(one.phase, one.where, now))
+        found += after
     if not layout.in_backward:
         optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
         found.append(
@@ -148,6 +155,17 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
             )
         )
     return found
+
+
+def _event(event: Any, base: dict[str, Quantity], saved: Quantity, standing: Quantity) -> Moment:
+    """A moment between two stretches, as a sharding tells it."""
+    phase, where, (kept, logits, rest), (gradients, gathered, more) = event
+    again = larger(kept - saved, 0)
+    now = {
+        **base, "gradients": gradients, "activations": kept - again, "logits": logits, "gathered": gathered,
+        "buffers": rest + again + more + standing,
+    }  # fmt: skip
+    return Moment(phase, where, now)
 
 
 def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:

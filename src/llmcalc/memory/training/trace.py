@@ -8,6 +8,10 @@ from llmcalc.memory.training.stretches import Books, Model, Stretch
 from llmcalc.model.inventory import Inventory
 
 
+Edge = tuple[Quantity, Quantity, Quantity]
+"""Saved, logits, all else. [B]"""
+
+
 class Moment:
     """What is alive at one moment, beside weights, masters and states of the optimizer.
 
@@ -29,9 +33,14 @@ class Moment:
         Which layer runs; None of embedding and head.
     own : int or ndarray
         Of the gradients, those of the stretch that runs. [B]
+    begin, end : tuple of int or ndarray
+        Saved, logits and all else before and after the stretch, gradients of parameters left out; known of
+        walks that are `edged`. [B]
     """
 
-    __slots__ = ("activations", "buffers", "gradients", "layer", "logits", "own", "phase", "where")
+    __slots__ = (
+        "activations", "begin", "buffers", "end", "gradients", "layer", "logits", "own", "phase", "where",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +55,8 @@ class Moment:
     ) -> None:
         self.phase, self.where, self.layer, self.own = phase, where, layer, own
         self.activations, self.logits, self.gradients, self.buffers = activations, logits, gradients, buffers
+        self.begin: Edge = (0, 0, 0)
+        self.end: Edge = (0, 0, 0)
 
     @property
     def total(self) -> Quantity:
@@ -161,12 +172,15 @@ class Walk:
         The layers that are run here, all unless they are cut into stages.
     embedding, head : bool
         Whether those are here too.
+    edged : bool
+        Whether moments tell what is there before and after their stretch; equal layers are then kept apart.
     """
 
     def __init__(
-        self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True
-    ) -> None:
-        self.model = model
+        self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True,
+        edged: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.edged = model, edged
         order = [pair for pair in model.order if layers is None or pair[0] in layers]
         self.start = 1 if embedding else 0
         self.whole: list[tuple[int | None, Stretch]] = [
@@ -184,7 +198,7 @@ class Walk:
         self.block = model.plan.recompute if isinstance(model.plan.recompute, int) else 0
         if self.block:  # blocks keep tables and masks as what they read, not as what they save
             self.saved, self.rest = 0, self.saved + self.rest
-        self.merges = is_array(model.plan.batch) or is_array(model.plan.seq)
+        self.merges = not edged and (is_array(model.plan.batch) or is_array(model.plan.seq))
 
     def trace(self) -> Trace:
         """Forward through all layers, then backward."""
@@ -198,9 +212,12 @@ class Walk:
     def forward(self) -> Quantity:
         """Forward through all layers; what autograd then holds. [B]"""
         for place, (layer, stretch) in enumerate(self.whole):
+            before = self._now(stretch.entry)
             self._note("forward", layer, stretch, stretch.forward)
             self._keep(place, layer, stretch, 1)
             self.rest = self.rest + stretch.held
+            if self.edged:
+                self.moments[-1].begin, self.moments[-1].end = before, self._now(0)
         self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
         return self.saved
 
@@ -208,6 +225,8 @@ class Walk:
         """Backward through all layers."""
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]
+            # The gradient of what it has made has come.
+            before = self._now(self.whole[place + 1][1].entry if place + 1 < len(self.whole) else 0)
             if self.block and layer is not None:
                 self._remade(place)
             else:
@@ -222,6 +241,13 @@ class Walk:
                 self.saved = self.saved - stretch.entry
             self.gradients = self.gradients + self._once(stretch)
             self.logits, self.rest = self.logits + stretch.left_logits, self.rest + stretch.left
+            if self.edged:
+                received = 0 if stretch.sink is None else stretch.entry
+                self.moments[-1].begin, self.moments[-1].end = before, self._now(received)
+
+    def _now(self, more: Quantity) -> Edge:
+        """What is there between two stretches, and what passes from one to the other."""
+        return self.saved, self.logits, self.rest + more
 
     def _once(self, stretch: Stretch) -> Quantity:
         """Gradients that a stretch adds: a block stored once and run at many layers adds them once."""

@@ -10,7 +10,7 @@ from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.trace import Moment, Trace, Walk
 
 
-def trace_stage(model: Model, mesh: Mesh, stage: Stage) -> Trace:
+def trace_stage(model: Model, mesh: Mesh, stage: Stage, edged: bool = False) -> Trace:
     """What a pipeline stage holds in the step, moment by moment.
 
     Parameters
@@ -21,6 +21,8 @@ def trace_stage(model: Model, mesh: Mesh, stage: Stage) -> Trace:
         The layout.
     stage : Stage
         Which layers.
+    edged : bool
+        As of `Walk`.
 
     Returns
     -------
@@ -35,7 +37,7 @@ def trace_stage(model: Model, mesh: Mesh, stage: Stage) -> Trace:
     held = waiting_most(mesh, stage.index)
     grade, untraced = "derived", model.untraced()
     for place, (layers, embedding, head) in enumerate(stage.chunks):
-        walk = Walk(model, layers, embedding, head)
+        walk = Walk(model, layers, embedding, head, edged)
         saved.append(walk.forward())
         kept.append(walk.saved + walk.rest + walk.logits)
         for label, bytes_ in walk.parts().items():
@@ -56,6 +58,8 @@ def trace_stage(model: Model, mesh: Mesh, stage: Stage) -> Trace:
         most = larger(most, saved[chunk] + others)
         for moment in (forward if kind == "forward" else backward)[chunk]:
             moment.activations = moment.activations + others
+            moment.begin = (moment.begin[0] + others, *moment.begin[1:])
+            moment.end = (moment.end[0] + others, *moment.end[1:])
             moments.append(moment)
     verified = model.traits.verified and not untraced
     return Trace(most, moments, parts, grade if verified else "assumed", untraced)

@@ -11,6 +11,9 @@ from llmcalc.memory.training.model_states import States
 Part = tuple[States, int]
 """States of a part of the model (experts, or all else), and how many ranks hold the same of it."""
 
+Event = tuple[str, str, tuple[Quantity, Quantity, Quantity], tuple[Quantity, Quantity, Quantity]]
+"""Phase, place, what the trace holds (saved, logits, all else), and what `Sharding.at` tells. [B]"""
+
 KINDS = ("weights", "master", "gradients", "optimizer")
 
 
@@ -27,14 +30,24 @@ class Sharding:
         Buffers that are there all the time, by what they are. [B]
     persistent : bool
         Whether gradients have a place of their own that is there all the time.
+    own_gradients : bool
+        Whether `at` tells gradients of earlier micro-batches too, wherever they lie.
+    by_rows : bool
+        Whether each tensor is cut along its first dimension, among `cut` ranks; `share` then gets such parts.
     """
 
     name = "none"
     shared: tuple[str, ...] = ()
     persistent = False
+    own_gradients = False
+    by_rows = False
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
+
+    def cut(self, replicas: int) -> int:
+        """Ranks among which tensors are cut along their first dimension, of so many that hold the same."""
+        return 1
 
     def begin(self, question: Any, model: Any, stage: Any, parts: Sequence[Part]) -> None:
         """Learn of one class of ranks before its step is looked at.
@@ -58,6 +71,10 @@ class Sharding:
     def at(self, moment: Any) -> tuple[Quantity, Quantity, Quantity]:
         """At a moment of the trace: gradients of parameters, what is gathered, and other buffers. [B]"""
         return moment.gradients, 0, 0
+
+    def around(self, moment: Any) -> tuple[list[Event], list[Event]]:
+        """Moments before and after a stretch of the trace, with what is there beside the states."""
+        return [], []
 
     def step(self, states: States) -> Quantity:
         """What the step holds besides, before or after the optimizer itself. [B]"""
