@@ -41,6 +41,11 @@ def test_sources_resolve():
     cited += " ".join(recipe.source for recipe in RECIPES.values())
     report = llmcalc.train("llama-3.2-1b", method="qlora", seq_len=128)
     cited += " ".join(item.source for item in report)
+    cited += " ".join(
+        part.source
+        for item in llmcalc.train("llama-3.2-1b", like="megatron", tp=2, seq_len=128)
+        for part in (item, *item.items)
+    )
     assert [name for name in known if name not in cited] == []
 
 

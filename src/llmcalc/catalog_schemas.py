@@ -172,7 +172,7 @@ class Runs(Entry):
 
 
 class TrainingMeasurement(Entry):
-    """One training run on one GPU: what it was told, and its published peak, or that it ran out of memory."""
+    """One training run: what it was told, and its published peak on one GPU, or that it ran out of memory."""
 
     engine: Literal["training"]
     program: str
@@ -181,10 +181,11 @@ class TrainingMeasurement(Entry):
     model: str
     config: dict[str, Any] | None = None
     source: str
-    group: Literal["full", "lora", "qlora"]
+    group: Literal["full", "lora", "qlora", "sharded full", "sharded lora", "megatron", "megatron-b200"]
     quality: Literal[1, 2] | None = None
     options: dict[str, Any]
     devices: str | None = None
+    rank: Literal["first", "last"] | None = None
     metric: Literal["allocated", "active", "reserved", "unknown"] | None = None
     published: str | None = None
     measured: dict[Literal["peak"], float]

@@ -6,7 +6,11 @@ import click
 
 from llmcalc.cli.options import write
 
-MODULES = ("llmcalc.memory.inference", "llmcalc.memory.training.formulas")
+MODULES = (
+    "llmcalc.memory.inference",
+    "llmcalc.memory.training.formulas",
+    "llmcalc.memory.training.parallel.formulas",
+)
 """Modules whose import registers formulas."""
 
 

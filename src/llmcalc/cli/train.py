@@ -43,8 +43,13 @@ _how = stack(
     click.option("--dtype", metavar="DTYPE", help="Dtype of frozen weights.  [16 bit]"),
     click.option("--quant", metavar="SCHEME", help="Quantization of frozen weights.  [qlora: nf4-dq]"),
     click.option("--recompute", metavar="WHAT", help="none, selective, full or every-N.  [none]"),
+    click.option(
+        "--recompute-modules", metavar="NAMES", help="selective: core_attn,mlp,moe,layernorm,moe_act ..."
+    ),
     click.option("--attention", metavar="KIND", help="flash, sdpa or eager.  [flash]"),
-    click.option("--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel or none.  [eager]"),
+    click.option(
+        "--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel[-fused|-te] or none.  [eager]"
+    ),
     click.option(
         "--recipe", metavar="NAME", help="Whose code: hf, torchtune, megatron, liger, litgpt.  [hf]"
     ),

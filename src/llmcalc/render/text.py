@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.formula import is_array
-from llmcalc.render.training import capacity_lines, note_of, peak_line
+from llmcalc.render.training import capacity_lines, note_of, peak_line, rank_lines
 from llmcalc.render.words import (
     VERDICTS,
     amount,
@@ -137,6 +137,7 @@ def _total(report: Any, units: str) -> list[str]:
         lines.append(peak_line(report))
     if report.gpus > 1:
         lines.append(f"  per GPU, on rank {_where(report.peak.rank)}; {report.gpus} GPUs in all")
+    lines += [f"  {line}" for line in rank_lines(report, units)]
     return lines
 
 

@@ -80,6 +80,37 @@ def peak_line(report: Any) -> str:
     return f"  {'peak':<14} in the {phase}{where}"
 
 
+MOST_RANKS = 8
+"""Classes of ranks that are told; of more the first, the last and the worst."""
+
+
+def rank_lines(report: Any, units: str) -> list[str]:
+    """What each class of ranks needs, where there are several."""
+    from llmcalc.render.words import amount
+
+    ranks = report.ranks
+    if len(ranks) < 2 or is_array(report.total_bytes):
+        return []
+    worst = max(range(len(ranks)), key=lambda place: ranks[place]["total_bytes"])
+    places = range(len(ranks))
+    if len(ranks) > MOST_RANKS:
+        places = sorted({0, 1, 2, worst, len(ranks) - 2, len(ranks) - 1})  # type: ignore[assignment]
+    lines, last = [], -1
+    for place in places:
+        if place > last + 1:
+            lines.append(f"{'':<14} ...")
+        last, rank = place, ranks[place]
+        number = f"{rank['layers']} layer{'s' if rank['layers'] != 1 else ''}"
+        parts = [number, *(name for name in ("embedding", "head") if rank[name])]
+        waiting = f", {rank['micro_batches']} micro-batches at once" if rank["micro_batches"] > 1 else ""
+        name = rank["name"].partition(",")[0]
+        lines.append(
+            f"{name:<14} {amount(rank['total_bytes'], units)} on {rank['gpus']} GPUs: "
+            f"{' + '.join(parts)}{waiting}"
+        )
+    return lines
+
+
 def _thinned(moments: list[Any]) -> list[Any]:
     """The moments worth a line: ends of each phase, and the largest."""
     if len(moments) <= MOST:

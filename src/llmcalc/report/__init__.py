@@ -171,6 +171,8 @@ class Report(_Shown):
         What sets its total apart from those of other engines, for a table of several.
     timeline : Estimate or None
         Of training: the moments of a step.
+    ranks : list of dict
+        Classes of ranks that hold the same: name, GPUs, layers, bytes and the phase of the peak.
     plan, settled : tuple or None, Scenario or None
         Model and scenario for a start command; the scenario as the engine then chose, where it chooses.
     later : callable or None
@@ -216,6 +218,7 @@ class Report(_Shown):
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.timeline: Any = None
+        self.ranks: list[dict[str, Any]] = []
         self.book: Any = None
         self.call: Call = Call(command, {})
         self.catalog_date = ""

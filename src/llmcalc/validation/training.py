@@ -12,7 +12,7 @@ from llmcalc.validation.measured import quantile
 ENGINE = "training"
 """What such runs have as their engine."""
 
-GROUPS = ("full", "lora", "qlora")
+GROUPS = ("full", "lora", "qlora", "sharded full", "sharded lora", "megatron", "megatron-b200")
 
 METRICS = {"allocated": "allocated", "active": "allocated", "unknown": "allocated", "reserved": "reserved"}
 """What is predicted for a printed figure. Active bytes are the allocated ones, rounded to blocks."""
@@ -20,7 +20,13 @@ METRICS = {"allocated": "allocated", "active": "allocated", "unknown": "allocate
 _MISS = 1e12
 """The error of a refusal: above any other, and finite, since infinities have no quantiles."""
 
-TARGETS = {1: (0.05, 0.15), 2: (0.08, None)}
+TOGETHER = {
+    "all": ("full", "lora", "qlora"),
+    "all sharded": ("sharded full", "sharded lora", "megatron"),
+}
+"""Groups that are summed up together: one GPU, and several."""
+
+TARGETS = {"all": {1: (0.05, 0.15), 2: (0.08, None)}, "all sharded": {1: (0.06, 0.18), 2: (0.10, None)}}
 """Median and 90th percentile aimed at, by quality. [-]"""
 
 
@@ -117,10 +123,13 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> TrainingRow
         return TrainingRow(run, measured, refusal=error.problem)
     if failed:
         measured = report.device.usable_bytes / GIB
-    low, high = (int(end) / GIB for end in report.range_bytes)
-    return TrainingRow(
-        run, measured, int(report.total_bytes) / GIB, low, high, floor_bytes(report) / GIB, report.peak.phase
-    )
+    total, span, phase = report.total_bytes, report.range_bytes, report.peak.phase
+    if "rank" in run:  # of several classes of ranks, the first or the last
+        one = report.ranks[{"first": 0, "last": -1}[run["rank"]]]
+        total, span, phase = one["total_bytes"], one["range_bytes"], one["phase"]
+    low, high = (int(end) / GIB for end in span)
+    floor = 0.0 if "rank" in run else floor_bytes(report) / GIB
+    return TrainingRow(run, measured, int(total) / GIB, low, high, floor, phase)
 
 
 def floor_bytes(report: Any) -> int:
@@ -182,20 +191,22 @@ def _known(
 
 
 def summarise(rows: Sequence[TrainingRow]) -> list[TrainingSummary]:
-    """Errors by group and quality, in this order, then of each quality over all groups."""
+    """Errors by group and quality, in this order, then of each quality over all groups of one GPU and of several."""
     found = []
-    for quality in TARGETS:
+    for quality in (1, 2):
         measured = [row for row in rows if not row.out_of_memory and row.run["quality"] == quality]
         for group in GROUPS:
             own = [row for row in measured if row.run["group"] == group]
             if own:
                 found.append(TrainingSummary(group, quality, own))
-        if measured:
-            found.append(TrainingSummary("all", quality, measured))
+        for name, groups in TOGETHER.items():
+            some = [row for row in measured if row.run["group"] in groups]
+            if some:
+                found.append(TrainingSummary(name, quality, some))
     return found
 
 
 __all__ = [
-    "ENGINE", "GROUPS", "METRICS", "TARGETS", "TrainingRow", "TrainingSummary", "compare", "compare_run",
+    "ENGINE", "GROUPS", "METRICS", "TARGETS", "TOGETHER", "TrainingRow", "TrainingSummary", "compare", "compare_run",
     "floor_bytes", "summarise",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ def train(
     dtype: str | None = None,
     quant: str | None = None,
     recompute: Any = None,
+    recompute_modules: Any = None,
     attention: str | None = None,
     loss: str | None = None,
     recipe: str | None = None,
@@ -117,8 +118,10 @@ def train(
         Tokens of a sequence (two names of one thing); the model's limit, at most 8,192. [tokens]
     dtype, quant : str, optional
         How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
-    recompute : str or int
-        ``none`` (the default), ``selective``, ``full``, ``every-N``.
+    recompute, recompute_modules : optional
+        ``none`` (the default), ``selective``, ``full``, ``every-N``; which parts ``selective`` means, by
+        Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
+        ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
         ``flash``, ``sdpa`` or ``eager``; ``eager``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
         whose code runs: ``hf``, ``torchtune``, ``megatron``, ``liger`` or ``litgpt``.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
+from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_recompute
 from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
+from llmcalc.memory.training.plan import CORE, LOSSES
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
 from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.units import Policy
 
 ATTENTIONS = ("flash", "sdpa", "eager")
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
 IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "micro_batch": 1,
     "grad_accum": 1,
     "recompute": "none",
+    "recompute_modules": None,
     "attention": "flash",
     "loss": "eager",
     "recipe": "hf",
@@ -108,6 +110,7 @@ class Asked:
         self.scheme: Any = None
         self.upcast = self.keeps_inputs = self.longest_first = False
         self.recompute: str | int = "none"
+        self.modules = CORE
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
         self.keep_logits = True
         self.padded = self.compile = self.ema = self.in_backward = self.untied = False
@@ -118,6 +121,7 @@ class Asked:
         self.mesh: Mesh | None = None
         self.sharding: Any = None
         self.policy: Policy | None = None
+        self.sharding_name = ""
         self.like: str | None = None
         self.reference: Any = None
         self.teacher: Any = None
@@ -259,7 +263,8 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         with problems:
             setattr(asked, name, one_word(values[key], allowed, f"--{key}"))
     with problems:
-        asked.recompute = _recompute(values["recompute"])
+        asked.recompute = read_recompute(values["recompute"])
+        asked.modules = read_modules(values["recompute_modules"], asked.recompute)
     for key, name in (
         ("padded", "padded"),
         ("compile", "compile"),
@@ -274,7 +279,7 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         kept = asked.implementation in ("hf", "litgpt") if keeps is None else flag(keeps, "--keep-logits")
         asked.keep_logits = values["keep_logits"] = kept
     with problems:
-        asked.keeps_inputs = _keeps_inputs(values["bitsandbytes"])
+        asked.keeps_inputs = read_keeps_inputs(values["bitsandbytes"])
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:
@@ -285,31 +290,6 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         asked.offload = frozenset(
             one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
         )
-
-
-def _keeps_inputs(version: Any) -> bool:
-    """Whether a release of bitsandbytes keeps the inputs of 4-bit linears for backward: until 0.43.1."""
-    if version is None:
-        return False
-    parts = str(version).strip().removeprefix("v").split(".")
-    if not all(part.isdigit() for part in parts):
-        raise InputError(
-            f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
-        )
-    return tuple(map(int, parts)) < (0, 43, 2)
-
-
-def _recompute(value: Any) -> str | int:
-    if isinstance(value, bool):
-        return "full" if value else "none"
-    word = str(value).strip().lower()
-    if word in ("none", "selective", "full"):
-        return word
-    start, _, number = word.partition("-")
-    number = word if word.isdigit() else number
-    if (start == "every" or word.isdigit()) and number.isdigit() and int(number) > 0:
-        return "full" if int(number) == 1 else int(number)
-    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, full or every-N.")
 
 
 def _weights(

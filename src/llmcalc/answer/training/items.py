@@ -55,6 +55,11 @@ ORACLE = "activation-oracle"
 """How activations were held against PyTorch."""
 
 
+def _oracle(asked: Asked) -> str:
+    """Where it is told what layers keep."""
+    return "megatron-core" if asked.implementation == "megatron" else ORACLE
+
+
 def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> dict[str, Any]:
     """Grade, formula, inputs, source and parts of an item."""
     asked = question.asked
@@ -78,7 +83,7 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
             "grade": "calibrated" if asked.compile else "derived",
             "formula": "trace of what autograd keeps",
             "inputs": {"parts": saved},
-            "source": ORACLE,
+            "source": _oracle(asked),
             "note": _activation_note(asked, saved, made.trace.saved),
         }
     if name == "gathered":
@@ -87,7 +92,7 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
         "logits": f"{asked.loss} loss: logits, copies, gradients",
         "buffers": "gradients of activations and other temporaries",
     }
-    return {"grade": "derived", "formula": "trace of a step", "source": ORACLE, "note": notes[name]}
+    return {"grade": "derived", "formula": "trace of a step", "source": _oracle(asked), "note": notes[name]}
 
 
 def _weights_facts(question: Question, made: Estimate) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Ranks:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
         sharding = asked.sharding(asked)
-        found = trace_stage(self.run, mesh, stage, sharding.by_rows)
+        found = trace_stage(self.run, mesh, stage, edged=sharding.by_rows)
         parts = [
             (self._fold(stage, experts, sharding.cut(ranks)), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))

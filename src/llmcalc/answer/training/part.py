@@ -68,7 +68,7 @@ def _adapters(asked: Any, inventory: Inventory, values: dict[str, Any]) -> None:
             )
         return
     choice.rank = number(values["lora_r"], "--lora-r")
-    choice.targets = find_targets(inventory, values["lora_targets"])
+    choice.targets = find_targets(inventory, values["lora_targets"], asked.implementation == "megatron")
     widths = [
         (min(one.inputs, one.outputs), one.last) for one in linears(inventory) if one.key in choice.targets
     ]

@@ -102,11 +102,29 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kbit_upcast": False,
         "padded": False,
     },
+    # Megatron-LM: arguments.py at 23e00ed0 and the examples' distributed optimizer; FusedAdam of Apex or
+    # Transformer Engine, flash attention, the loss over each rank's share of the vocabulary.
+    "megatron": {
+        "precision": "megatron-bf16",
+        "optimizer": "adamw-fused",
+        "micro_batch": 1,
+        "recompute": "none",
+        "attention": "flash",
+        "loss": "vocab-parallel",
+        "recipe": "megatron",
+        "keep_logits": False,
+        "padded": False,
+        "adapter_dtype": "bf16",
+        "kbit_upcast": False,
+    },
 }
 ALIASES = {
     "transformers": "trainer",
     "hf": "trainer",
     "sft": "trl",
+    "megatron-lm": "megatron",
+    "megatron-core": "megatron",
+    "mcore": "megatron",
     "lit-gpt": "litgpt",
     "llamafactory": "llama-factory",
 }

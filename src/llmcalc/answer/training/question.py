@@ -215,6 +215,7 @@ class Question:
             in_backward=asked.in_backward,
             accumulates=accumulates,
             mesh=asked.mesh,
+            modules=asked.modules,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )
@@ -229,6 +230,10 @@ class Question:
         if self._states is None or self._states[0] is not plan.choice.rank:
             self._states = plan.choice.rank, self.fold(self.stored, plan)
         return self._states[1]
+
+    def whole(self) -> States:
+        """States of the whole model, as if one GPU held them."""
+        return self.states(self.plan(self.asked.batch, self.asked.seq, self.asked.choice.rank))
 
     def fold(self, stored: Inventory, plan: Training, cut: int = 1) -> States:
         """What lies in memory from step to step of a model or a part of it, cut among so many ranks."""
@@ -292,9 +297,15 @@ class Question:
         """What comes on top of the tensors."""
         asked, name = self.asked, "" if self.device is None else self.device.name
         made.compiled = bool(asked.compile)
-        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name)
+        more: tuple[Any, ...] = ()
+        if asked.mesh is not None:
+            from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
+
+            groups = communicators(asked.mesh, asked.sharding_name)
+            more = nccl_bytes(groups), f"communicators: {', '.join(groups)}"
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more)
         if asked.metric != "nvidia-smi":
-            made.whole = runtime_item(made.allocated, "nvidia-smi", name)
+            made.whole = runtime_item(made.allocated, "nvidia-smi", name, *more)
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""

@@ -21,11 +21,15 @@ def train_report(question: Question, device: Device | None) -> Report:
     """One step of a model with layers, on a GPU if one is named."""
     made = question.estimate()
     items = items_of(question, made)
-    report = Report("train", items, Peak(made.phase, "all", made.total, made.low, made.high))
+    report = Report("train", items, Peak(made.phase, made.rank, made.total, made.low, made.high))
     report.timeline = made
     if device is not None:  # a card holds the process, whatever a metric counts
         report.held_bytes = made.process
         report.margins = (device.usable_low - made.process_high, device.usable_high - made.process_low)
+    if question.asked.mesh is not None:
+        from llmcalc.answer.training.told import tell_ranks
+
+        tell_ranks(report, question, made)
     _describe(report, question, made, device)
     _warn(report, question, made)
     return report
@@ -33,24 +37,26 @@ def train_report(question: Question, device: Device | None) -> Report:
 
 def _describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:
     """Heading, scenario and origins."""
-    asked, inventory, states = question.asked, question.inventory, made.states
+    asked, inventory = question.asked, question.inventory
+    states = made.states if asked.mesh is None else question.whole()
+    trained, total = states.trained, states.total
     report.model = {
         "name": inventory.name,
         "params": inventory.params,
         "active_params": inventory.active_params,
         "stored_params": inventory.stored_params,
         "source": inventory.source,
-        "trainable_params": states.trained,
-        "all_params": states.total,
+        "trainable_params": trained,
+        "all_params": total,
     }
     report.scenario = scenario_of(asked, device)
     report.origins = {**asked.origins, "context": asked.origins["seq_len"]}
     report.origins["parameters"] = report.origins["elements"] = "the model"
     report.read_from, report.device = inventory.origin, device
-    number = states.trained
+    number = trained
     share = ""
-    if not is_array(number) and number != states.total:
-        share = f"{format_count(number)} trained ({100 * number / states.total:.4g} %)"
+    if not is_array(number) and number != total:
+        share = f"{format_count(number)} trained ({100 * number / total:.4g} %)"
     per = f"{asked.recipe.name}: {bytes_told(asked)}"
     report.header = [
         inventory.title,
@@ -60,6 +66,10 @@ def _describe(report: Report, question: Question, made: Estimate, device: Device
         per,
     ]
     report.header += [asked.optimizer.name, _work(asked), *_ways(asked)]
+    if asked.mesh is not None:
+        from llmcalc.answer.training.told import layout_told
+
+        report.header += layout_told(asked)
     if asked.like:
         report.header.append(f"like {asked.like}")
 
@@ -129,6 +139,13 @@ def _work(asked: Asked) -> str:
     return text + (f" x {asked.accumulate}" if asked.accumulate > 1 else "")
 
 
+def spread_of(asked: Asked) -> dict[str, Any]:
+    """The layout as resolved."""
+    from llmcalc.answer.training.told import spread_values
+
+    return spread_values(asked)
+
+
 def scenario_of(asked: Asked, device: Device | None) -> dict[str, Any]:
     """Every input as resolved."""
     values, choice = asked.values, asked.choice
@@ -156,6 +173,7 @@ def scenario_of(asked: Asked, device: Device | None) -> dict[str, Any]:
         "like": asked.like,
         "reference": getattr(asked.reference, "name", asked.reference),
         "teacher": getattr(asked.teacher, "name", asked.teacher),
+        **({} if asked.mesh is None else spread_of(asked)),
         "gpu": None if device is None else device.name,
         "reserve": asked.reserve,
     }

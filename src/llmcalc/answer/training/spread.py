@@ -76,7 +76,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     _batches(asked, mesh, given["global_batch"])
     asked.mesh = mesh
     asked.policy = fsdp_policy(asked, given, mesh)
-    asked.sharding = _sharding(asked, given, named)
+    asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
 
 def _refuse_alone(given: dict[str, Any]) -> None:
@@ -125,14 +125,14 @@ def _batches(asked: Any, mesh: Mesh, total: Any) -> None:
         )
 
 
-def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> Callable[[Any], Any]:
-    """What makes the way of sharing for one class of ranks."""
+def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Callable[[Any], Any], str]:
+    """What makes the way of sharing for one class of ranks, and what it is called."""
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
 
     if asked.policy is not None:
         from llmcalc.memory.training.parallel.fsdp import FullyShard
 
-        return lambda asked: FullyShard(asked.policy)
+        return lambda asked: FullyShard(asked.policy), asked.policy.name
     zero = int(one_word(given["zero"] or 0, ("0", "1", "2", "3"), "--zero"))
     if asked.implementation == "megatron":
         if given["zero"] is None:
@@ -142,5 +142,7 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> Callable[[
                 f"--zero {zero}: Megatron's distributed optimizer shares masters and states, which is 1.",
                 "Use --zero 1, or another --recipe.",
             )
-        return lambda asked: DistributedOptimizer(zero == 1)
-    return lambda asked: Sharding()
+        return lambda asked: DistributedOptimizer(
+            zero == 1
+        ), "distributed optimizer" if zero else "replicated"
+    return lambda asked: Sharding(), "replicated" if asked.mesh.dp > 1 else ""

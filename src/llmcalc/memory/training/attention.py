@@ -239,7 +239,10 @@ def core(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Valu
     def forward(query: Value, key: Value, value: Value) -> Value:
         return kernel(run, query, key, value, shape)
 
-    if run.plan.recompute == "selective":
+    if "mla_up_proj" in run.plan.modules and "kv_b" in run.ops:
+        for one in (query, key, value):
+            one.storage.remade = True
+    if "core_attn" in run.plan.modules:
         return run.tape.checkpoint(forward, query, key, value)
     return forward(query, key, value)
 

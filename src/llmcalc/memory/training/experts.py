@@ -6,7 +6,7 @@ from llmcalc.formula import Quantity
 from llmcalc.memory.training import ops
 from llmcalc.memory.training.context import EXPERTS, Run
 from llmcalc.memory.training.parallel import tensors
-from llmcalc.memory.training.tape import WEIGHT, Node, Tape, Value
+from llmcalc.memory.training.tape import WEIGHT, Node, Sink, Tape, Value
 from llmcalc.model.inventory import size
 
 INDEX, CHANCE, OFFSET = 8, 4, 4
@@ -17,7 +17,7 @@ def routed(run: Run, x: Value) -> Value:
     """From the normed tokens to the sum over each token's experts."""
     t = run.tape
     label, t.label = t.label, EXPERTS
-    if run.recipe.regathers and run.plain(("expert_up", "expert_down")):
+    if run.recipe.regathers and not run.plan.dequant(run.group, run.layer, "expert_down"):
         out = dispatched(run, x)
         t.label = label
         return out
@@ -43,6 +43,7 @@ def dispatched(run: Run, x: Value) -> Value:
     t, op, mesh = run.tape, run.ops["expert_down"], run.plan.mesh
     active, stored, tokens = op.active, op.stored, run.local
     pairs = active * tokens
+    stored = stored if mesh is None else stored * mesh.ep
     rows = pairs if mesh is None else mesh.routed(tokens, active, stored)
     width = size(op.out)
     chances = ops.saving_output(t, ops.cast(t, run.linear(x, "router"), 4))
@@ -57,7 +58,8 @@ def dispatched(run: Run, x: Value) -> Value:
     del there
     weights = _moved(t, chances, rows)
     del chances
-    inner = _gated(run, wide, weights, gates != ("expert_up",), size(op.inp) * rows)
+    inner = _gated(run, wide, weights, size(op.inp) * rows)
+    inner.storage.remade = "moe_act" in run.plan.modules
     del wide, weights
     out = _matrices(run, inner, ("expert_down",), rows)
     del inner
@@ -76,10 +78,13 @@ def _moved(t: Tape, x: Value, numel: Quantity) -> Value:
 def _matrices(run: Run, x: Value, roles: tuple[str, ...], rows: Quantity) -> Value:
     """Products of all experts here, as one matrix each."""
     outs = [run.out(role) * rows for role in roles]
-    return tensors.regathered(run.tape, x, [run.weight(role) for role in roles], outs, 1)
+    sinks: list[Sink | None] = [run.weight(role) for role in roles]
+    if any(run.plan.adapter(run.group, run.layer, role) is not None for role in roles):
+        sinks.append(Sink(0, run.element))  # what stands beside them reads the same tokens
+    return tensors.regathered(run.tape, x, sinks, outs, 1)
 
 
-def _gated(run: Run, wide: Value, weights: Value, has_gate: bool, numel: Quantity) -> Value:
+def _gated(run: Run, wide: Value, weights: Value, numel: Quantity) -> Value:
     """``act(gate) * up * chance`` in one kernel, which saves what it reads."""
     t = run.tape
     node = t.node(wide, weights)

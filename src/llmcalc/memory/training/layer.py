@@ -49,6 +49,8 @@ def _sub_layer(run: Run, x: Value, before: str, module: object, after: str) -> V
     t = run.tape
     wide = x.element > run.plan.weight_element and run.traits.wide_residual
     inner = run.norm(ops.cast(t, x, run.plan.weight_element) if wide else x, before) if before else x
+    if before and "layernorm" in run.plan.modules:
+        inner.storage.remade = True
     if run.traits.wide_residual:
         x = ops.cast(t, x, 4)
     inner = module(run, inner)  # type: ignore[operator]
@@ -100,15 +102,26 @@ def feed_forward(run: Run, x: Value) -> Value:
     """Dense, experts, or experts and a shared one."""
     t = run.tape
     label, t.label = t.label, FFN
+    part = "moe" if "expert_down" in run.ops else "mlp"
+    if part in run.plan.modules:
+        out = t.checkpoint(lambda x: _feed_forward(run, x), x)
+    else:
+        out = _feed_forward(run, x)
+    t.label = label
+    return out
+
+
+def _feed_forward(run: Run, x: Value) -> Value:
+    t = run.tape
     if "expert_down" not in run.ops:
         out = dense(run, x, "")
     else:
         from llmcalc.memory.training import experts  # few models have any
 
-        early = dense(run, x, "shared_") if run.recipe.regathers and "shared_down" in run.ops else None
+        early = _shared(run, x) if run.recipe.regathers and "shared_down" in run.ops else None
         out = experts.routed(run, x)
         if "shared_down" in run.ops:
-            shared = dense(run, x, "shared_") if early is None else early
+            shared = _shared(run, x) if early is None else early
             del early
             if "shared_router" in run.ops:
                 gate = ops.saving_output(t, run.linear(x, "shared_router"))
@@ -117,8 +130,14 @@ def feed_forward(run: Run, x: Value) -> Value:
             out = ops.add(t, out, shared)
         if "down" in run.ops:
             out = ops.add(t, out, dense(run, x, ""))
-    t.label = label
     return out
+
+
+def _shared(run: Run, x: Value) -> Value:
+    """Experts that every token has."""
+    if "shared_experts" in run.plan.modules:
+        return run.tape.checkpoint(lambda x: dense(run, x, "shared_"), x)
+    return dense(run, x, "shared_")
 
 
 def dense(run: Run, x: Value, prefix: str) -> Value:

@@ -79,12 +79,15 @@ class Storage:
         What it is for.
     holds : int
         How many nodes of the graph save it.
+    remade : bool
+        Whether nodes that save it drop it, and make it again when they run.
     """
 
-    __slots__ = ("bytes", "holds", "label", "ledger")
+    __slots__ = ("bytes", "holds", "label", "ledger", "remade")
 
     def __init__(self, ledger: Ledger, bytes_: Quantity, label: str) -> None:
         self.ledger, self.bytes, self.label, self.holds = ledger, bytes_, label, 0
+        self.remade = False
         if label == LOGITS:
             ledger.logits = ledger.logits + bytes_
         ledger.add(bytes_)

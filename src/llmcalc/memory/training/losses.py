@@ -159,7 +159,12 @@ def _power_of_two(number: Quantity) -> Quantity:
     return 1 << (int(number) - 1).bit_length()
 
 
-def vocab_parallel(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+def vocab_parallel_fused(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """Megatron's with its kernels compiled: that of the gradient works on a copy of the softmax."""
+    return vocab_parallel(run, x, role, kept, True)
+
+
+def vocab_parallel(run: Run, x: Value, role: str, kept: list[Value], copies: bool = False) -> Value:
     """Megatron's: a softmax in fp32 written over its logits; its gradient is written over it in turn."""
     t = run.tape
     t.label = LOGITS
@@ -174,7 +179,7 @@ def vocab_parallel(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
     def back(g: Value, node: Node) -> list[Any]:
         own = node.kept[0]
-        wide = Value(own, numel, 4) if own is not None else t.new(numel, 4)
+        wide = Value(own, numel, 4) if own is not None and not copies else t.new(numel, 4)
         return [t.new(numel, element) if element < 4 else wide]
 
     return t.link(t.new(1, 4), node, back)
@@ -209,5 +214,5 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
 LOSSES = {
     "eager": eager, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel,
-    "vocab-parallel-te": vocab_parallel_te, "none": none,
+    "vocab-parallel-fused": vocab_parallel_fused, "vocab-parallel-te": vocab_parallel_te, "none": none,
 }  # fmt: skip

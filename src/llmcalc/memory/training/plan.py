@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 RECIPES = ("hf", "torchtune", "megatron", "liger", "litgpt")
 """Implementations whose order of operations is known."""
 
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-te", "none")
+LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-fused", "vocab-parallel-te", "none")
+
+
+MODULES = ("core_attn", "mlp", "moe", "shared_experts", "layernorm", "moe_act", "mla_up_proj")
+"""Parts of a layer that can be recomputed by themselves; of the last three what they make is dropped and made
+again when it is needed."""
+
+CORE = frozenset({"core_attn"})
 
 
 class Adapter:
@@ -82,6 +89,8 @@ class Plan:
         0.43.2.
     compiled : bool
         Whether the loss is compiled: one kernel each way then, which keeps the logits as they come.
+    modules : frozenset of str
+        Parts of a layer that are recomputed with ``selective``, by Megatron's names.
     mesh : Mesh or None
         GPUs that share the model; None is one. `seq` is then what one context rank holds of a sequence.
     earlier : int or ndarray
@@ -90,8 +99,8 @@ class Plan:
 
     __slots__ = (
         "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
-        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "padded",
-        "recipe", "recompute", "seq", "watched", "weight_element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "modules",
+        "padded", "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +109,7 @@ class Plan:
         loss: str = "eager", recipe: str = "hf", keep_logits: bool = False, in_backward: bool = False,
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
         keeps_inputs: bool = False, earlier: Quantity = 0, compiled: bool = False,
-        mesh: Mesh | None = None,
+        mesh: Mesh | None = None, modules: frozenset[str] = CORE,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -110,6 +119,7 @@ class Plan:
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
         self.mesh = mesh
+        self.modules = modules if recompute == "selective" else frozenset()
 
     @property
     def shares_tokens(self) -> int:

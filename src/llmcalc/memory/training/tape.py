@@ -209,6 +209,8 @@ class Tape:
                 holder = Holder(self._frame)
                 self._frame.holders.append(weakref.ref(holder))
                 node.saved.append(holder)
+            elif storage is not None and storage.remade:
+                node.saved.append((storage.bytes, storage.label))
             elif storage is not None:
                 storage.hold()
                 node.saved.append(storage)
@@ -295,7 +297,11 @@ class Tape:
         node.saved, node.run = [], None
         return made
 
-    def _unpack(self, item: Storage | Holder) -> Storage | None:
+    def _unpack(self, item: Storage | Holder | tuple[Quantity, str]) -> Storage | None:
+        if isinstance(item, tuple):
+            made = Storage(self.ledger, *item)
+            made.hold()
+            return made
         if isinstance(item, Storage):
             return item
         frame = item.frame

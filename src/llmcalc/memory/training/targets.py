@@ -99,7 +99,7 @@ def linears(inventory: Inventory) -> Iterator[Linear]:
                 yield Linear(group, op, held.get(op.role))
 
 
-def find_targets(inventory: Inventory, words: Any) -> dict[Key, tuple[int, ...]]:
+def find_targets(inventory: Inventory, words: Any, experts: bool = False) -> dict[Key, tuple[int, ...]]:
     """The linears that carry an adapter, with the parts of a fused one that do; none means all of it.
 
     Parameters
@@ -108,6 +108,8 @@ def find_targets(inventory: Inventory, words: Any) -> dict[Key, tuple[int, ...]]
         The model.
     words : str or sequence of str
         ``all-linear``, or names of modules: ``q_proj,v_proj``.
+    experts : bool
+        Whether ``all-linear`` means routed experts too, as where each is a module of its own (Megatron).
 
     Raises
     ------
@@ -127,7 +129,7 @@ def find_targets(inventory: Inventory, words: Any) -> dict[Key, tuple[int, ...]]
     wrong = []
     for word in asked:
         if word.lower() in ALL:
-            found |= {one.key: () for one in there if is_plain(one)}
+            found |= {one.key: () for one in there if is_plain(one) or (experts and _is_expert(one))}
             continue
         hits = [one for one in there if one.called(word)]
         if hits:
@@ -153,6 +155,10 @@ def is_plain(one: Linear) -> bool:
         return False  # a bare parameter is no module
     routed = one.role.startswith("expert_") or one.role in ("router", "shared_router")
     return one.group.place != "head" and not routed
+
+
+def _is_expert(one: Linear) -> bool:
+    return one.role.startswith("expert_")
 
 
 def _other_dialect(word: str, there: Sequence[Linear], found: dict[Key, tuple[int, ...]]) -> bool:

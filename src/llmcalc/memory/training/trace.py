@@ -172,13 +172,15 @@ class Walk:
         The layers that are run here, all unless they are cut into stages.
     embedding, head : bool
         Whether those are here too.
+    brief : bool
+        Whether of many equal layers only the two at each end are told; what all hold changes evenly between.
     edged : bool
         Whether moments tell what is there before and after their stretch; equal layers are then kept apart.
     """
 
     def __init__(
         self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True,
-        edged: bool = False,
+        brief: bool = False, edged: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.edged = model, edged
         order = [pair for pair in model.order if layers is None or pair[0] in layers]
@@ -199,6 +201,7 @@ class Walk:
         if self.block:  # blocks keep tables and masks as what they read, not as what they save
             self.saved, self.rest = 0, self.saved + self.rest
         self.merges = not edged and (is_array(model.plan.batch) or is_array(model.plan.seq))
+        self.passed = self._passed() if brief and not self.block else {}
 
     def trace(self) -> Trace:
         """Forward through all layers, then backward."""
@@ -212,12 +215,17 @@ class Walk:
     def forward(self) -> Quantity:
         """Forward through all layers; what autograd then holds. [B]"""
         for place, (layer, stretch) in enumerate(self.whole):
-            before = self._now(stretch.entry)
-            self._note("forward", layer, stretch, stretch.forward)
-            self._keep(place, layer, stretch, 1)
-            self.rest = self.rest + stretch.held
-            if self.edged:
-                self.moments[-1].begin, self.moments[-1].end = before, self._now(0)
+            if place not in self.passed:
+                before = self._now(stretch.entry)
+                self._note("forward", layer, stretch, stretch.forward)
+                self._keep(place, layer, stretch, 1)
+                self.rest = self.rest + stretch.held
+                if self.edged:
+                    self.moments[-1].begin, self.moments[-1].end = before, self._now(0)
+            elif self.passed[place]:
+                number = self.passed[place]
+                self._keep(place, layer, stretch, number)
+                self.rest = self.rest + number * stretch.held
         self.rest = self.rest - sum(stretch.held for _, stretch in self.whole)
         return self.saved
 
@@ -225,13 +233,20 @@ class Walk:
         """Backward through all layers."""
         for place in range(len(self.whole) - 1, -1, -1):
             layer, stretch = self.whole[place]
+            if place in self.passed:
+                number = self.passed[place]
+                self._keep(place, layer, stretch, -number)
+                self.gradients = self.gradients + number * stretch.gradients
+                self.logits = self.logits + number * stretch.left_logits
+                self.rest = self.rest + number * stretch.left
+                continue
             # The gradient of what it has made has come.
             before = self._now(self.whole[place + 1][1].entry if place + 1 < len(self.whole) else 0)
             if self.block and layer is not None:
                 self._remade(place)
             else:
                 self._keep(place, layer, stretch, -1)
-            if place == 0:  # the last layer that read tables and masks is done
+            if place == 0 and self.start:  # the last layer that read tables and masks is done
                 shared, other = self.model.common
                 kept = 0 if self.block else shared
                 self.saved, self.rest = self.saved - kept, self.rest - (shared - kept) - other
@@ -248,6 +263,20 @@ class Walk:
     def _now(self, more: Quantity) -> Edge:
         """What is there between two stretches, and what passes from one to the other."""
         return self.saved, self.logits, self.rest + more
+
+    def _passed(self) -> dict[int, int]:
+        """Places that are not told: how many layers the first of them stands for, and 0 at the others."""
+        passed: dict[int, int] = {}
+        begin = self.start
+        while begin < self.end:
+            stretch, finish = self.whole[begin][1], begin
+            while finish < self.end and self.whole[finish][1] is stretch:
+                finish += 1
+            if finish - begin > 4 and stretch.run.group.stored is None:
+                passed |= dict.fromkeys(range(begin + 2, finish - 2), 0)
+                passed[begin + 2] = finish - begin - 4
+            begin = finish
+        return passed
 
     def _once(self, stretch: Stretch) -> Quantity:
         """Gradients that a stretch adds: a block stored once and run at many layers adds them once."""

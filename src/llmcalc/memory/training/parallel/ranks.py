@@ -10,7 +10,9 @@ from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.trace import Moment, Trace, Walk
 
 
-def trace_stage(model: Model, mesh: Mesh, stage: Stage, edged: bool = False) -> Trace:
+def trace_stage(
+    model: Model, mesh: Mesh, stage: Stage, brief: bool = False, edged: bool = False
+) -> Trace:
     """What a pipeline stage holds in the step, moment by moment.
 
     Parameters
@@ -21,6 +23,8 @@ def trace_stage(model: Model, mesh: Mesh, stage: Stage, edged: bool = False) -> 
         The layout.
     stage : Stage
         Which layers.
+    brief : bool
+        Whether of many equal layers only those at the ends are told.
     edged : bool
         As of `Walk`.
 
@@ -37,10 +41,10 @@ def trace_stage(model: Model, mesh: Mesh, stage: Stage, edged: bool = False) -> 
     held = waiting_most(mesh, stage.index)
     grade, untraced = "derived", model.untraced()
     for place, (layers, embedding, head) in enumerate(stage.chunks):
-        walk = Walk(model, layers, embedding, head, edged)
+        walk = Walk(model, layers, embedding, head, brief, edged)
         saved.append(walk.forward())
         kept.append(walk.saved + walk.rest + walk.logits)
-        for label, bytes_ in walk.parts().items():
+        for label, bytes_ in () if brief else walk.parts().items():
             parts[label] = parts.get(label, 0) + bytes_ * (1 + held[place])
         number = len(walk.moments)
         walk.backward()

@@ -108,10 +108,11 @@ class _Cut:
         )
 
     def op(self, op: Op) -> Op:
-        """An operation's part; every rank still routes among all experts."""
+        """An operation's part, with the experts of this rank."""
         by = self.etp if op.role.startswith("expert_") else self.tp
         out, inp = self._dim(op.out, by)[0], self._dim(op.inp, by)[0]
-        return Op(op.kind, op.role, out, inp, op.active, op.stored, op.window)
+        stored = op.stored // self.ep if op.role.startswith("expert_") else op.stored
+        return Op(op.kind, op.role, out, inp, op.active, stored, op.window)
 
 
 def _spread(dimension: Dim, ep: int) -> Dim:

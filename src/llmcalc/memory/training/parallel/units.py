@@ -61,6 +61,11 @@ class Policy:
         self.wrap, self.outside, self.offload, self.pools = wrap, outside, offload, pools
 
     @property
+    def name(self) -> str:
+        """What it is called."""
+        return f"FSDP{self.version}"
+
+    @property
     def element(self) -> int:
         """Bytes of a parameter as it is computed with. [B]"""
         return self.recipe.element if self.mixed else self.recipe.weights

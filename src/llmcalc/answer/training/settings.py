@@ -1,0 +1,48 @@
+"""Single settings of a training step whose words need more than a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmcalc.answer.training.words import one_word
+from llmcalc.errors import InputError
+from llmcalc.memory.training.plan import CORE, MODULES
+
+
+def read_recompute(value: Any) -> str | int:
+    """What is computed again: a word, or N of every-N."""
+    if isinstance(value, bool):
+        return "full" if value else "none"
+    word = str(value).strip().lower()
+    if word in ("none", "selective", "full"):
+        return word
+    start, _, number = word.partition("-")
+    number = word if word.isdigit() else number
+    if (start == "every" or word.isdigit()) and number.isdigit() and int(number) > 0:
+        return "full" if int(number) == 1 else int(number)
+    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, full or every-N.")
+
+
+def read_modules(value: Any, recompute: str | int) -> frozenset[str]:
+    """Parts of a layer that are recomputed."""
+    if value is None:
+        return CORE
+    if recompute != "selective":
+        raise InputError(
+            f"--recompute-modules goes with --recompute selective, not {recompute}.",
+            "Use --recompute selective.",
+        )
+    words = value.replace("+", ",").split(",") if isinstance(value, str) else list(value)
+    return frozenset(one_word(str(word).replace("-", "_"), MODULES, "--recompute-modules") for word in words)
+
+
+def read_keeps_inputs(version: Any) -> bool:
+    """Whether a release of bitsandbytes keeps the inputs of 4-bit linears for backward: until 0.43.1."""
+    if version is None:
+        return False
+    parts = str(version).strip().removeprefix("v").split(".")
+    if not all(part.isdigit() for part in parts):
+        raise InputError(
+            f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
+        )
+    return tuple(map(int, parts)) < (0, 43, 2)
