@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.units import Policy
 
 ATTENTIONS = ("flash", "sdpa", "eager")
-IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
+IMPLEMENTATIONS = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
-from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
@@ -78,6 +78,7 @@ class Ranks:
         timeline = moments(found, states, add_up(weights.values()), layout)
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
+        made.pools = larger(layout.reserved - made.allocated, 0) if sharding.has_pools else 0
         made.host = question.host(states, weights, found)
         question.finish(made)
         return made

@@ -59,13 +59,15 @@ class Estimate:
         The class of ranks that this is; ``all`` where they are alike.
     ranks : list of (Stage, Estimate)
         All classes, this one included; empty for one GPU.
+    pools : int or ndarray
+        What other streams' pools keep beside the peak. [B]
     standing : dict
         Buffers of the sharding or the framework that are there all the time, by what they are. [B]
     """
 
     __slots__ = (
         "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares", "spread", "standing",
-        "states", "trace", "weights", "where", "whole",
+        "pools", "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +81,7 @@ class Estimate:
         self.spread, self.compiled = TENSORS, False
         self.rank, self.ranks = "all", list[tuple[Any, Any]]()
         self.standing: dict[str, Quantity] = {}
+        self.pools: Quantity = 0
 
     @property
     def allocated(self) -> Quantity:
@@ -303,9 +306,9 @@ class Question:
 
             groups = communicators(asked.mesh, asked.sharding_name)
             more = nccl_bytes(groups), f"communicators: {', '.join(groups)}"
-        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more)
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more, pools=made.pools)
         if asked.metric != "nvidia-smi":
-            made.whole = runtime_item(made.allocated, "nvidia-smi", name, *more)
+            made.whole = runtime_item(made.allocated, "nvidia-smi", name, *more, pools=made.pools)
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
@@ -338,7 +341,7 @@ class Question:
                 * asked.dtype.block_bytes
                 * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
             )
-        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
+        if asked.compile and asked.recompute not in ("full", "ops"):  # what is kept is told
             layout.share = COMPILED
         if "activations" in asked.offload:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])

@@ -14,13 +14,13 @@ def read_recompute(value: Any) -> str | int:
     if isinstance(value, bool):
         return "full" if value else "none"
     word = str(value).strip().lower()
-    if word in ("none", "selective", "full"):
+    if word in ("none", "selective", "ops", "full"):
         return word
     start, _, number = word.partition("-")
     number = word if word.isdigit() else number
     if (start == "every" or word.isdigit()) and number.isdigit() and int(number) > 0:
         return "full" if int(number) == 1 else int(number)
-    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, full or every-N.")
+    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, ops, full or every-N.")
 
 
 def read_modules(value: Any, recompute: str | int) -> frozenset[str]:

@@ -62,7 +62,6 @@ def fsdp_policy(asked: Any, given: dict[str, Any], mesh: Mesh) -> Policy | None:
         outside=titan or asked.implementation == "torchtune",
         whole_gradients=mesh.pp > 1 or _whole(given["grad_sync"]),
         offload="params" in asked.offload,
-        pools=asked.metric in ("reserved", "nvidia-smi"),
     )  # fmt: skip
     return policy
 

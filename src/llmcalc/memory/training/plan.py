@@ -10,7 +10,7 @@ from llmcalc.model.inventory import Group
 if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.mesh import Mesh
 
-RECIPES = ("hf", "torchtune", "megatron", "liger", "litgpt")
+RECIPES = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 """Implementations whose order of operations is known."""
 
 LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-fused", "vocab-parallel-te", "none")

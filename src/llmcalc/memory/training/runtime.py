@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmcalc.estimate import Item, add_up
-from llmcalc.formula import Quantity, ceil_div
+from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.units import GIB, MIB
 
 CONTEXT = (GIB * 45 // 100, GIB * 6 // 10, GIB * 95 // 100)
@@ -35,6 +35,7 @@ def runtime_item(
     device: str = "",
     nccl: tuple[int, int, int] = (0, 0, 0),
     groups: str = "",
+    pools: Quantity = 0,
 ) -> Item:
     """Context, workspaces and what the allocator reserves in vain, as far as a metric counts them.
 
@@ -50,6 +51,8 @@ def runtime_item(
         What communicators of several GPUs take: low, expected and high. [B]
     groups : str
         What these are.
+    pools : int or ndarray
+        What pools of other streams keep beside the peak, where that is known. [B]
 
     Examples
     --------
@@ -63,9 +66,13 @@ def runtime_item(
         _part("cuBLAS workspace", workspace, workspace, workspace, "constant", "allocated through PyTorch")
     ]
     if metric in ("reserved", "nvidia-smi"):
-        slack = SLACK_MANY if groups else SLACK
-        low, middle, high = (ceil_div(allocated * share, 100) for share in slack)
+        known = is_array(pools) or pools
+        slack = SLACK_MANY if groups and not known else SLACK
+        low, middle, high = (ceil_div((allocated + pools) * share, 100) for share in slack)
         note = f"{slack[0]} to {slack[2]} % of what is allocated"
+        if known:
+            told = "freed on streams of their own"
+            parts.append(_part("pools of other streams", pools, pools, pools, "sum of streams", told))
         parts.append(_part("allocator", low, middle, high, "share of allocated", note))
     if metric == "nvidia-smi":
         note = "kernels and driver, 0.45 to 0.95 GiB"

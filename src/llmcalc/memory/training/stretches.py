@@ -79,7 +79,7 @@ class Model:
     def __init__(self, inventory: Inventory, plan: Plan) -> None:
         self.inventory, self.plan = inventory, plan
         self.traits = Traits(inventory.family, inventory.facts)
-        if plan.recipe in ("litgpt", "torchtune", "megatron"):  # which have attention of their own
+        if plan.recipe in ("litgpt", "torchtune", "torchtitan", "megatron"):  # which have attention of their own
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
@@ -242,11 +242,12 @@ class Model:
         if requires:
             stretch.sink = Sink()
             x.node = stretch.sink
-        if plan.recompute == "full":
+        if plan.recompute in ("full", "ops"):
             window = next((op.window for op in group.ops if op.role == "attention"), None)
             mask = self.shared.masks.get(window) if self.traits.passes_mask else None
             inputs = [x] if mask is None else [x, mask]
-            out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs)
+            keeps = plan.recompute == "ops"
+            out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs, keeps=keeps)
             del inputs
         else:
             if isinstance(plan.recompute, int):  # once for nothing, as the layers of a block first run

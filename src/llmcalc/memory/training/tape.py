@@ -77,12 +77,16 @@ class Frame:
         Makes the stretch's output of its inputs.
     inputs : sequence of Value
         What it reads.
+    keeps : bool
+        Whether what costs most to make is kept: what attention makes, and every second product of a matrix.
     """
 
-    __slots__ = ("count", "done", "holders", "inputs", "run")
+    __slots__ = ("cache", "count", "done", "holders", "inputs", "keeps", "products", "run")
 
-    def __init__(self, run: Callable[..., Value], inputs: Sequence[Value]) -> None:
-        self.run, self.inputs = run, tuple(inputs)
+    def __init__(self, run: Callable[..., Value], inputs: Sequence[Value], keeps: bool = False) -> None:
+        self.run, self.inputs, self.keeps = run, tuple(inputs), keeps
+        self.cache: list[Storage] = []
+        self.products = 0
         self.holders: list[weakref.ref[Holder]] = []
         self.count, self.done = 0, False
         for item in self.inputs:
@@ -91,6 +95,8 @@ class Frame:
     def __del__(self) -> None:
         for item in self.inputs:
             item.storage.let_go()
+        for storage in self.cache:
+            storage.let_go()
 
 
 class Node:
@@ -182,6 +188,23 @@ class Tape:
         """A new tensor of a size that is there already."""
         return self.new(value.numel, element or value.element)
 
+    def product(self, numel: Quantity, element: int, costly: bool = False) -> Value:
+        """A new tensor that may be kept though its stretch is recomputed: of matrices every second one."""
+        frame = self._frame if self._frame is not None else self._recomputing
+        if frame is None or not frame.keeps:
+            return self.new(numel, element)
+        frame.products += not costly
+        if not costly and frame.products % 2 == 0:
+            return self.new(numel, element)
+        if self._recomputing is None:
+            made = self.new(numel, element)
+            made.storage.hold()
+            frame.cache.append(made.storage)
+            return made
+        storage = frame.cache.pop(0)
+        storage.let_go()
+        return Value(storage, numel, element)
+
     def node(self, *inputs: Value | Sink | None, outputs: int = 1) -> Node | None:
         """The node of an operation, if one of its inputs requires a gradient."""
         edges: list[Any] = []
@@ -230,11 +253,11 @@ class Tape:
             node.run, out.node, out.index = run, node, index
         return out
 
-    def checkpoint(self, run: Callable[..., Value], *inputs: Value) -> Value:
+    def checkpoint(self, run: Callable[..., Value], *inputs: Value, keeps: bool = False) -> Value:
         """Run a stretch that is recomputed in backward; inside another such stretch it is an ordinary one."""
         if self._frame is not None or self._recomputing is not None:
             return run(*inputs)
-        self._frame = Frame(run, inputs)
+        self._frame = Frame(run, inputs, keeps)
         try:
             return run(*inputs)
         finally:
@@ -311,7 +334,7 @@ class Tape:
         return storage
 
     def _recompute(self, frame: Frame) -> None:
-        self._recomputing = frame
+        self._recomputing, frame.products = frame, 0
         label = self.label
         try:
             frame.run(*frame.inputs)

@@ -48,6 +48,8 @@ class Layout:
         Other models' moments after the loss is known: phase, place, bytes. [B]
     sharding : Sharding or None
         How several GPUs share the states, and what that adds.
+    reserved : int or ndarray
+        The most that moments hold together with what pools of other streams keep. [B]
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Layout:
         "load",
         "offload",
         "persistent",
+        "reserved",
         "resident",
         "sharding",
         "share",
@@ -72,6 +75,11 @@ class Layout:
         self.share = (1, 1)
         self.extra: list[tuple[str, str, Quantity]] = []
         self.sharding: Any = None
+        self.reserved: Quantity = 0
+
+    def note(self, moment: Moment, idle: Quantity) -> None:
+        """Take a moment with what lies idle beside it."""
+        self.reserved = larger(self.reserved, moment.total + idle)
 
 
 def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> list[Moment]:
@@ -109,7 +117,10 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
         if sharding is not None:
             gradients, gathered, more = sharding.at(one)
             buffers = buffers + more + standing
+            idle = sharding.idle
             first, last = sharding.around(one)
+            for event in (*first, *last):
+                layout.note(_event(event, base, trace.saved, standing), event[4])
             found += [_event(event, base, trace.saved, standing) for event in first]
             after = [_event(event, base, trace.saved, standing) for event in last]
         if sharding is not None and sharding.own_gradients:
@@ -136,6 +147,8 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
         if one.phase != "backward":
             last_forward = now
         found.append(Moment(one.phase, one.where, now))
+        if sharding is not None:
+            layout.note(found[-1], idle)
         found += after
     if not layout.in_backward:
         optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
@@ -159,7 +172,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
 
 def _event(event: Any, base: dict[str, Quantity], saved: Quantity, standing: Quantity) -> Moment:
     """A moment between two stretches, as a sharding tells it."""
-    phase, where, (kept, logits, rest), (gradients, gathered, more) = event
+    phase, where, (kept, logits, rest), (gradients, gathered, more), _ = event
     again = larger(kept - saved, 0)
     now = {
         **base, "gradients": gradients, "activations": kept - again, "logits": logits, "gathered": gathered,

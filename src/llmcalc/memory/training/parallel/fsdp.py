@@ -52,11 +52,11 @@ class FullyShard(Sharding):
     shared = ("weights", "master", "gradients", "optimizer")
     own_gradients = True
     by_rows = True
+    has_pools = True
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
-        self.name = "HSDP" if policy.degree < 0 else self.name
 
     def cut(self, replicas: int) -> int:
         """Ranks among which tensors of so many replicas are cut. [-]"""
@@ -194,13 +194,9 @@ class FullyShard(Sharding):
 
     def _told(self, found: Situation) -> Held:
         gradients = found.shards + found.whole + found.own
-        if not self.policy.pools:
-            return gradients, found.gathered, found.scatter
         # Other streams have pools of their own, which keep what they once took.
-        return (
-            gradients, found.unsharded + found.parts + self.gather_pool,
-            found.scatter + self.sum_pool - found.shards,
-        )  # fmt: skip
+        self.idle = self.gather_pool - found.all_gather + self.sum_pool - found.shards
+        return gradients, found.gathered, found.scatter
 
     def around(self, moment: Any) -> tuple[list[Any], list[Any]]:
         """Moments before and after a stretch, as units are gathered and gradients scattered."""
@@ -216,7 +212,8 @@ class FullyShard(Sharding):
         return before, after
 
     def _event(self, moment: Any, edge: Any, where: str, found: Situation) -> tuple[Any, ...]:
-        return (moment.phase, where, edge, self._told(found))
+        told = self._told(found)
+        return (moment.phase, where, edge, told, self.idle)
 
     def _before_forward(self, moment: Any, order: list[Unit], place: int) -> list[Any]:
         """A unit is gathered while the buffer of the one before is still there."""

@@ -11,8 +11,9 @@ from llmcalc.memory.training.model_states import States
 Part = tuple[States, int]
 """States of a part of the model (experts, or all else), and how many ranks hold the same of it."""
 
-Event = tuple[str, str, tuple[Quantity, Quantity, Quantity], tuple[Quantity, Quantity, Quantity]]
-"""Phase, place, what the trace holds (saved, logits, all else), and what `Sharding.at` tells. [B]"""
+Three = tuple[Quantity, Quantity, Quantity]
+Event = tuple[str, str, Three, Three, Quantity]
+"""Phase, place, what the trace holds (saved, logits, all else), what `Sharding.at` tells, and `idle`. [B]"""
 
 KINDS = ("weights", "master", "gradients", "optimizer")
 
@@ -34,6 +35,10 @@ class Sharding:
         Whether `at` tells gradients of earlier micro-batches too, wherever they lie.
     by_rows : bool
         Whether each tensor is cut along its first dimension, among `cut` ranks; `share` then gets such parts.
+    has_pools : bool
+        Whether `idle` is known.
+    idle : int or ndarray
+        What pools of other streams keep that nothing uses, at the moment told last. [B]
     """
 
     name = "none"
@@ -41,9 +46,11 @@ class Sharding:
     persistent = False
     own_gradients = False
     by_rows = False
+    has_pools = False
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
+        self.idle: Quantity = 0
 
     def cut(self, replicas: int) -> int:
         """Ranks among which tensors are cut along their first dimension, of so many that hold the same."""

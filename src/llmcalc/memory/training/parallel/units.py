@@ -42,23 +42,21 @@ class Policy:
         Whether the loss is computed outside of the model, after its forward pass.
     offload : bool
         Whether shards lie on the host.
-    pools : bool
-        Whether streams' own pools are counted as they are reserved.
     """
 
     __slots__ = (
-        "degree", "mixed", "offload", "outside", "pools", "recipe", "reduce", "reshard", "root", "version",
+        "degree", "mixed", "offload", "outside", "recipe", "reduce", "reshard", "root", "version",
         "whole_gradients", "wrap",
     )  # fmt: skip
 
     def __init__(
         self, version: int, recipe: Recipe, mixed: bool, degree: int, reduce: int | None = None,
         reshard: bool | int = True, root: bool | None = None, whole_gradients: bool = False,
-        wrap: str = "layers", outside: bool = False, offload: bool = False, pools: bool = False,
+        wrap: str = "layers", outside: bool = False, offload: bool = False,
     ) -> None:  # fmt: skip
         self.version, self.recipe, self.mixed, self.degree = version, recipe, mixed, degree
         self.reduce, self.reshard, self.root, self.whole_gradients = reduce, reshard, root, whole_gradients
-        self.wrap, self.outside, self.offload, self.pools = wrap, outside, offload, pools
+        self.wrap, self.outside, self.offload = wrap, outside, offload
 
     @property
     def name(self) -> str:
