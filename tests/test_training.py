@@ -664,8 +664,6 @@ def test_to_be_safe_holds_with_compiled_code_too():
         ({"lora_r": 8}, "--method full has none"),
         ({"lora_targets": "q_proj"}, "--method full has none"),
         ({"method": "qlora", "quant": "none"}, "Use --method lora"),
-        ({"zero": 3}, "not modelled yet"),
-        ({"fsdp": True}, "and there is one"),
         ({"offload": True}, "--offload is True"),
     ],
 )

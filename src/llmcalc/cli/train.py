@@ -42,7 +42,7 @@ _what = stack(
 _how = stack(
     click.option("--dtype", metavar="DTYPE", help="Dtype of frozen weights.  [16 bit]"),
     click.option("--quant", metavar="SCHEME", help="Quantization of frozen weights.  [qlora: nf4-dq]"),
-    click.option("--recompute", metavar="WHAT", help="none, selective, full or every-N.  [none]"),
+    click.option("--recompute", metavar="WHAT", help="none, selective, full, every-N, first-N.  [none]"),
     click.option(
         "--recompute-modules", metavar="NAMES", help="selective: core_attn,mlp,moe,layernorm,moe_act ..."
     ),
@@ -132,6 +132,7 @@ _spread = stack(
     ),
     click.option("--global-batch", metavar="N", help="Sequences of a step over all GPUs."),
     click.option("--capacity-factor", metavar="X", help="Tokens an expert takes, of an equal share.  [all]"),
+    click.option("--cp-comm", metavar="p2p|a2a", help="How context ranks exchange keys and values.  [p2p]"),
     click.option(
         "--imbalance", metavar="X", help="Tokens of the busiest expert rank, of an equal share.  [1]"
     ),

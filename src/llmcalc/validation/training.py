@@ -191,7 +191,7 @@ def _known(
 
 
 def summarise(rows: Sequence[TrainingRow]) -> list[TrainingSummary]:
-    """Errors by group and quality, in this order, then of each quality over all groups of one GPU and of several."""
+    """Errors by group and quality, in this order, then of each quality over one GPU and over several."""
     found = []
     for quality in (1, 2):
         measured = [row for row in rows if not row.out_of_memory and row.run["quality"] == quality]
@@ -207,6 +207,6 @@ def summarise(rows: Sequence[TrainingRow]) -> list[TrainingSummary]:
 
 
 __all__ = [
-    "ENGINE", "GROUPS", "METRICS", "TARGETS", "TOGETHER", "TrainingRow", "TrainingSummary", "compare", "compare_run",
-    "floor_bytes", "summarise",
+    "ENGINE", "GROUPS", "METRICS", "TARGETS", "TOGETHER", "TrainingRow", "TrainingSummary", "compare",
+    "compare_run", "floor_bytes", "summarise",
 ]  # fmt: skip

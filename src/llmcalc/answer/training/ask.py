@@ -85,6 +85,7 @@ def train(
     global_batch: Any = None,
     capacity_factor: Any = None,
     imbalance: Any = None,
+    cp_comm: str | None = None,
     reference: Any = None,
     teacher: Any = None,
     like: str | None = None,
@@ -119,7 +120,8 @@ def train(
     dtype, quant : str, optional
         How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
     recompute, recompute_modules : optional
-        ``none`` (the default), ``selective``, ``full``, ``every-N``; which parts ``selective`` means, by
+        ``none`` (the default), ``selective``, ``full``, ``every-N``, ``first-N`` (of each stage, as
+        Megatron's ``block``); which parts ``selective`` means, by
         Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
         ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
@@ -171,6 +173,8 @@ def train(
     capacity_factor, imbalance : float, optional
         Tokens that an expert takes at most, padded to it, and those that the busiest rank gets, as multiples
         of an equal share. [-]
+    cp_comm : str, optional
+        How context ranks exchange keys and values: ``p2p`` (the default) or ``a2a``.
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
     reference, teacher : optional

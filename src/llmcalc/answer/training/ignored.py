@@ -1,4 +1,4 @@
-"""What a training step would ignore is refused: options of adapters without any, and of several GPUs."""
+"""What a training step would ignore is refused: options of adapters without any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def refuse_ignored(method: str, given: dict[str, Any]) -> None:
     Raises
     ------
     InputError
-        With the method, or the number of GPUs, that knows the option.
+        With the method that knows the option.
     """
     own = next((key for key in ADAPTER_KEYS if given[key] is not None and given[key] is not False), None)
     if own is not None and method in BARE:
@@ -30,8 +30,3 @@ def refuse_ignored(method: str, given: dict[str, Any]) -> None:
         )
     if method == "qlora" and str(given["quant"] or "").lower() == "none":
         raise InputError("--method qlora without a quantized base is lora.", "Use --method lora.")
-    for key in ("zero",):
-        if given[key] is not None and str(given[key]).strip().lower() not in ("0", "off", "none", "false"):
-            raise InputError(
-                f"--{key} shares a model over several GPUs, which is not modelled yet.", f"Leave --{key} out."
-            )

@@ -8,9 +8,11 @@ from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array, larger
+from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
+from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
 
@@ -47,10 +49,18 @@ class Ranks:
             else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
         )
         self.adapter_bytes = asked.choice.adapter_bytes
-        self.plan = question.plan(batch, self.tokens, rank, self.model)
+        self.plan: Plan = question.plan(batch, self.tokens, rank, self.model)
+        self.other: Model | None = None
+        self.number = 0
+        if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
+            self.number = int(self.plan.recompute[6:])
+            self.other = Model(self.model, replaced(self.plan, recompute="full"))
+            self.plan = replaced(self.plan, recompute="none")
         self.run = Model(self.model, self.plan)
         try:
             self.run.run()
+            if self.other is not None:
+                self.other.run()
         except (NotImplementedError, KeyError):
             raise ConfigError(
                 f"What {question.inventory.name} keeps for the backward pass is not known.",
@@ -61,7 +71,7 @@ class Ranks:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
         sharding = asked.sharding(asked)
-        found = trace_stage(self.run, mesh, stage, edged=sharding.by_rows)
+        found = trace_stage(self.run, mesh, stage, False, self.other, self.number, sharding.by_rows)
         parts = [
             (self._fold(stage, experts, sharding.cut(ranks)), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))

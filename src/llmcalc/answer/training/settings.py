@@ -20,7 +20,11 @@ def read_recompute(value: Any) -> str | int:
     number = word if word.isdigit() else number
     if (start == "every" or word.isdigit()) and number.isdigit() and int(number) > 0:
         return "full" if int(number) == 1 else int(number)
-    raise InputError(f"--recompute {word[:40]!r} is not known.", "Use none, selective, ops, full or every-N.")
+    if start == "first" and number.isdigit() and int(number) > 0:
+        return f"first-{int(number)}"
+    raise InputError(
+        f"--recompute {word[:40]!r} is not known.", "Use none, selective, ops, full, every-N or first-N."
+    )
 
 
 def read_modules(value: Any, recompute: str | int) -> frozenset[str]:

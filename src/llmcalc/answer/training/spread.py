@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.answer.training.sharded import fsdp_policy, version_of
+from llmcalc.answer.training.sharded import fsdp_policy
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
-from llmcalc.memory.training.parallel.mesh import SCHEDULES, Mesh, check_mesh
+from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh
 from llmcalc.model.inventory import Inventory
 from llmcalc.units import parse_decimal, parse_integer, shown
 
@@ -17,6 +17,7 @@ SPREAD = (
     *DEGREES,
     "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
     "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "global_batch", "capacity_factor", "imbalance",
+    "cp_comm",
 )  # fmt: skip
 """Keywords about several GPUs."""
 
@@ -56,7 +57,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
             f"Use --dp {world // one}, or --gpu {product}xNAME." if world % one == 0
             else f"Make tp x pp x cp a divisor of {world}.",
         )  # fmt: skip
-    if world == 1 and not any(value not in (None, 1) for value in degree.values()):
+    blocks = str(asked.recompute).startswith("first-")  # which needs the layers of a stage one by one
+    if world == 1 and not blocks and not any(value not in (None, 1) for value in degree.values()):
         _refuse_alone(given)
         return
     dp = degree["dp"] or world // one
@@ -71,6 +73,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         asked.accumulate, stage_layers,
         None if given["capacity_factor"] is None else _factor(given["capacity_factor"], "--capacity-factor"),
         1.0 if given["imbalance"] is None else _factor(given["imbalance"], "--imbalance"),
+        "p2p" if given["cp_comm"] is None else one_word(given["cp_comm"], EXCHANGES, "--cp-comm"),
     )  # fmt: skip
     check_mesh(mesh, inventory)
     _batches(asked, mesh, given["global_batch"])
@@ -80,12 +83,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
 
 
 def _refuse_alone(given: dict[str, Any]) -> None:
-    """One GPU has nothing to share, unless one rank is asked for in so many words."""
-    if version_of(given["fsdp"]) and given["dp"] is None:
-        raise InputError(
-            "--fsdp shares a model over several GPUs, and there is one.",
-            "Add --gpu 8xNAME or --dp, or leave --fsdp out.",
-        )
+    """One GPU has nothing to share."""
     for key in ("sequence_parallel", "stage_layers", "schedule"):
         if given[key] is not None:
             raise InputError(
@@ -98,7 +96,7 @@ def _stage_layers(value: Any) -> tuple[int, ...]:
     if value is None:
         return ()
     words = value.split(",") if isinstance(value, str) else list(value)
-    return tuple(parse_integer(word, "--stage-layers") for word in words)
+    return tuple(0 if str(word).strip() == "0" else parse_integer(word, "--stage-layers") for word in words)
 
 
 def _factor(value: Any, option: str) -> float:

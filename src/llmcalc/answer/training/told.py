@@ -61,5 +61,5 @@ def spread_values(asked: Any) -> dict[str, Any]:
         "stage_layers": ",".join(map(str, mesh.stage_layers)) or None,
         "sharding": asked.sharding_name or "none",
         "global_batch": asked.batch * mesh.dp * asked.accumulate, "bubble": round(mesh.bubble, 4),
-        "capacity_factor": mesh.capacity, "imbalance": mesh.imbalance,
+        "capacity_factor": mesh.capacity, "imbalance": mesh.imbalance, "cp_comm": mesh.cp_comm,
     }  # fmt: skip

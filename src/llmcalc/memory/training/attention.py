@@ -346,8 +346,12 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
 
     out = t.link(out, node, back)
     mesh = run.plan.mesh
-    spread = mesh is not None and mesh.cp > 1  # what is exchanged among context ranks is new
-    return ops.copy(t, out) if packs or spread or lies_by_head(run) else out
+    spread = 1 if mesh is None else mesh.cp
+    if spread > 1 and mesh is not None and mesh.cp_comm == "p2p":
+        rounds = t.new(spread * out.numel, out.element)  # each round's result, until all are weighed together
+        del rounds
+    exchanged = spread > 1 and mesh is not None and mesh.cp_comm == "a2a"  # what comes back is new
+    return ops.copy(t, out) if packs or exchanged or lies_by_head(run) else out
 
 
 def _scratch(shape: Shape, element: int, grouped: bool) -> int:

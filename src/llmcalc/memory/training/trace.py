@@ -174,16 +174,21 @@ class Walk:
         Whether those are here too.
     brief : bool
         Whether of many equal layers only the two at each end are told; what all hold changes evenly between.
+    other, number : Model or None, int
+        The same model run in another way, whose first layers stand in the place of this one's.
     edged : bool
         Whether moments tell what is there before and after their stretch; equal layers are then kept apart.
     """
 
     def __init__(
         self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True,
-        brief: bool = False, edged: bool = False,
+        brief: bool = False, other: Model | None = None, number: int = 0, edged: bool = False,
     ) -> None:  # fmt: skip
         self.model, self.edged = model, edged
         order = [pair for pair in model.order if layers is None or pair[0] in layers]
+        if other is not None and number:
+            known = dict(other.order)
+            order = [(layer, known[layer] if n < number else own) for n, (layer, own) in enumerate(order)]
         self.start = 1 if embedding else 0
         self.whole: list[tuple[int | None, Stretch]] = [
             *([(None, model.stretch_of_embedding)] if embedding else []),

@@ -9,6 +9,9 @@ from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import divisors
 
+EXCHANGES = ("p2p", "a2a")
+"""How context ranks exchange keys and values."""
+
 SCHEDULES = ("1f1b", "gpipe")
 """Orders of a pipeline's micro-batches; several chunks a stage make the first one interleaved."""
 
@@ -37,6 +40,8 @@ class Mesh:
         what comes. [-]
     imbalance : float
         Tokens that the busiest rank's experts get, as a multiple of an equal share. [-]
+    cp_comm : str
+        How context ranks exchange what attention reads: ``p2p`` (in a ring) or ``a2a`` (heads for tokens).
     per_node : int
         GPUs of one machine. [-]
 
@@ -53,7 +58,7 @@ class Mesh:
     """
 
     __slots__ = (
-        "capacity", "cp", "dp", "ep", "etp", "imbalance", "micro_batches", "per_node", "pp",
+        "capacity", "cp", "cp_comm", "dp", "ep", "etp", "imbalance", "micro_batches", "per_node", "pp",
         "schedule", "sequence_parallel", "stage_layers", "tp", "vpp",
     )  # fmt: skip
 
@@ -61,13 +66,13 @@ class Mesh:
         self, tp: int = 1, pp: int = 1, cp: int = 1, ep: int = 1, dp: int = 1, etp: int | None = None,
         vpp: int = 1, sequence_parallel: bool = False, schedule: str = "1f1b", micro_batches: int = 1,
         stage_layers: tuple[int, ...] = (), capacity: float | None = None, imbalance: float = 1.0,
-        per_node: int = 8,
+        cp_comm: str = "p2p", per_node: int = 8,
     ) -> None:  # fmt: skip
         self.tp, self.pp, self.cp, self.ep, self.dp = tp, pp, cp, ep, dp
         self.etp = etp if etp is not None else (1 if ep > 1 else tp)
         self.vpp, self.sequence_parallel, self.schedule = vpp, sequence_parallel, schedule
         self.micro_batches, self.stage_layers, self.per_node = micro_batches, stage_layers, per_node
-        self.capacity, self.imbalance = capacity, imbalance
+        self.capacity, self.imbalance, self.cp_comm = capacity, imbalance, cp_comm
 
     @property
     def gpus(self) -> int:

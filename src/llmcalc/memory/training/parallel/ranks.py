@@ -11,8 +11,9 @@ from llmcalc.memory.training.trace import Moment, Trace, Walk
 
 
 def trace_stage(
-    model: Model, mesh: Mesh, stage: Stage, brief: bool = False, edged: bool = False
-) -> Trace:
+    model: Model, mesh: Mesh, stage: Stage, brief: bool = False, other: Model | None = None,
+    number: int = 0, edged: bool = False,
+) -> Trace:  # fmt: skip
     """What a pipeline stage holds in the step, moment by moment.
 
     Parameters
@@ -25,6 +26,8 @@ def trace_stage(
         Which layers.
     brief : bool
         Whether of many equal layers only those at the ends are told.
+    other, number : Model or None, int
+        The same with recomputation, and how many layers of each chunk are run so.
     edged : bool
         As of `Walk`.
 
@@ -41,15 +44,15 @@ def trace_stage(
     held = waiting_most(mesh, stage.index)
     grade, untraced = "derived", model.untraced()
     for place, (layers, embedding, head) in enumerate(stage.chunks):
-        walk = Walk(model, layers, embedding, head, brief, edged)
+        walk = Walk(model, layers, embedding, head, brief, other, number, edged)
         saved.append(walk.forward())
         kept.append(walk.saved + walk.rest + walk.logits)
         for label, bytes_ in () if brief else walk.parts().items():
             parts[label] = parts.get(label, 0) + bytes_ * (1 + held[place])
-        number = len(walk.moments)
+        half = len(walk.moments)
         walk.backward()
-        forward.append(walk.moments[:number])
-        backward.append(walk.moments[number:])
+        forward.append(walk.moments[:half])
+        backward.append(walk.moments[half:])
     beside: dict[tuple[str, int], Quantity] = {}
     for kind, chunk, waiting in events(mesh, stage.index):
         others = add_up(number * kept[one] for one, number in enumerate(waiting))
