@@ -56,7 +56,10 @@ class Ranks:
             self.number = int(self.plan.recompute[6:])
             self.other = Model(self.model, replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
-        self.run = Model(self.model, self.plan)
+        scalar = not any(is_array(value) for value in (batch, seq, rank))
+        plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
+        self.plays = plays and scalar and asked.metric != "memtracker"
+        self.run = Model(self.model, self.plan, self.plays)
         try:
             self.run.run()
             if self.other is not None:
@@ -89,9 +92,30 @@ class Ranks:
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
         made.pools = larger(layout.reserved - made.allocated, 0) if sharding.has_pools else 0
+        if self.plays:
+            made.replayed = True
+            made.pools = larger(self._reserved(stage, sharding, states, layout) - made.allocated, 0)
         made.host = question.host(states, weights, found)
         question.finish(made)
         return made
+
+    def _reserved(self, stage: Stage, sharding: Any, states: Any, layout: Any) -> int:
+        """What the allocator reserves, all streams together. [B]"""
+        from llmcalc.memory.training.parallel.replay import Replay
+
+        replay = Replay(self.run, self.mesh, stage)
+        trained = sharding.tensors()
+        whole = sum(trained)
+        away = layout.offload
+
+        def parts(*sizes: Any) -> list[int]:
+            return [int(size) * one // max(whole, 1) for size in sizes for one in trained]
+
+        kept = [] if "params" in away else [*trained, int(add_up(states.weights.values())) - whole]
+        kept += [int(bytes_) for bytes_ in sharding.standing.values()]
+        held = [] if "optimizer" in away else parts(*states.optimizer.values())
+        step = [] if "optimizer" in away else parts(layout.step)
+        return replay.reserved(sharding.player(replay.main), kept, held, step)
 
     def _fold(self, stage: Stage, experts: bool, cut: int) -> Any:
         """States of the stage's layers, cut among so many ranks: of routed experts, or of all else."""

@@ -67,7 +67,7 @@ class Estimate:
 
     __slots__ = (
         "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares", "spread", "standing",
-        "pools", "states", "trace", "weights", "where", "whole",
+        "pools", "replayed", "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +82,7 @@ class Estimate:
         self.rank, self.ranks = "all", list[tuple[Any, Any]]()
         self.standing: dict[str, Quantity] = {}
         self.pools: Quantity = 0
+        self.replayed = False
 
     @property
     def allocated(self) -> Quantity:
@@ -306,9 +307,11 @@ class Question:
 
             groups = communicators(asked.mesh, asked.sharding_name)
             more = nccl_bytes(groups), f"communicators: {', '.join(groups)}"
-        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more, pools=made.pools)
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more, pools=made.pools, replayed=made.replayed)
         if asked.metric != "nvidia-smi":
-            made.whole = runtime_item(made.allocated, "nvidia-smi", name, *more, pools=made.pools)
+            made.whole = runtime_item(
+                made.allocated, "nvidia-smi", name, *more, pools=made.pools, replayed=made.replayed
+            )
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""

@@ -61,7 +61,7 @@ def fsdp_policy(asked: Any, given: dict[str, Any], mesh: Mesh) -> Policy | None:
         wrap="layers" if units is None else one_word(units, WRAPS, "--fsdp-units"),
         outside=titan or asked.implementation == "torchtune",
         whole_gradients=mesh.pp > 1 or _whole(given["grad_sync"]),
-        offload="params" in asked.offload,
+        offload="params" in asked.offload, keeps_last=titan,
     )  # fmt: skip
     return policy
 

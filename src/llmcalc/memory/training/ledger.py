@@ -19,6 +19,9 @@ class Ledger:
         The most that was alive since `mark`. [B]
     parts : dict
         What autograd holds, by label. [B]
+    log : list of (int, int) or None
+        Each tensor that came, by a mark of its own and its size, or went, with -1; kept where it is asked
+        for. [B]
 
     Examples
     --------
@@ -30,9 +33,10 @@ class Ledger:
     (4, 12)
     """
 
-    __slots__ = ("_at", "gradients", "logits", "now", "parts", "peak", "saved")
+    __slots__ = ("_at", "gradients", "log", "logits", "now", "parts", "peak", "saved")
 
     def __init__(self) -> None:
+        self.log: list[tuple[int, int]] | None = None
         self.now: Quantity = 0
         self.saved: Quantity = 0
         self.logits: Quantity = 0
@@ -91,6 +95,8 @@ class Storage:
         if label == LOGITS:
             ledger.logits = ledger.logits + bytes_
         ledger.add(bytes_)
+        if ledger.log is not None:
+            ledger.log.append((id(self), int(bytes_)))
 
     def hold(self) -> None:
         """A node saves it."""
@@ -124,6 +130,8 @@ class Storage:
         ledger.now = ledger.now - self.bytes
         if self.label == LOGITS:
             ledger.logits = ledger.logits - self.bytes
+        if ledger.log is not None:
+            ledger.log.append((id(self), -1))
 
 
 def differs(a: Quantity, b: Quantity) -> bool:

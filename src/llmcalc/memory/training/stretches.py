@@ -45,11 +45,14 @@ class Stretch:
         Bytes of its input. [B]
     element : int
         Bytes of an element of what it makes. [B]
+    log, turn : list, int
+        Of its ledger, and where backward begins in it.
     """
 
     __slots__ = (
-        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
+        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left", "log",
         "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink",
+        "turn",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
@@ -62,6 +65,8 @@ class Stretch:
             self.entry
         ) = 0
         self.element = run.plan.weight_element
+        self.log: list[tuple[int, int]] = []
+        self.turn = 0
         self.parts: dict[str, Quantity] = {}
 
 
@@ -74,14 +79,17 @@ class Model:
         What it consists of.
     plan : Plan
         How the step is run.
+    logged : bool
+        Whether stretches log their tensors.
     """
 
-    def __init__(self, inventory: Inventory, plan: Plan) -> None:
-        self.inventory, self.plan = inventory, plan
+    def __init__(self, inventory: Inventory, plan: Plan, logged: bool = False) -> None:
+        self.inventory, self.plan, self.logged = inventory, plan, logged
         self.traits = Traits(inventory.family, inventory.facts)
         if plan.recipe in ("litgpt", "torchtune", "torchtitan", "megatron"):  # which have attention of their own
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
+        self.tape.compiled = plan.compiled
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
         if table is None:
@@ -158,6 +166,8 @@ class Model:
     def _start(self, group: Group, layer: int | None) -> Stretch:
         run = Run(self.tape, self.plan, group, layer, self.traits, self.shared, self.hidden)
         stretch = Stretch(run)
+        if self.logged:
+            stretch.ledger.log = stretch.log
         self.stretches.append(stretch)
         self.tape.ledger = stretch.ledger
         return stretch
@@ -311,6 +321,7 @@ class Model:
         t, books = self.tape, stretch.ledger
         t.ledger = books
         books.mark()
+        stretch.turn = len(stretch.log)
         if isinstance(stretch.root, Node):  # else nothing, or a layer that hands on what it reads
             root, stretch.root = stretch.root, None
             t.label = "gradients"
@@ -330,6 +341,7 @@ class Model:
         stretch.backward = books.at_peak()
         stretch.gradients, stretch.left_logits = books.gradients, books.logits
         stretch.left = books.now - books.gradients - books.logits
+        books.log = None
         t.gradients.clear()
 
     def _return_table(self, stretch: Stretch) -> None:

@@ -81,12 +81,12 @@ class Frame:
         Whether what costs most to make is kept: what attention makes, and every second product of a matrix.
     """
 
-    __slots__ = ("cache", "count", "done", "holders", "inputs", "keeps", "products", "run")
+    __slots__ = ("cache", "count", "done", "ends", "holders", "inputs", "keeps", "products", "run")
 
     def __init__(self, run: Callable[..., Value], inputs: Sequence[Value], keeps: bool = False) -> None:
         self.run, self.inputs, self.keeps = run, tuple(inputs), keeps
         self.cache: list[Storage] = []
-        self.products = 0
+        self.products, self.ends = 0, False
         self.holders: list[weakref.ref[Holder]] = []
         self.count, self.done = 0, False
         for item in self.inputs:
@@ -157,12 +157,15 @@ class Tape:
         Books of the stretch that runs.
     label : str
         What new tensors are for.
+    compiled : bool
+        Whether layers are compiled.
     """
 
     __slots__ = (
         "_frame",
         "_recomputing",
         "accumulates",
+        "compiled",
         "gradients",
         "in_backward",
         "label",
@@ -173,6 +176,7 @@ class Tape:
 
     def __init__(self, watched: bool = False, in_backward: bool = False, accumulates: bool = False) -> None:
         self.watched, self.in_backward, self.accumulates = watched, in_backward, accumulates
+        self.compiled = False
         self.ledger, self.label, self.order = Ledger(), "", 0
         self.gradients: list[Value] = []
         self._frame: Frame | None = None
@@ -195,7 +199,9 @@ class Tape:
             return self.new(numel, element)
         frame.products += not costly
         if not costly and frame.products % 2 == 0:
+            frame.ends = False
             return self.new(numel, element)
+        frame.ends = True
         if self._recomputing is None:
             made = self.new(numel, element)
             made.storage.hold()
@@ -257,11 +263,13 @@ class Tape:
         """Run a stretch that is recomputed in backward; inside another such stretch it is an ordinary one."""
         if self._frame is not None or self._recomputing is not None:
             return run(*inputs)
-        self._frame = Frame(run, inputs, keeps)
+        frame = self._frame = Frame(run, inputs, keeps)
         try:
             return run(*inputs)
         finally:
             self._frame = None
+            if self.compiled and frame.ends and frame.cache:
+                frame.cache.pop().let_go()  # a compiler sees that nothing reads the last one again
 
     # -- backward ----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, larger
 from llmcalc.memory.training.model_states import States
+from llmcalc.memory.training.parallel.pipelining import stage_buffers
 from llmcalc.memory.training.parallel.sharding import Part, Sharding, combined
 from llmcalc.memory.training.parallel.units import Policy, Unit, Units
 
@@ -81,7 +82,19 @@ class FullyShard(Sharding):
         self.shards: Quantity = add_up(unit.shard for unit in self.all)
         self.whole: Quantity = add_up(unit.whole for unit in self.all)
         self.repeats = question.asked.accumulate > 1
+        ranks = question.local_ranks
+        self.standing = stage_buffers(ranks.mesh, stage, ranks.plan, ranks.model)
         self._pools()
+
+    def player(self, main: Any) -> Any:
+        """What is taken and given between stretches."""
+        from llmcalc.memory.training.parallel.played import UnitsPlayer
+
+        return UnitsPlayer(main, self)
+
+    def tensors(self) -> list[int]:
+        """Each trained tensor's part as it is kept. [B]"""
+        return [bytes_ for unit in dict.fromkeys(self.all) for bytes_ in unit.parts]
 
     def share(self, parts: Sequence[Part]) -> States:
         """States are cut row by row already."""

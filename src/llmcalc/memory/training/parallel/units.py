@@ -40,23 +40,25 @@ class Policy:
         One of `WRAPS`.
     outside : bool
         Whether the loss is computed outside of the model, after its forward pass.
+    keeps_last : bool
+        Whether the last layer is kept, which runs backward at once.
     offload : bool
         Whether shards lie on the host.
     """
 
     __slots__ = (
-        "degree", "mixed", "offload", "outside", "recipe", "reduce", "reshard", "root", "version",
+        "degree", "keeps_last", "mixed", "offload", "outside", "recipe", "reduce", "reshard", "root", "version",
         "whole_gradients", "wrap",
     )  # fmt: skip
 
     def __init__(
         self, version: int, recipe: Recipe, mixed: bool, degree: int, reduce: int | None = None,
         reshard: bool | int = True, root: bool | None = None, whole_gradients: bool = False,
-        wrap: str = "layers", outside: bool = False, offload: bool = False,
+        wrap: str = "layers", outside: bool = False, offload: bool = False, keeps_last: bool = False,
     ) -> None:  # fmt: skip
         self.version, self.recipe, self.mixed, self.degree = version, recipe, mixed, degree
         self.reduce, self.reshard, self.root, self.whole_gradients = reduce, reshard, root, whole_gradients
-        self.wrap, self.outside, self.offload = wrap, outside, offload
+        self.wrap, self.outside, self.offload, self.keeps_last = wrap, outside, offload, keeps_last
 
     @property
     def name(self) -> str:
@@ -112,9 +114,11 @@ class Unit:
         The same as it is kept. [B]
     reshards : bool
         Whether it is let go after its forward pass.
+    tensors, parts : list of int
+        Each tensor as it is gathered, and each trained one's part as it is kept. [B]
     """
 
-    __slots__ = ("cast", "gathered", "last", "out", "own", "reshards", "scattered", "shard", "whole")
+    __slots__ = ("cast", "gathered", "last", "out", "own", "parts", "reshards", "scattered", "shard", "tensors", "whole")
 
     def __init__(self, reshards: bool = True) -> None:
         self.gathered: Quantity = 0
@@ -126,10 +130,13 @@ class Unit:
         self.out: Quantity = 0
         self.shard: Quantity = 0
         self.reshards = reshards
+        self.tensors: list[int] = []
+        self.parts: list[int] = []
 
     def add(self, numel: Quantity, shard: Quantity, ranks: int, widths: tuple[int, int, int]) -> None:
         """A trained tensor of so many elements, of which a rank holds `shard`."""
         compute, reduce, kept = widths
+        self.parts.append(int(shard * kept))
         self.freeze(shard * ranks * compute, 0 if compute == kept else shard * compute)
         self.last = numel * compute
         self.own = self.own + self.last
@@ -140,6 +147,7 @@ class Unit:
     def freeze(self, gathered: Quantity, cast: Quantity) -> None:
         """A tensor that is not trained."""
         self.gathered, self.cast = self.gathered + gathered, self.cast + cast
+        self.tensors.append(int(gathered))
 
 
 class Units:
@@ -177,7 +185,8 @@ class Units:
         self.late: Quantity = 0
         shown = {layer for span, _, _ in stage.chunks for layer in span}
         for layer in shown:
-            self.layers[layer] = Unit(bool(policy.reshard))
+            last = layer == ranks.question.inventory.layers - 1
+            self.layers[layer] = Unit(bool(policy.reshard) and not (last and policy.keeps_last))
         self._degrees(ranks.mesh, policy)
         for group in ranks.stored.groups:
             self._group(group, stage)
