@@ -102,8 +102,12 @@ class Ranks:
     def _reserved(self, stage: Stage, sharding: Any, states: Any, layout: Any) -> int:
         """What the allocator reserves, all streams together. [B]"""
         from llmcalc.memory.training.parallel.replay import Replay
+        from llmcalc.memory.training.runtime import CONTEXT
 
-        replay = Replay(self.run, self.mesh, stage)
+        device, room = self.question.device, None
+        if device is not None:
+            room = int(device.usable_bytes) - CONTEXT[1] - self.question.nccl()[1]
+        replay = Replay(self.run, self.mesh, stage, room)
         trained = sharding.tensors()
         whole = sum(trained)
         away = layout.offload

@@ -303,15 +303,22 @@ class Question:
         made.compiled = bool(asked.compile)
         more: tuple[Any, ...] = ()
         if asked.mesh is not None:
-            from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
+            from llmcalc.memory.training.parallel.communicators import communicators
 
-            groups = communicators(asked.mesh, asked.sharding_name)
-            more = nccl_bytes(groups), f"communicators: {', '.join(groups)}"
+            told = ", ".join(communicators(asked.mesh, asked.sharding_name))
+            more = self.nccl(), f"communicators: {told}"
         made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more, pools=made.pools, replayed=made.replayed)
         if asked.metric != "nvidia-smi":
             made.whole = runtime_item(
                 made.allocated, "nvidia-smi", name, *more, pools=made.pools, replayed=made.replayed
             )
+
+    def nccl(self) -> tuple[int, int, int]:
+        """What communicators take: low, expected and high. [B]"""
+        from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
+
+        assert self.asked.mesh is not None
+        return nccl_bytes(communicators(self.asked.mesh, self.asked.sharding_name))
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""

@@ -128,9 +128,12 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Call
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
 
     if asked.policy is not None:
+        from llmcalc.memory.training.parallel.flat import FlatShard
         from llmcalc.memory.training.parallel.fsdp import FullyShard
 
-        return lambda asked: FullyShard(asked.policy), asked.policy.name
+        kind = FlatShard if asked.policy.version == 1 else FullyShard
+        repeats = 1 < asked.policy.degree < asked.mesh.replicas
+        return lambda asked: kind(asked.policy), "hsdp" if repeats else asked.policy.name.lower()
     zero = int(one_word(given["zero"] or 0, ("0", "1", "2", "3"), "--zero"))
     if asked.implementation == "megatron":
         if given["zero"] is None:

@@ -30,8 +30,42 @@ class _Block:
         self.free = True
 
 
+class Card:
+    """A device, whose memory several pools share.
+
+    Parameters
+    ----------
+    room : int or None
+        What it has for them; None is as much as they want. [B]
+
+    Attributes
+    ----------
+    reserved, most : int
+        Taken by all pools, now and at most. [B]
+    """
+
+    __slots__ = ("most", "pools", "reserved", "room")
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room, self.reserved, self.most = room, 0, 0
+        self.pools: list[Pool] = []
+
+    def take(self, bytes_: int) -> None:
+        """Reserve a segment; if there is no room, segments that are free go back first."""
+        if self.room is not None and self.reserved + bytes_ > self.room:
+            for pool in self.pools:
+                pool.release()
+        self.reserved += bytes_
+        self.most = max(self.most, self.reserved)
+
+
 class Pool:
     """Memory that the tensors of one stream come from.
+
+    Parameters
+    ----------
+    card : Card, optional
+        The device, one of its own by default.
 
     Attributes
     ----------
@@ -43,7 +77,8 @@ class Pool:
     Notes
     -----
     Follows `c10/cuda/CUDACachingAllocator.cpp` of PyTorch 2.x at its defaults: the smallest free block that
-    is large enough is taken and split, neighbours that are free become one, nothing goes back to the device.
+    is large enough is taken and split, neighbours that are free become one. Segments that are wholly free go
+    back to the device when it has no room for a new one.
     What remains after a split is a block if it is at least 512 bytes of a small one, more than 1 MiB of a
     large one.
 
@@ -58,9 +93,11 @@ class Pool:
     (70, 40)
     """
 
-    __slots__ = ("_free", "_next", "_used", "allocated", "most", "reserved")
+    __slots__ = ("_free", "_next", "_used", "allocated", "card", "most", "reserved")
 
-    def __init__(self) -> None:
+    def __init__(self, card: Card | None = None) -> None:
+        self.card = card if card is not None else Card()
+        self.card.pools.append(self)
         self.reserved = self.allocated = self.most = self._next = 0
         self._free: dict[bool, list[tuple[int, int, _Block]]] = {True: [], False: []}
         self._used: dict[Hashable, _Block] = {}
@@ -73,7 +110,11 @@ class Pool:
         small = size <= SMALL
         free = self._free[small]
         place = bisect_left(free, (size, -1))
-        block = free.pop(place)[2] if place < len(free) else self._segment(size, small)
+        if place < len(free):
+            block = free.pop(place)[2]
+        else:
+            block = self._segment(size, small)
+            free = self._free[small]
         rest = block.size - size
         if rest >= ROUND if small else rest > SMALL:
             other = _Block(block.place + size, rest, small)
@@ -91,8 +132,18 @@ class Pool:
         whole = STEP if small else SEGMENT if size < MEDIUM else -(-size // STEP) * STEP
         block = _Block(self._next, whole, small)
         self._next += whole + STEP
+        self.card.take(whole)
         self.reserved += whole
         return block
+
+    def release(self) -> None:
+        """Give segments back of which nothing is in use."""
+        for small, free in self._free.items():
+            kept = [one for one in free if one[2].before is not None or one[2].after is not None]
+            gone = sum(one[0] for one in free) - sum(one[0] for one in kept)
+            self._free[small] = kept
+            self.reserved -= gone
+            self.card.reserved -= gone
 
     def give(self, key: Hashable) -> None:
         """Free what is allocated under a key, if anything is."""

@@ -148,6 +148,18 @@ class Frozen:
             return 4 * tensor.numel
         return tensor.numel * ELEMENT.get(tensor.dtype or "", self.element)
 
+    def cut(self, tensor: Tensor, numel: int) -> int:
+        """The same of one rank that holds so many of its elements; scales of a packed tensor stay whole. [B]"""
+        if len(tensor.stored) > 1:
+            main = max(tensor.stored, key=lambda part: part.numel)
+            packed = int(ceil_div(main.numel * self.bits(main.dtype or ""), 8))
+            return self.bytes(tensor) - packed + int(ceil_div(packed * numel, max(tensor.numel, 1)))
+        return int(ceil_div(self.bytes(tensor) * numel, max(tensor.numel, 1)))
+
+    def scales(self, tensor: Tensor) -> int:
+        """Bytes of a packed tensor's scales, which are no parameters. [B]"""
+        return self.cut(tensor, 0) if len(tensor.stored) > 1 else 0
+
     def name(self, tensor: Tensor) -> str:
         """The label of a tensor that is not trained."""
         if tensor.stored:
@@ -201,7 +213,7 @@ def _base(
         made.total = made.total + count * numel
     if left:
         whole_bytes = frozen.bytes(tensor)
-        held = whole_bytes if cut == 1 else ceil_div(whole_bytes * numel, max(tensor.numel, 1))
+        held = whole_bytes if cut == 1 else frozen.cut(tensor, numel)
         made.weigh(frozen.name(tensor), left * held)
         made.largest_frozen = max(made.largest_frozen, 2 * tensor.numel)
     if not trained:

@@ -84,6 +84,8 @@ class FullyShard(Sharding):
         self.repeats = question.asked.accumulate > 1
         ranks = question.local_ranks
         self.standing = stage_buffers(ranks.mesh, stage, ranks.plan, ranks.model)
+        if self.policy.offload and units.scales:
+            self.standing["scales of packed weights"] = units.scales
         self._pools()
 
     def player(self, main: Any) -> Any:

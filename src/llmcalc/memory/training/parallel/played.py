@@ -28,8 +28,7 @@ class UnitsPlayer(Player):
     def __init__(self, main: Pool, sharding: Any) -> None:
         super().__init__(main)
         self.sharding, self.policy = sharding, sharding.policy
-        self.gather, self.sums = Pool(), Pool()
-        self.pools = [main, self.gather, self.sums]
+        self.gather, self.sums = Pool(main.card), Pool(main.card)
         self.open: set[int] = set()
         self.buffer: Any = None  # of the unit that was gathered last
         self.input: Any = None  # of the sum that was made last

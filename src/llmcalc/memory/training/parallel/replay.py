@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llmcalc.memory.training.caching import Pool
+from llmcalc.memory.training.caching import Card, Pool
 from llmcalc.memory.training.parallel.mesh import Mesh
 from llmcalc.memory.training.parallel.pipeline import Stage, passes
 from llmcalc.memory.training.stretches import Model, Stretch
@@ -22,14 +22,10 @@ class Player:
     main : Pool
         Of the stream that computes.
 
-    Attributes
-    ----------
-    pools : list of Pool
-        Of all streams.
     """
 
     def __init__(self, main: Pool) -> None:
-        self.main, self.pools = main, [main]
+        self.main = main
 
     def begin(self) -> None:
         """A step begins: gradients of the one before are gone."""
@@ -64,16 +60,19 @@ class Replay:
         The layout.
     stage : Stage
         Which layers.
+    room : int, optional
+        Of the card, for tensors. [B]
     """
 
-    def __init__(self, model: Model, mesh: Mesh, stage: Stage) -> None:
+    def __init__(self, model: Model, mesh: Mesh, stage: Stage, room: int | None = None) -> None:
         self.model, self.mesh, self.stage = model, mesh, stage
-        self.main = Pool()
+        self.card = Card(room)
+        self.main = Pool(self.card)
 
     def reserved(
         self, player: Player, weights: Iterable[int], states: Iterable[int], step: Iterable[int]
     ) -> int:
-        """What all streams reserve in the end. [B]
+        """What all streams reserve at most. [B]
 
         Parameters
         ----------
@@ -94,7 +93,7 @@ class Replay:
                 self.main.take(("step", place), bytes_)
             for place in range(len(step)):
                 self.main.give(("step", place))
-        return sum(pool.reserved for pool in player.pools)
+        return self.card.most
 
     def _step(self, player: Player) -> None:
         """All micro-batches of a step in the order of the schedule."""

@@ -172,6 +172,8 @@ class Units:
         Of those parts; the root itself unless they are units.
     late : int or ndarray
         Gradients of the root that come before any layer's: the head's. [B]
+    scales : int
+        Of packed weights, which every rank keeps whole. [B]
     """
 
     def __init__(self, ranks: Any, stage: Any, policy: Policy) -> None:
@@ -183,6 +185,7 @@ class Units:
         self.head = Unit(False) if apart else self.root
         self.layers: dict[int, Unit] = {}
         self.late: Quantity = 0
+        self.scales: Quantity = 0
         shown = {layer for span, _, _ in stage.chunks for layer in span}
         for layer in shown:
             last = layer == ranks.question.inventory.layers - 1
@@ -212,6 +215,7 @@ class Units:
                     for tensor in group.tensors:
                         self._tensor(like, group, layer, tensor)
                 _join(unit, like)
+                self.scales += sum(self.frozen.scales(tensor) for tensor in group.tensors)
             return
         at_head = group.place == "head"
         if not (stage.is_last if at_head else stage.is_first):
@@ -235,7 +239,7 @@ class Units:
         if trained and not self.plan.choice.leaves_model:
             unit.add(tensor.numel, shard, ranks, policy.widths(policy.recipe.weights))
             return
-        held = ceil_div(self.frozen.bytes(tensor) * shard, max(tensor.numel, 1))
+        held = self.frozen.cut(tensor, shard) - self.frozen.scales(tensor)
         if policy.mixed and not tensor.stored:
             narrow = shard * policy.element
             unit.freeze(narrow * ranks, 0 if narrow == held else narrow)
