@@ -121,3 +121,26 @@ def test_published_runs_of_the_tracker():
         )  # fmt: skip
         seen = {name: size for name, size in twin["peak_bytes"].items() if name != "at"}
         assert seen == {name: size for name, size in row["peak_bytes"].items() if size}
+
+
+REPLICATED = [row for row in lines("replicated_peaks.jsonl") if row["ddp"] and not row["zero"]]
+
+
+@pytest.mark.parametrize("row", REPLICATED, ids=range(len(REPLICATED)))
+def test_ddp_holds_what_pytorchs_tracker_saw(row):
+    precision = "bf16-mixed" if row["autocast"] else {"fp32": "fp32", "bf16": "bf16"}[row["dtype"]]
+    report = llmcalc.train(
+        row["config"], precision=precision, micro_batch=row["batch"], seq_len=row["seq"], dp=row["world"],
+        attention="sdpa", padded=False, metric="memtracker", optimizer=row["optimizer"], keep_logits=False,
+        grad_accum=row["micro_batches"], bucket_views=row["views"],
+        grad_sync="last" if row["no_sync"] else "each",
+    )  # fmt: skip
+    for phase, seen in row["phases"].items():
+        name, _, turn = phase.partition(" ")
+        if turn and int(turn) < row["micro_batches"]:
+            continue
+        moments = [one for one in report.timeline.moments if one.phase in PHASES[name]]
+        worst = max(moments, key=lambda one: one.total)
+        assert math.isclose(worst.total, seen["Total"], rel_tol=0.012), phase
+    buckets = row["parameters"] * (2 if row["dtype"] == "bf16" else 4)
+    assert (buckets in report.timeline.standing.values()) == (not row["views"] or row["no_sync"])

@@ -82,6 +82,7 @@ def train(
     reduce_dtype: str | None = None,
     fsdp_units: str | None = None,
     grad_sync: str | None = None,
+    bucket_views: Any = None,
     global_batch: Any = None,
     capacity_factor: Any = None,
     imbalance: Any = None,

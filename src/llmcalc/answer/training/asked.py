@@ -121,6 +121,7 @@ class Asked:
         self.mesh: Mesh | None = None
         self.sharding: Any = None
         self.policy: Policy | None = None
+        self.bucket_views = False
         self.sharding_name = ""
         self.like: str | None = None
         self.reference: Any = None

@@ -227,7 +227,8 @@ class Question:
     @property
     def accumulates(self) -> bool:
         """Whether gradients are there before the backward pass begins."""
-        return self.asked.accumulate > 1 or self.asked.recipe.persistent
+        asked = self.asked
+        return asked.accumulate > 1 or asked.recipe.persistent or asked.bucket_views
 
     def states(self, plan: Training) -> States:
         """What lies in memory from step to step; once for each rank."""

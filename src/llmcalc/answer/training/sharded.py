@@ -66,6 +66,19 @@ def fsdp_policy(asked: Any, given: dict[str, Any], mesh: Mesh) -> Policy | None:
     return policy
 
 
+def views_of(asked: Any, given: dict[str, Any]) -> bool:
+    """Whether DDP's gradients are views of its buckets."""
+    value = given["bucket_views"]
+    if value is None:
+        return False
+    if asked.implementation == "megatron" or version_of(given["fsdp"]) or given["zero"]:
+        raise InputError(
+            "--bucket-views is for gradients that every rank holds whole (DDP).",
+            "Leave --bucket-views out.",
+        )
+    return flag(value, "--bucket-views")
+
+
 def _whole(value: Any) -> bool:
     return value is not None and one_word(value, ("each", "last"), "--grad-sync") == "last"
 
@@ -108,4 +121,4 @@ def _reshard(value: Any, mesh: Mesh) -> bool | int:
     return flag(value, "--reshard-after-forward")
 
 
-__all__ = ["OF_FSDP", "fsdp_policy", "version_of"]
+__all__ = ["OF_FSDP", "fsdp_policy", "version_of", "views_of"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llmcalc.answer.training.sharded import fsdp_policy
+from llmcalc.answer.training.sharded import fsdp_policy, views_of
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
 from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh
@@ -16,7 +16,7 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "vpp", "dp")
 SPREAD = (
     *DEGREES,
     "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
-    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "global_batch", "capacity_factor", "imbalance",
+    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "bucket_views", "global_batch", "capacity_factor", "imbalance",
     "cp_comm",
 )  # fmt: skip
 """Keywords about several GPUs."""
@@ -78,6 +78,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     check_mesh(mesh, inventory)
     _batches(asked, mesh, given["global_batch"])
     asked.mesh = mesh
+    asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
@@ -146,4 +147,9 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Call
         return lambda asked: DistributedOptimizer(
             zero == 1
         ), "distributed optimizer" if zero else "replicated"
-    return lambda asked: Sharding(), "replicated" if asked.mesh.dp > 1 else ""
+    if asked.mesh.replicas == 1:
+        return lambda asked: Sharding(), ""
+    from llmcalc.memory.training.parallel.ddp import DataParallel
+
+    silent = str(given["grad_sync"] or "last").strip().lower() != "each"
+    return lambda asked: DataParallel(asked.bucket_views, silent), "ddp"

@@ -163,7 +163,7 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
                     "activations": 0,
                     "logits": layout.kept_logits,
                     "gathered": 0,
-                    "buffers": standing,
+                    "buffers": 0 if sharding is None else sharding.at_step,
                 },
             )
         )

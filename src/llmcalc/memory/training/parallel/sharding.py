@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, larger
 from llmcalc.memory.training.model_states import States
 
@@ -82,6 +83,11 @@ class Sharding:
     def around(self, moment: Any) -> tuple[list[Event], list[Event]]:
         """Moments before and after a stretch of the trace, with what is there beside the states."""
         return [], []
+
+    @property
+    def at_step(self) -> Quantity:
+        """Of what is standing, what is there at the optimizer's step. [B]"""
+        return add_up(self.standing.values())
 
     def step(self, states: States) -> Quantity:
         """What the step holds besides, before or after the optimizer itself. [B]"""
