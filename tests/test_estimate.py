@@ -81,6 +81,7 @@ def test_a_grade_is_the_worst_of_its_parts():
 
 COMMON = {"layers": 3, "sequences": 13}
 HEADS = {**COMMON, "kv_heads": 5, "head_dim": 7, "tokens": 11, "bytes_per_element": 2}
+GPT = {"sequence": 128, "batch": 3, "hidden": 512, "heads": 8, "tensor_parallel": 4}
 ARGUMENTS = {
     "rule_of_thumb": {"parameters": 7_000_000_000, "bytes_per_parameter": 2, "overhead": 1.2},
     "weight_bytes": {"parameters": 1_000_003, "bits": 5},
@@ -111,6 +112,12 @@ ARGUMENTS = {
     "lora_parameters": {"rank": 16, "inputs": 4096, "outputs": 1024},
     "bottleneck_parameters": {"width": 1024, "inner": 64},
     "prefix_parameters": {"tokens": 20, "layers": 32, "key_width": 1024, "value_width": 512},
+    "gpt_layer_bytes": GPT,
+    "gpt_sequence_parallel_bytes": GPT,
+    "gpt_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
+    "gpt_sequence_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
+    "gpt_full_recompute_bytes": {"sequence": 128, "batch": 3, "hidden": 512},
+    "pipeline_bubble": {"stages": 5, "micro_batches": 16, "chunks": 2},
 }
 
 

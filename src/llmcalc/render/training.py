@@ -31,6 +31,9 @@ def alive(phases: Any) -> str:
     >>> alive(["forward", "loss", "backward"]), alive(["step"]), alive(ORDER)
     ('forward to backward', 'step', 'always')
     """
+    phases = {*phases}
+    if {"forward", "backward"} <= phases:  # a rank without the head has no loss of its own between
+        phases.add("loss")
     known = [phase for phase in ORDER if phase in phases]
     if len(known) >= len(ORDER) - 1:
         return "always"

@@ -9,6 +9,7 @@ from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.estimate import Item, add_up, worst_grade
 from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.formulas import gradient_bytes, state_bytes
+from llmcalc.memory.training.plan import CORE
 from llmcalc.memory.training.timeline import NAMES
 from llmcalc.memory.training.timeline import PHASES as ALWAYS
 from llmcalc.units import format_bytes
@@ -31,7 +32,8 @@ def items_of(question: Question, made: Estimate) -> list[Item]:
             name, [amount], phases=phases.get(name) or ["step"], **_facts(name, question, made, amount)
         )
         item.at_peak = made.shares.get(name, 0)
-        _share_parts(item)
+        if name != "buffers":  # whose parts know their own
+            _share_parts(item)
         found.append(item)
     found.append(made.runtime)
     made.runtime.at_peak = made.runtime.amounts[0]
@@ -88,11 +90,45 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
         }
     if name == "gathered":
         return {"formula": "none", "note": "nothing is sharded"}
+    if name == "buffers" and made.standing:
+        return _buffer_facts(asked, made, amount)
     notes = {
         "logits": f"{asked.loss} loss: logits, copies, gradients",
         "buffers": "gradients of activations and other temporaries",
     }
     return {"grade": "derived", "formula": "trace of a step", "source": _oracle(asked), "note": notes[name]}
+
+
+def _buffer_facts(asked: Asked, made: Estimate, amount: Quantity) -> dict[str, Any]:
+    """Buffers that are there all the time, by what they are, and what comes and goes."""
+    source = _oracle(asked)
+    parts = [
+        Item(
+            label,
+            [size],
+            phases=LATER,
+            grade="derived",
+            formula="rule of the framework",
+            source=source,
+            note=label,
+        )
+        for label, size in made.standing.items()
+    ]
+    held = add_up(part.amounts[0] for part in parts)
+    rest = made.shares.get("buffers", 0) - held
+    told = _parts_told({"temporaries": rest, **made.standing}) if not is_array(rest) else "temporaries"
+    for part in parts:
+        part.at_peak = part.amounts[0]
+    if not is_array(rest) and rest > 0:
+        parts.append(
+            Item("temporaries", [amount - held], phases=LATER, grade="derived", formula="trace of a step",
+                 source=source, note="gradients of activations and other temporaries")
+        )  # fmt: skip
+        parts[-1].at_peak = rest
+    return {"grade": "derived", "formula": "sum of buffers", "source": source, "items": parts, "note": told}
+
+
+LATER = ("forward", "loss", "backward", "step")
 
 
 def _weights_facts(question: Question, made: Estimate) -> dict[str, Any]:
@@ -210,8 +246,15 @@ def _divides(size: Quantity, trained: Quantity) -> bool:
 def _activation_note(asked: Asked, parts: dict[str, Quantity], saved: Quantity) -> str:
     most = sorted(parts, key=lambda label: -_last(parts[label]))[:3]
     words = ", ".join(f"{format_bytes(_last(parts[label]))} {label}" for label in most)
-    kept = {"none": "kept", "full": "layer inputs alone", "selective": "all but the attention core"}
-    return f"{kept.get(str(asked.recompute), f'every {asked.recompute}th input')}: {words}" if words else ""
+    core = "the attention core" if asked.modules == CORE else ", ".join(sorted(asked.modules))
+    kept = {"none": "kept", "full": "layer inputs alone", "selective": f"all but {core}"}
+    word = str(asked.recompute)
+    other = (
+        f"{word.replace('-', ' ')} layers of each stage made again"
+        if "-" in word
+        else f"every {word}th input"
+    )
+    return f"{kept.get(word, other)}: {words}" if words else ""
 
 
 def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) -> list[Item]:
@@ -229,6 +272,8 @@ def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) ->
         )
         for name, size in made.host.items()
     ]
+    if asked.mesh is not None:
+        states = question.whole()  # a checkpoint is of the model, whoever holds it
     kept = add_up([states.master, *states.optimizer.values(), states.paged])
     model = states.saved if asked.choice.leaves_model else add_up(states.weights.values())
     parts = [

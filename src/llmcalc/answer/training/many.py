@@ -12,7 +12,6 @@ from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
-from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
 
@@ -49,7 +48,7 @@ class Ranks:
             else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
         )
         self.adapter_bytes = asked.choice.adapter_bytes
-        self.plan: Plan = question.plan(batch, self.tokens, rank, self.model)
+        self.plan = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):

@@ -301,7 +301,7 @@ class Question:
     def finish(self, made: Estimate) -> None:
         """What comes on top of the tensors."""
         asked, name = self.asked, "" if self.device is None else self.device.name
-        made.compiled = bool(asked.compile)
+        made.compiled = bool(asked.compile) and asked.recompute != "ops"  # of which what is kept is told
         more: tuple[Any, ...] = ()
         if asked.mesh is not None:
             from llmcalc.memory.training.parallel.communicators import communicators

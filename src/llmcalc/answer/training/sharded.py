@@ -39,7 +39,10 @@ def fsdp_policy(asked: Any, given: dict[str, Any], mesh: Mesh) -> Policy | None:
     InputError
         If an option means nothing, or the precision keeps copies that FSDP has not.
     """
+    titan = asked.implementation == "torchtitan"
     version = version_of(given["fsdp"])
+    if given["fsdp"] is None and titan and mesh.replicas > 1:
+        version = 2
     if not version:
         for key in OF_FSDP:
             if given[key] is not None:
@@ -52,7 +55,6 @@ def fsdp_policy(asked: Any, given: dict[str, Any], mesh: Mesh) -> Policy | None:
             f"--precision {recipe.name} keeps fp32 copies in buffers, which FSDP has not.",
             "Use --precision bf16-mixed: FSDP's shards are then in fp32.",
         )
-    titan = asked.implementation == "torchtitan"
     reshard = _reshard(given["reshard_after_forward"], mesh)
     units = given["fsdp_units"]
     policy = Policy(

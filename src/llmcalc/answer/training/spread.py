@@ -80,6 +80,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     asked.mesh = mesh
     asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)
+    for key in SPREAD:
+        asked.origins[key] = "default" if given[key] is None else "given"
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
 

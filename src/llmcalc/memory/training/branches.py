@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from llmcalc.formula import is_array
 from llmcalc.memory.training.plan import Adapter, Plan
 from llmcalc.model.inventory import Group, Inventory
 
+P = TypeVar("P", bound=Plan)
 
-def replaced(plan: Plan, **changes: Any) -> Plan:
+
+def replaced(plan: P, **changes: Any) -> P:
     """The same plan with some of its attributes changed."""
     made = copy.copy(plan)
     for name, value in changes.items():
