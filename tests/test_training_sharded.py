@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import llmcalc
-from llmcalc.errors import InputError
 from llmcalc.memory.training.parallel.fsdp import FullyShard
 
 DATA = Path(__file__).parent / "data"
@@ -27,7 +26,8 @@ def options(row):
         "metric": "memtracker", "padded": row["masked"], "optimizer": row["optimizer"],
         "recompute": "full" if row["checkpointing"] else "none", "grad_accum": row["micro_batches"],
         "reshard_after_forward": row["reshard"], "shard_degree": row["mesh"][-1],
-        "fsdp_units": row["units"], "grad_sync": "last" if row["no_sync"] else "each", "keep_logits": row["keep_output"],
+        "fsdp_units": row["units"], "grad_sync": "last" if row["no_sync"] else "each",
+        "keep_logits": row["keep_output"],
     }  # fmt: skip
     if row["reduce"]:
         made["reduce_dtype"] = row["reduce"]
@@ -144,3 +144,119 @@ def test_ddp_holds_what_pytorchs_tracker_saw(row):
         assert math.isclose(worst.total, seen["Total"], rel_tol=0.012), phase
     buckets = row["parameters"] * (2 if row["dtype"] == "bf16" else 4)
     assert (buckets in report.timeline.standing.values()) == (not row["views"] or row["no_sync"])
+
+
+# -- properties ----------------------------------------------------------------------------------
+
+SMALL = {
+    "model_type": "llama", "hidden_size": 256, "num_attention_heads": 8, "num_key_value_heads": 4,
+    "vocab_size": 1000, "intermediate_size": 771, "num_hidden_layers": 3, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def test_fsdp_on_one_rank_is_no_fsdp():
+    asked = {"seq_len": 512, "precision": "bf16", "metric": "allocated"}
+    plain = llmcalc.train("llama-3.2-1b", **asked)
+    assert llmcalc.train("llama-3.2-1b", fsdp=2, dp=1, **asked).total_bytes == plain.total_bytes
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7, 16])
+@pytest.mark.parametrize("degree", [None, 1])
+def test_shards_of_all_ranks_are_the_whole_and_padding(ranks, degree):
+    whole = llmcalc.train(SMALL, seq_len=64, metric="allocated")["weights"].bytes
+    report = llmcalc.train(SMALL, seq_len=64, metric="allocated", dp=ranks, fsdp=2, shard_degree=degree)
+    by = degree or ranks
+    layer = [*(2 * [(256, 256)]), *(2 * [(128, 256)]), *(2 * [(771, 256)]), (256, 771), *(2 * [(256, 1)])]
+    shapes = [(1000, 256), (1000, 256), (256, 1), *(3 * layer)]
+    padding = sum((-first % by) * rest for first, rest in shapes) * 4
+    assert by * report["weights"].bytes == whole + padding
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_more_ranks_hold_less_and_letting_go_saves(version):
+    def total(**keywords):
+        return llmcalc.train(
+            "llama-3.2-1b", seq_len=1024, metric="allocated", fsdp=version, **keywords
+        ).total_bytes
+
+    assert total(dp=2) > total(dp=8) > total(dp=64)
+    assert total(dp=8, reshard_after_forward=False) >= total(dp=8)
+    assert total(dp=8, shard_degree=4) > total(dp=8)
+    assert total(dp=8, grad_accum=4, grad_sync="last") > total(dp=8, grad_accum=4) >= total(dp=8)
+    assert total(dp=8, offload="params") < total(dp=8)
+
+
+def test_metrics_count_more_and_more():
+    asked = {"seq_len": 1024, "dp": 8, "fsdp": 2}
+    totals = [
+        llmcalc.train("llama-3.2-1b", metric=metric, **asked).total_bytes
+        for metric in ("memtracker", "allocated", "reserved", "nvidia-smi")
+    ]
+    assert totals == sorted(totals)
+
+
+def test_arrays_are_as_single_values():
+    import numpy as np
+
+    asked = {"dp": 8, "fsdp": 2, "precision": "bf16", "metric": "allocated"}
+    report = llmcalc.train("llama-3.2-1b", seq_len=np.array([128, 4096]), **asked)
+    for place, seq in enumerate((128, 4096)):
+        one = llmcalc.train("llama-3.2-1b", seq_len=seq, **asked)
+        assert report.total_bytes[place] == one.total_bytes
+
+
+def test_torchtitan_on_8_and_on_128_gpus():
+    """82.4 and 67.0 GiB reserved of Llama-3.1-8B: torchtitan's table of December 2024."""
+    asked = {"like": "torchtitan", "micro_batch": 2, "metric": "reserved"}
+    eight, more = (llmcalc.train("llama-3.1-8b", dp=dp, **asked).total_bytes / 2**30 for dp in (8, 128))
+    assert eight == pytest.approx(82.4, rel=0.02)
+    assert more == pytest.approx(67.0, rel=0.02)
+
+
+def test_what_the_compiler_drops_of_torchtitans_selection():
+    asked = {"like": "torchtitan", "micro_batch": 2, "dp": 8}
+    plain = llmcalc.train("llama-3.1-8b", **asked)["activations"].bytes
+    other = llmcalc.train("llama-3.1-8b", compile=True, **asked)["activations"].bytes
+    assert plain - other == 32 * 2 * 8192 * 4096 * 2  # what the last matrix of each layer makes
+
+
+# -- the allocator -------------------------------------------------------------------------------
+
+
+def test_a_card_without_room_gives_free_segments_back():
+    from llmcalc.memory.training.caching import Card, Pool
+    from llmcalc.units import MIB
+
+    card = Card(100 * MIB)
+    pool, other = Pool(card), Pool(card)
+    pool.take("one", 60 * MIB)
+    pool.give("one")
+    other.take("two", 30 * MIB)
+    pool.take("three", 64 * MIB)
+    assert (card.reserved, card.most) == (94 * MIB, 94 * MIB)
+    pool.take("four", 600)
+    pool.take("five", 600)
+    assert pool.reserved == 66 * MIB
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"fsdp": 3}, "--fsdp 3"),
+        ({"fsdp": 2, "shard_degree": 3}, "does not divide the 8 ranks"),
+        ({"shard_degree": 4}, "is for FSDP"),
+        ({"fsdp": 2, "reduce_dtype": "int8"}, "--reduce-dtype"),
+        ({"fsdp": 2, "reshard_after_forward": 3}, "does not divide 8"),
+        ({"fsdp": 2, "precision": "megatron-bf16"}, "which FSDP has not"),
+        ({"fsdp": 2, "bucket_views": True}, "every rank holds whole"),
+        ({"fsdp": 2, "fsdp_units": "blocks"}, "--fsdp-units"),
+        ({"fsdp": 2, "grad_sync": "never", "grad_accum": 2}, "--grad-sync"),
+    ],
+)
+def test_mistakes_are_told(keywords, words):
+    with pytest.raises(llmcalc.LlmcalcError) as caught:
+        llmcalc.train("llama-3.2-1b", seq_len=512, dp=8, **keywords)
+    assert words in str(caught.value)

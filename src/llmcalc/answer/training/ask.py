@@ -121,13 +121,14 @@ def train(
     dtype, quant : str, optional
         How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
     recompute, recompute_modules : optional
-        ``none`` (the default), ``selective``, ``full``, ``every-N``, ``first-N`` (of each stage, as
-        Megatron's ``block``); which parts ``selective`` means, by
-        Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
-        ``moe_act``, ``mla_up_proj``.
+        ``none`` (the default), ``selective``, ``ops`` (torchtitan's: what attention makes and every second
+        product of a matrix is kept), ``full``, ``every-N``, ``first-N`` (of each stage, as Megatron's
+        ``block``); which parts ``selective`` means, by Megatron's names: ``core_attn`` (the default), ``mlp``,
+        ``moe``, ``shared_experts``, ``layernorm``, ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
-        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
-        whose code runs: ``hf``, ``torchtune``, ``megatron``, ``liger`` or ``litgpt``.
+        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``compiled``, ``chunked``, ``fused``, ``vocab-parallel``
+        or ``none``; whose code runs: ``hf``, ``torchtune``, ``torchtitan``, ``megatron``, ``liger`` or
+        ``litgpt``.
     padded, keep_logits, compile : bool, optional
         Whether there is a padding mask; whether the output object keeps the logits through the backward
         pass (as transformers' does); whether the code is compiled.
@@ -169,6 +170,10 @@ def train(
     reshard_after_forward, shard_degree, reduce_dtype : optional
         Of FSDP: whether a block is let go after its forward pass (True); GPUs that share one copy, fewer than
         all with HSDP; ``fp32`` or ``bf16`` for sums of gradients. [-]
+    fsdp_units, grad_sync, bucket_views : optional
+        FSDP's units: ``layers``, or ``all``: embedding and head are units too; whether gradients are summed
+        over ranks after ``each`` micro-batch (FSDP's default) or the ``last`` one, until which they stay
+        whole; whether DDP's gradients are views of its buckets (False).
     global_batch : int, optional
         Sequences of a step over all GPUs; sets `grad_accum`. [-]
     capacity_factor, imbalance : float, optional

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked
+from llmcalc.answer.training.heads import untied, vocabulary
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
-from llmcalc.estimate import Moment, add_up, timeline_peak
+from llmcalc.estimate import Item, Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.memory.training.model_states import Frozen, States, fold, packed
 from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.timeline import Layout, moments
 from llmcalc.memory.training.trainable import Training
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from llmcalc.model.inventory import Inventory, size
 from llmcalc.precision import find_format
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class Estimate:
     """
 
     __slots__ = (
-        "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares", "spread", "standing",
-        "pools", "replayed", "states", "trace", "weights", "where", "whole",
+        "compiled", "host", "moments", "phase", "pools", "rank", "ranks", "replayed", "runtime", "shares",
+        "spread", "standing", "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -302,17 +303,19 @@ class Question:
         """What comes on top of the tensors."""
         asked, name = self.asked, "" if self.device is None else self.device.name
         made.compiled = bool(asked.compile) and asked.recompute != "ops"  # of which what is kept is told
-        more: tuple[Any, ...] = ()
+        nccl, groups = (0, 0, 0), ""
         if asked.mesh is not None:
             from llmcalc.memory.training.parallel.communicators import communicators
 
-            told = ", ".join(communicators(asked.mesh, asked.sharding_name))
-            more = self.nccl(), f"communicators: {told}"
-        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, *more, pools=made.pools, replayed=made.replayed)
+            nccl = self.nccl()
+            groups = f"communicators: {', '.join(communicators(asked.mesh, asked.sharding_name))}"
+
+        def counted(metric: str) -> Item:
+            return runtime_item(made.allocated, metric, name, nccl, groups, made.pools, made.replayed)
+
+        made.runtime = made.whole = counted(asked.metric)
         if asked.metric != "nvidia-smi":
-            made.whole = runtime_item(
-                made.allocated, "nvidia-smi", name, *more, pools=made.pools, replayed=made.replayed
-            )
+            made.whole = counted("nvidia-smi")
 
     def nccl(self) -> tuple[int, int, int]:
         """What communicators take: low, expected and high. [B]"""
@@ -325,7 +328,7 @@ class Question:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
         from llmcalc.memory.training.trace import trace
 
-        left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
+        left = 4 * plan.batch * plan.seq * vocabulary(self.inventory)
         if not (plan.keeps_inputs and self.packed):
             return left
         import copy
@@ -342,7 +345,7 @@ class Question:
         trained = states.largest * states.element if asked.in_backward else states.trained_bytes
         layout.step = asked.optimizer.step_bytes(trained, states.largest, states.element)
         if plan.keep_logits and asked.loss == "eager":
-            layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
+            layout.kept_logits = plan.batch * plan.seq * vocabulary(self.inventory) * plan.element
         layout.load = states.largest_frozen if self.packed else 0
         if asked.policy is not None and "params" in asked.offload:
             layout.offload = layout.offload | {"optimizer", "gradients"}
@@ -361,11 +364,11 @@ class Question:
     def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
         """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
         tokens = plan.batch * plan.seq
-        vocabulary = _vocabulary(model)
+        outputs = vocabulary(model)
         widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
         if label == "teacher":  # its probabilities are kept in fp32 for the loss
-            return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
-        return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
+            return tokens * (outputs * (plan.element + 4) + 4 * widest * plan.element)
+        return tokens * (outputs + 4 * widest) * plan.element + 4 * plan.seq * outputs
 
     def host(self, states: States, weights: dict[str, Quantity], found: Any) -> dict[str, Quantity]:
         """What lies in the machine's own memory. [B]"""
@@ -385,49 +388,3 @@ class Question:
 
 def _why(error: Exception) -> str:
     return f" ({error})" if isinstance(error, NotImplementedError) and str(error) else ""
-
-
-def _vocabulary(inventory: Inventory) -> int:
-    """Outputs of the head. [-]"""
-    heads = [size(op.out) for g in inventory if g.place == "head" for op in g.ops if op.kind == "linear"]
-    if heads:
-        return max(heads)
-    tables = [t.shape[0] for g in inventory for t in g.tensors if t.role == "embedding" and len(t.dims) == 2]
-    return max(tables, default=0)
-
-
-def untied(inventory: Inventory) -> Inventory:
-    """The model with a head of its own, where a framework does not tie it to the embedding (litgpt)."""
-    table = next((t for g in inventory for t in g.tensors if t.role == "embedding"), None)
-    groups, changed = [], False
-    for group in inventory.groups:
-        tied = [op for op in group.ops if op.role == "embedding"] if group.place == "head" else []
-        if not tied or table is None:
-            groups.append(group)
-            continue
-        head = Tensor("unembedding", table.dims)
-        ops = [
-            Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
-            for op in group.ops
-        ]
-        groups.append(
-            Group(
-                group.component,
-                group.place,
-                group.layers,
-                [*group.tensors, head],
-                group.caches,
-                ops,
-                group.prefix,
-                group.names,
-                group.stored,
-            )
-        )
-        changed = True
-    if not changed:
-        return inventory
-    import copy
-
-    made = copy.copy(inventory)
-    made.groups, made.published = tuple(groups), None
-    return made

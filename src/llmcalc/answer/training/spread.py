@@ -16,8 +16,8 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "vpp", "dp")
 SPREAD = (
     *DEGREES,
     "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
-    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "bucket_views", "global_batch", "capacity_factor", "imbalance",
-    "cp_comm",
+    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "bucket_views", "global_batch",
+    "capacity_factor", "imbalance", "cp_comm",
 )  # fmt: skip
 """Keywords about several GPUs."""
 

@@ -168,6 +168,6 @@ class Pool:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._used
 
-    def keys(self) -> list[Hashable]:
+    def all(self) -> list[Hashable]:
         """Keys of what is allocated."""
         return list(self._used)

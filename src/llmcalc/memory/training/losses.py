@@ -227,6 +227,7 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
 
 LOSSES = {
-    "eager": eager, "compiled": compiled, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel,
-    "vocab-parallel-fused": vocab_parallel_fused, "vocab-parallel-te": vocab_parallel_te, "none": none,
+    "eager": eager, "compiled": compiled, "chunked": chunked, "fused": fused,
+    "vocab-parallel": vocab_parallel, "vocab-parallel-fused": vocab_parallel_fused,
+    "vocab-parallel-te": vocab_parallel_te, "none": none,
 }  # fmt: skip

@@ -9,7 +9,8 @@ from llmcalc.formula import Quantity, ceil_div, is_array, larger
 from llmcalc.memory.training.optimizers import Optimizer, Shape, shape_of
 from llmcalc.memory.training.precisions import Recipe
 from llmcalc.memory.training.trainable import Training
-from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor, size
+from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor
+from llmcalc.model.inventory import size as length
 
 if TYPE_CHECKING:
     from llmcalc.memory.training.targets import Key
@@ -149,7 +150,7 @@ class Frozen:
         return tensor.numel * ELEMENT.get(tensor.dtype or "", self.element)
 
     def cut(self, tensor: Tensor, numel: int) -> int:
-        """The same of one rank that holds so many of its elements; scales of a packed tensor stay whole. [B]"""
+        """The same of a rank that holds so many of its elements; scales of a packed tensor stay whole. [B]"""
         if len(tensor.stored) > 1:
             main = max(tensor.stored, key=lambda part: part.numel)
             packed = int(ceil_div(main.numel * self.bits(main.dtype or ""), 8))
@@ -237,7 +238,7 @@ def _base(
 
 def shard_of(tensor: Tensor, cut: int) -> int:
     """Elements of one rank's part where the first dimension is cut and padded. [-]"""
-    first = size(tensor.dims[0]) if tensor.dims else 1
+    first = length(tensor.dims[0]) if tensor.dims else 1
     return int(ceil_div(first, cut)) * (tensor.numel // max(first, 1))
 
 

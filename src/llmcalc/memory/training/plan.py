@@ -13,7 +13,16 @@ if TYPE_CHECKING:
 RECIPES = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 """Implementations whose order of operations is known."""
 
-LOSSES = ("eager", "compiled", "chunked", "fused", "vocab-parallel", "vocab-parallel-fused", "vocab-parallel-te", "none")
+LOSSES = (
+    "eager",
+    "compiled",
+    "chunked",
+    "fused",
+    "vocab-parallel",
+    "vocab-parallel-fused",
+    "vocab-parallel-te",
+    "none",
+)
 
 
 MODULES = ("core_attn", "mlp", "moe", "shared_experts", "layernorm", "moe_act", "mla_up_proj")

@@ -25,7 +25,7 @@ SLACK_MANY = (2, 5, 9)
 9.3 % more than they allocated. [% of allocated]"""
 
 SLACK_REPLAYED = (-2, 0, 5)
-"""The same beside a step played through the allocator: order and sizes of tensors are those of the framework's
+"""The same beside a step played through the allocator: order and sizes of tensors are those of a framework's
 code, but not of every library that it calls. [% of reserved]"""
 
 HOPPER = ("h100", "h200", "h800", "h20", "gh200", "b200", "b100", "b300", "gb200", "rtx-50", "rtx 50")

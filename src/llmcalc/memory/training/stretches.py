@@ -50,9 +50,8 @@ class Stretch:
     """
 
     __slots__ = (
-        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left", "log",
-        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink",
-        "turn",
+        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
+        "left_logits", "log", "logits", "parts", "rest", "root", "run", "saved", "sink", "turn",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
@@ -86,7 +85,12 @@ class Model:
     def __init__(self, inventory: Inventory, plan: Plan, logged: bool = False) -> None:
         self.inventory, self.plan, self.logged = inventory, plan, logged
         self.traits = Traits(inventory.family, inventory.facts)
-        if plan.recipe in ("litgpt", "torchtune", "torchtitan", "megatron"):  # which have attention of their own
+        if plan.recipe in (
+            "litgpt",
+            "torchtune",
+            "torchtitan",
+            "megatron",
+        ):  # which have attention of their own
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
         self.tape.compiled = plan.compiled

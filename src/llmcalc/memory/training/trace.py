@@ -7,7 +7,6 @@ from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Books, Model, Stretch
 from llmcalc.model.inventory import Inventory
 
-
 Edge = tuple[Quantity, Quantity, Quantity]
 """Saved, logits, all else. [B]"""
 

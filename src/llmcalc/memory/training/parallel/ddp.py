@@ -9,6 +9,7 @@ from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity
 from llmcalc.memory.training.parallel.sharding import Part, Sharding
 
+
 class DataParallel(Sharding):
     """DDP.
 
@@ -18,8 +19,8 @@ class DataParallel(Sharding):
         Whether gradients are views of the buckets (``gradient_as_bucket_view``); otherwise they are copied
         into them and back, and both are there.
     silent : bool
-        Whether gradients are summed after the last micro-batch alone (``no_sync``): the earlier ones' are then
-        tensors of their own, views or not.
+        Whether gradients are summed after the last micro-batch alone (``no_sync``): those of earlier ones are
+        then tensors of their own, views or not.
 
     Notes
     -----

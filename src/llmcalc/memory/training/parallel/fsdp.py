@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from llmcalc.estimate import add_up
@@ -208,6 +209,8 @@ class FullyShard(Sharding):
         return self._told(self.look(moment))
 
     def _told(self, found: Situation) -> Held:
+        if self.policy.offload:  # each sum goes to the host
+            found.shards = 0
         gradients = found.shards + found.whole + found.own
         # Other streams have pools of their own, which keep what they once took.
         self.idle = self.gather_pool - found.all_gather + self.sum_pool - found.shards
@@ -221,9 +224,9 @@ class FullyShard(Sharding):
         before, after = self._before_backward(moment, order, place), []
         if moment.phase == "backward" and 0 <= place < len(order):
             after = self._after_backward(moment, order, place)
-        if moment.where == "embedding" or (order and order is self.chunks[0] and place == 0):
-            if not self.units.embedding.gathered or moment.where == "embedding":
-                after = after + self._at_last(moment)
+        ends = order and order is self.chunks[0] and place == 0 and not self.units.embedding.gathered
+        if moment.where == "embedding" or ends:
+            after = after + self._at_last(moment)
         return before, after
 
     def _event(self, moment: Any, edge: Any, where: str, found: Situation) -> tuple[Any, ...]:
@@ -266,7 +269,9 @@ class FullyShard(Sharding):
         found.scatter = found.scatter - previous + unit.scattered
         found.own = late + larger(held, more)
         found.whole = found.whole - (unit.whole if self.policy.whole_gradients and self.repeats else 0)
-        if moment.layer is None and not self.repeats:  # an embedding by itself, whose turn is after the root's
+        if (
+            moment.layer is None and not self.repeats
+        ):  # an embedding by itself, whose turn is after the root's
             found.unsharded = found.unsharded - self.units.root.gathered
             found.shards = found.shards + self.units.root.shard
         return [self._event(moment, moment.end, f"sum of {moment.where}", found)]
@@ -290,7 +295,7 @@ class FullyShard(Sharding):
         for order in self.chunks:
             row = [self.units.root, *order]
             most = larger(most, self.units.root.gathered + self.units.root.cast)
-            for one, two in zip(row, row[1:], strict=False):
+            for one, two in pairwise(row):
                 most = larger(most, one.gathered + two.gathered + two.cast)
         self.gather_pool = most
         sums = [unit.out for unit in self.all if unit.out != unit.shard]
@@ -304,5 +309,3 @@ def _most(values: Sequence[Quantity]) -> Quantity:
     for value in values:
         found = larger(found, value)
     return found
-
-

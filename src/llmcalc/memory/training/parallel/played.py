@@ -36,7 +36,7 @@ class UnitsPlayer(Player):
 
     def begin(self) -> None:
         """Sums of the step before are let go."""
-        for key in self.sums.keys():
+        for key in self.sums.all():
             self.sums.give(key)
 
     # -- units -----------------------------------------------------------------------------------

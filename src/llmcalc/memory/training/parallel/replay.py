@@ -79,7 +79,7 @@ class Replay:
         player : Player
             What is taken and given between stretches, over `main`.
         weights, states, step : iterable of int
-            Of each tensor: what is kept of it, the optimizer's states, what the optimizer takes meanwhile. [B]
+            Of each tensor: what is kept of it, the optimizer's states, what its step takes meanwhile. [B]
         """
         for place, bytes_ in enumerate(weights):
             self.main.take(("weights", place), bytes_)
@@ -136,7 +136,8 @@ class Replay:
 
     def _play(self, log: list[tuple[int, int]], key: tuple[int, Any]) -> list[Any]:
         """Take and give as a stretch has done; what it has made and left."""
-        main, left = self.main, {}
+        main = self.main
+        left: dict[int, None] = {}
         for mark, bytes_ in log:
             if bytes_ < 0:
                 main.give((key, mark))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.formula import Quantity, ceil_div
+from llmcalc.formula import Quantity
 from llmcalc.memory.training.model_states import shard_of
 from llmcalc.model.inventory import Group, Tensor
 
@@ -47,8 +47,8 @@ class Policy:
     """
 
     __slots__ = (
-        "degree", "keeps_last", "mixed", "offload", "outside", "recipe", "reduce", "reshard", "root", "version",
-        "whole_gradients", "wrap",
+        "degree", "keeps_last", "mixed", "offload", "outside", "recipe", "reduce", "reshard", "root",
+        "version", "whole_gradients", "wrap",
     )  # fmt: skip
 
     def __init__(
@@ -118,7 +118,19 @@ class Unit:
         Each tensor as it is gathered, and each trained one's part as it is kept. [B]
     """
 
-    __slots__ = ("cast", "gathered", "last", "out", "own", "parts", "reshards", "scattered", "shard", "tensors", "whole")
+    __slots__ = (
+        "cast",
+        "gathered",
+        "last",
+        "out",
+        "own",
+        "parts",
+        "reshards",
+        "scattered",
+        "shard",
+        "tensors",
+        "whole",
+    )
 
     def __init__(self, reshards: bool = True) -> None:
         self.gathered: Quantity = 0
@@ -201,7 +213,7 @@ class Units:
 
     def cut_of(self, role: str) -> int:
         """Ranks that share a tensor. [-]"""
-        return self.expert_degree if role.startswith("expert_") else self.degree
+        return int(self.expert_degree if role.startswith("expert_") else self.degree)
 
     def _group(self, group: Group, stage: Any) -> None:
         if group.place == "layer" and group.component == "text":
