@@ -28,7 +28,7 @@ def failures(rows: list[Any]) -> str:
 def text_lines(rows: list[Any], summaries: list[Any], listed: bool) -> list[str]:
     """The summary for a terminal, and every run if asked."""
     lines = [
-        "Training on one GPU",
+        "Training",
         "",
         *_table(HEAD, [_cells(summary) for summary in summaries], 2),
         "",
