@@ -123,8 +123,8 @@ def train(
     recompute, recompute_modules : optional
         ``none`` (the default), ``selective``, ``ops`` (torchtitan's: what attention makes and every second
         product of a matrix is kept), ``full``, ``every-N``, ``first-N`` (of each stage, as Megatron's
-        ``block``); which parts ``selective`` means, by Megatron's names: ``core_attn`` (the default), ``mlp``,
-        ``moe``, ``shared_experts``, ``layernorm``, ``moe_act``, ``mla_up_proj``.
+        ``block``); which parts ``selective`` means, by Megatron's names: ``core_attn`` (the default),
+        ``mlp``, ``moe``, ``shared_experts``, ``layernorm``, ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
         ``flash``, ``sdpa`` or ``eager``; ``eager``, ``compiled``, ``chunked``, ``fused``, ``vocab-parallel``
         or ``none``; whose code runs: ``hf``, ``torchtune``, ``torchtitan``, ``megatron``, ``liger`` or
