@@ -46,6 +46,9 @@ def test_sources_resolve():
         for item in llmcalc.train("llama-3.2-1b", like="megatron", tp=2, seq_len=128)
         for part in (item, *item.items)
     )
+    for version in (1, 2):
+        report = llmcalc.train("llama-3.2-1b", fsdp=version, dp=2, seq_len=128)
+        cited += report["gathered"].source
     assert [name for name in known if name not in cited] == []
 
 

@@ -205,6 +205,35 @@ def test_arrays_are_as_single_values():
         assert report.total_bytes[place] == one.total_bytes
 
 
+def test_ranks_of_adapters_as_an_array():
+    import numpy as np
+
+    asked = {"dp": 8, "fsdp": 2, "method": "lora", "seq_len": 512, "metric": "allocated"}
+    report = llmcalc.train("llama-3.2-1b", lora_r=np.array([8, 64]), **asked)
+    for place, rank in enumerate((8, 64)):
+        assert report.total_bytes[place] == llmcalc.train("llama-3.2-1b", lora_r=rank, **asked).total_bytes
+
+
+@pytest.mark.parametrize(("seq", "peak"), [(512, 8.28), (2048, 9.16)])
+def test_flat_parameters_as_fsdp_qlora_printed_what_was_allocated(seq, peak):
+    """LoRA of Llama-2-7B on two cards: benchmarks_03_2024.md of AnswerDotAI/fsdp_qlora."""
+    found = llmcalc.train(
+        "llama-2-7b", method="lora", precision="bf16", recompute="full", attention="sdpa", fsdp=1, dp=2,
+        lora_r=64, lora_targets="q,k,v,up_proj,down_proj,gate_proj", lora_dropout=0.1, adapter_dtype="bf16",
+        seq_len=seq, metric="allocated",
+    )  # fmt: skip
+    assert found.total_bytes / 2**30 == pytest.approx(peak, rel=0.01)
+
+
+def test_packed_weights_leave_their_scales_on_every_rank():
+    asked = {"method": "qlora", "precision": "bf16", "seq_len": 512, "fsdp": 1, "metric": "allocated"}
+    two, four = (llmcalc.train("llama-2-7b", dp=dp, **asked)["weights"].bytes for dp in (2, 4))
+    whole = llmcalc.train("llama-2-7b", method="qlora", precision="bf16", seq_len=512)["weights"].bytes
+    assert 2 * (two - four) < whole / 2  # else twice the difference would be half of all
+    away = llmcalc.train("llama-2-7b", dp=2, offload="params", **asked)
+    assert away.timeline.standing["scales of packed weights"] > 6.4e9 / 64
+
+
 def test_torchtitan_on_8_and_on_128_gpus():
     """82.4 and 67.0 GiB reserved of Llama-3.1-8B: torchtitan's table of December 2024."""
     asked = {"like": "torchtitan", "micro_batch": 2, "metric": "reserved"}

@@ -63,7 +63,7 @@ class FlatShard(FullyShard):
         unit = order[place]
         found = self.look(moment)
         late = found.own - moment.own if not self.policy.accumulates else 0
-        more = unit.scattered + unit.out + (0 if unit.out == unit.shard else unit.shard)
+        more = unit.scattered + unit.out + (unit.shard if unit.narrows else 0)
         found.own = late + unit.own + larger(unit.own, more)
         return [self._event(moment, moment.end, f"sum of {moment.where}", found)]
 
@@ -71,7 +71,7 @@ class FlatShard(FullyShard):
         root = self.units.root
         found = Situation(shards=self.shards - (0 if self.repeats else root.shard))
         found.unsharded = 0 if self.alone else root.gathered
-        more = root.scattered + root.out + (0 if root.out == root.shard else root.shard)
+        more = root.scattered + root.out + (root.shard if root.narrows else 0)
         found.own = root.own + larger(root.own, more)
         return [self._event(moment, moment.end, "sum of the root", found)]
 
@@ -158,7 +158,7 @@ class FlatPlayer(UnitsPlayer):
             if unit.scattered != unit.own:
                 self.main.take(("input", key), int(unit.scattered))
             self.sums.take(("out", key), int(unit.out))
-            if unit.out != unit.shard:
+            if unit.narrows:
                 self.sums.take(("shard", key), int(unit.shard))
                 self.sums.give(("out", key))
             self.main.give(("side", key))

@@ -202,7 +202,7 @@ class FullyShard(Sharding):
     @property
     def _keeps_sums(self) -> bool:
         """Whether sums over replicas stay to the end of the backward pass beside their narrow copies."""
-        return self.kept and any(unit.out != unit.shard for unit in self.all)
+        return self.kept and any(unit.narrows for unit in self.all)
 
     def at(self, moment: Any) -> Held:
         """Gradients, what is gathered, and other buffers while a stretch runs. [B]"""
@@ -224,7 +224,7 @@ class FullyShard(Sharding):
         before, after = self._before_backward(moment, order, place), []
         if moment.phase == "backward" and 0 <= place < len(order):
             after = self._after_backward(moment, order, place)
-        ends = order and order is self.chunks[0] and place == 0 and not self.units.embedding.gathered
+        ends = order and order is self.chunks[0] and place == 0 and not self.units.embedding.filled
         if moment.where == "embedding" or ends:
             after = after + self._at_last(moment)
         return before, after
@@ -235,7 +235,7 @@ class FullyShard(Sharding):
 
     def _before_forward(self, moment: Any, order: list[Unit], place: int) -> list[Any]:
         """A unit is gathered while the buffer of the one before is still there."""
-        if place >= len(order) or (place < 0 and not self.units.root.gathered):
+        if place >= len(order) or (place < 0 and not self.units.root.filled):
             return []
         found = self.look(moment)
         unit = order[place] if place >= 0 else self.units.root
@@ -262,7 +262,7 @@ class FullyShard(Sharding):
         unit = order[place]
         found = self.look(moment)
         found.unsharded = found.unsharded - unit.gathered
-        more = unit.last + unit.out + (0 if unit.out == unit.shard else unit.shard)
+        more = unit.last + unit.out + (unit.shard if unit.narrows else 0)
         held = unit.whole if self.policy.whole_gradients and self.repeats else unit.own
         late = found.own - moment.own if not self.policy.accumulates else 0
         previous = order[place + 1].scattered if place + 1 < len(order) else 0
@@ -280,7 +280,7 @@ class FullyShard(Sharding):
         """The root's gradients, when the backward pass is over."""
         root = self.units.root
         found = Situation(shards=self.shards - (0 if self.repeats else root.shard))
-        more = root.last + root.out + (0 if root.out == root.shard else root.shard)
+        more = root.last + root.out + (root.shard if root.narrows else 0)
         held = root.whole if self.policy.whole_gradients and self.repeats else root.own
         found.own, found.scatter = larger(held, more), root.scattered
         if self._keeps_sums:
@@ -298,7 +298,7 @@ class FullyShard(Sharding):
             for one, two in pairwise(row):
                 most = larger(most, one.gathered + two.gathered + two.cast)
         self.gather_pool = most
-        sums = [unit.out for unit in self.all if unit.out != unit.shard]
+        sums = [unit.out for unit in self.all if unit.narrows]
         self.sum_pool: Quantity = self.shards
         if sums:
             self.sum_pool = self.shards + (add_up(sums) if self.kept else _most(sums))

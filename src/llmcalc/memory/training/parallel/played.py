@@ -144,7 +144,7 @@ class UnitsPlayer(Player):
         for place in range(len(unit.tensors)):
             self.main.give(("whole", key, place))
         self.sums.take(("out", key), int(unit.out))
-        if unit.out != unit.shard:
+        if unit.narrows:
             self.sums.take(("shard", key), int(unit.shard))
             if not self.sharding.kept:
                 self.sums.give(("out", key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmcalc.formula import Quantity
+from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.training.model_states import shard_of
 from llmcalc.model.inventory import Group, Tensor
 
@@ -114,14 +114,18 @@ class Unit:
         The same as it is kept. [B]
     reshards : bool
         Whether it is let go after its forward pass.
+    filled, narrows : bool
+        Whether anything is in it; whether sums have another width than what is kept.
     tensors, parts : list of int
         Each tensor as it is gathered, and each trained one's part as it is kept. [B]
     """
 
     __slots__ = (
         "cast",
+        "filled",
         "gathered",
         "last",
+        "narrows",
         "out",
         "own",
         "parts",
@@ -142,13 +146,16 @@ class Unit:
         self.out: Quantity = 0
         self.shard: Quantity = 0
         self.reshards = reshards
+        self.filled = self.narrows = False
         self.tensors: list[int] = []
         self.parts: list[int] = []
 
     def add(self, numel: Quantity, shard: Quantity, ranks: int, widths: tuple[int, int, int]) -> None:
         """A trained tensor of so many elements, of which a rank holds `shard`."""
         compute, reduce, kept = widths
-        self.parts.append(int(shard * kept))
+        self.narrows = self.narrows or reduce != kept
+        if not is_array(shard):
+            self.parts.append(int(shard * kept))
         self.freeze(shard * ranks * compute, 0 if compute == kept else shard * compute)
         self.last = numel * compute
         self.own = self.own + self.last
@@ -158,8 +165,10 @@ class Unit:
 
     def freeze(self, gathered: Quantity, cast: Quantity) -> None:
         """A tensor that is not trained."""
+        self.filled = True
         self.gathered, self.cast = self.gathered + gathered, self.cast + cast
-        self.tensors.append(int(gathered))
+        if not is_array(gathered):
+            self.tensors.append(int(gathered))
 
 
 class Units:
@@ -282,6 +291,7 @@ class Units:
 
 
 def _join(unit: Unit, other: Unit) -> None:
-    for name in Unit.__slots__:
-        if name != "reshards":
-            setattr(unit, name, getattr(unit, name) + getattr(other, name))
+    unit.filled, unit.narrows = unit.filled or other.filled, unit.narrows or other.narrows
+    unit.last = other.last
+    for name in ("cast", "gathered", "out", "own", "parts", "scattered", "shard", "tensors", "whole"):
+        setattr(unit, name, getattr(unit, name) + getattr(other, name))
