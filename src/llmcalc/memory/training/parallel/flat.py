@@ -157,10 +157,7 @@ class FlatPlayer(UnitsPlayer):
                 self.main.give(one)
             if unit.scattered != unit.own:
                 self.main.take(("input", key), int(unit.scattered))
-            self.sums.take(("out", key), int(unit.out))
-            if unit.narrows:
-                self.sums.take(("shard", key), int(unit.shard))
-                self.sums.give(("out", key))
+            self._keep(unit)
             self.main.give(("side", key))
             self.main.give(("input", key))
         else:

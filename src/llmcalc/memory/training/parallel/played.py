@@ -143,11 +143,20 @@ class UnitsPlayer(Player):
             self.main.give(one)
         for place in range(len(unit.tensors)):
             self.main.give(("whole", key, place))
-        self.sums.take(("out", key), int(unit.out))
+        self._keep(unit)
+
+    def _keep(self, unit: Unit) -> None:
+        """The rank's part of a sum is kept, or added to that of earlier micro-batches."""
+        key = id(unit)
+        again = ("sum", key) in self.sums
+        part = ("wide" if unit.narrows else "new" if again else "sum", key)
+        self.sums.take(part, int(unit.out))
         if unit.narrows:
-            self.sums.take(("shard", key), int(unit.shard))
+            kept = ("new" if again else "sum", key)
+            self.sums.take(kept, int(unit.shard))
             if not self.sharding.kept:
-                self.sums.give(("out", key))
+                self.sums.give(part)
+        self.sums.give(("new", key))
 
     def _add_whole(self, unit: Unit, keys: list[Any]) -> None:
         """Gradients are added to those of earlier micro-batches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from llmcalc.memory.training.caching import Card, Pool
@@ -49,6 +50,16 @@ class Player:
         """A chunk has run backward."""
 
 
+def _shorter(mesh: Mesh) -> Mesh:
+    """The same with as many micro-batches as it takes until what waits is the same again."""
+    enough = 2 * mesh.pp
+    if mesh.schedule == "gpipe" or mesh.micro_batches <= enough:
+        return mesh
+    made = copy(mesh)
+    made.micro_batches = enough
+    return made
+
+
 class Replay:
     """Some steps of a class of ranks.
 
@@ -65,7 +76,7 @@ class Replay:
     """
 
     def __init__(self, model: Model, mesh: Mesh, stage: Stage, room: int | None = None) -> None:
-        self.model, self.mesh, self.stage = model, mesh, stage
+        self.model, self.mesh, self.stage = model, _shorter(mesh), stage
         self.card = Card(room)
         self.main = Pool(self.card)
 
