@@ -35,9 +35,15 @@ COMMANDS = {
     "train llama-3.1-8b --method lora --seq-len 2k --gpu rtx-4090": [
         "llmcalc", "train", "llama-3.1-8b", "--method", "lora", "--seq-len", "2k", "--gpu", "rtx-4090",
     ],
+    "chinchilla --compute 5.76e23": ["llmcalc", "chinchilla", "--compute", "5.76e23"],
+    "chinchilla --gpu 8xh100-80gb --days 30": [
+        "llmcalc", "chinchilla", "--gpu", "8xh100-80gb", "--days", "30",
+    ],
+    "hparams --params 7b --tokens 1.4t": ["llmcalc", "hparams", "--params", "7b", "--tokens", "1.4t"],
     "vram gemma-3-27b --ctx 128k": ["llmcalc", "vram", "gemma-3-27b", "--ctx", "128k"],
 }  # fmt: skip
 BOUNDED = {name: QUANT_BOUND if "--quant" in name else BOUND for name in list(COMMANDS)[2:6]}
+BOUNDED |= {name: BOUND for name in COMMANDS if name.startswith(("chinchilla", "hparams"))}
 BOUNDED["train llama-3.1-8b --seq-len 2k"] = TRAIN_BOUND
 
 

@@ -40,6 +40,7 @@ ESTIMATORS = {
     "demand",
     "scenario",
     "memory",
+    "scaling",
     "planning",
     "estimate",
     "formula",
@@ -126,6 +127,11 @@ def test_files_and_functions_stay_readable(path):
         ["train", "llama-3.1-8b", "--seq-len", "2k", "--gpu", "h200"],
         ["train", "llama-3.1-8b", "--method", "qlora", "--seq-len", "2k", "--gpu", "rtx-4090"],
         ["params", "gpt-3"],
+        ["chinchilla", "--compute", "5.76e23"],
+        ["chinchilla", "llama-3.1-8b", "--tokens", "15t", "--law", "all"],
+        ["chinchilla", "--gpu", "8xh100-80gb", "--days", "30", "--inference-tokens", "1t"],
+        ["chinchilla", "--compute", "1e22", "--unique-tokens", "20b"],
+        ["hparams", "--params", "7b", "--tokens", "1.4t"],
     ],
 )
 def test_the_hot_path_imports_nothing_heavy(arguments):

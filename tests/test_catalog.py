@@ -13,7 +13,7 @@ from llmcalc.memory.training.precisions import RECIPES
 CATALOG = Catalog.shipped()
 
 
-@pytest.mark.parametrize("kind", ["gpus", "models", "formats", "optimizers", "sources"])
+@pytest.mark.parametrize("kind", ["gpus", "models", "formats", "optimizers", "laws", "sources"])
 def test_compiled_says_what_the_yaml_says(kind):
     raw = catalog_build.load_yaml(f"{DATA}/{kind}.yaml")[kind]
     if kind == "sources":
@@ -32,11 +32,11 @@ def test_class_defaults_compiled():
 
 def test_sources_resolve():
     known = [entry["name"] for entry in CATALOG.entries("sources")]
-    for kind in ("gpus", "models", "formats", "schemes", "optimizers"):
+    for kind in ("gpus", "models", "formats", "schemes", "optimizers", "laws"):
         entries = CATALOG.entries(kind)
         assert catalog_build.unresolved_sources(entries, known) == []
         assert all(entry.get("sources") for entry in entries), kind
-    kinds = ("gpus", "models", "formats", "schemes", "optimizers")
+    kinds = ("gpus", "models", "formats", "schemes", "optimizers", "laws")
     cited = json.dumps([CATALOG.entries(kind) for kind in kinds])
     cited += " ".join(recipe.source for recipe in RECIPES.values())
     report = llmcalc.train("llama-3.2-1b", method="qlora", seq_len=128)

@@ -128,11 +128,11 @@ def test_output_shown_is_what_is_printed(page, prompt, printed, tmp_path):
 
 
 def test_outputs_were_found():
-    assert {page.name for page, *_ in OUTPUTS} == {"README.md", "catalogs.md"}
+    assert {page.name for page, *_ in OUTPUTS} == {"README.md", "catalogs.md", "scaling.md"}
     assert len(README_COMMANDS) >= 5
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "scaling.md"], ids=lambda page: page.name)
 def test_python_examples(page):
     text = "\n".join(blocks(page, "pycon"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)

@@ -1,5 +1,6 @@
 """Items and peaks, and formulas that show themselves."""
 
+import importlib
 import inspect
 
 import numpy as np
@@ -9,9 +10,13 @@ from hypothesis import strategies as st
 
 import llmcalc
 from llmcalc import formula
+from llmcalc.cli.explain import MODULES
 from llmcalc.estimate import Item, find_peak
 from llmcalc.memory import inference
 from llmcalc.memory.training import formulas as training_formulas
+
+for _module in MODULES:  # which register their formulas
+    importlib.import_module(_module)
 
 PHASES = ("load", "prefill", "decode")
 RANKS = ("first", "last")
@@ -82,6 +87,8 @@ def test_a_grade_is_the_worst_of_its_parts():
 COMMON = {"layers": 3, "sequences": 13}
 HEADS = {**COMMON, "kv_heads": 5, "head_dim": 7, "tokens": 11, "bytes_per_element": 2}
 GPT = {"sequence": 128, "batch": 3, "hidden": 512, "heads": 8, "tensor_parallel": 4}
+RUN = {"N": 7_000_000_000, "D": 140_000_000_000}
+SPLIT = {"A": 482.0, "B": 2085.0, "alpha": 0.348, "beta": 0.366}
 ARGUMENTS = {
     "rule_of_thumb": {"parameters": 7_000_000_000, "bytes_per_parameter": 2, "overhead": 1.2},
     "weight_bytes": {"parameters": 1_000_003, "bits": 5},
@@ -118,7 +125,61 @@ ARGUMENTS = {
     "gpt_sequence_selective_bytes": {key: value for key, value in GPT.items() if key != "heads"},
     "gpt_full_recompute_bytes": {"sequence": 128, "batch": 3, "hidden": 512},
     "pipeline_bubble": {"stages": 5, "micro_batches": 16, "chunks": 2},
-}
+    "training_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
+    "inference_flops": {"N": 7_000_000_000, "D": 2_000_000_000_000},
+    "gpu_flops": {"gpus": 8, "days": 30, "peak": 10**15, "mfu": 0.4},
+    "chinchilla_loss": {**RUN, **SPLIT, "E": 1.8},
+    "supervised_loss": {**RUN, **SPLIT, "E": 1.2, "gamma": 0.45},
+    "optimum_ratio": SPLIT,
+    "optimal_params": {"C": 10**21, "G": 0.12, "alpha": 0.35, "beta": 0.37},
+    "optimal_tokens": {"C": 10**21, "G": 0.12, "alpha": 0.35, "beta": 0.37},
+    "balanced_tokens": {"N": RUN["N"], **SPLIT},
+    "balanced_params": {"D": RUN["D"], **SPLIT},
+    "optimal_reducible_loss": {"C": 10**21, "G": 0.12, **SPLIT},
+    "compute_for_loss": {"reducible": 0.3, "G": 0.12, **SPLIT},
+    "tokens_for_loss": {"N": RUN["N"], "reducible": 0.5, **SPLIT},
+    "inference_balance": {**RUN, **SPLIT},
+    "power_law": {"x": 10**21, "coefficient": 0.3, "exponent": 0.537},
+    "ratio_params": {"C": 10**21, "ratio": 20},
+    "power_loss": {"x": RUN["N"], "scale": 8.8e13, "exponent": 0.076},
+    "kaplan_loss": {**RUN, "N_c": 6.4e13, "D_c": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
+    "kaplan_curve": {
+        "N": RUN["N"], "S": 10_000, "N_c": 6.5e13, "alpha_N": 0.077, "S_c": 2100, "alpha_S": 0.76,
+    },
+    "frontier_loss": {"C": 10**22, "C_0": 5.984e22, "exponent": -0.0737, "E": 0.5066},
+    "overtrained_loss": {"C": 10**20, "M": 40, "E": 1.5, "a": 90.0, "b": 190.0, "eta": 0.114},
+    "farseer_loss": {
+        **RUN, "s": -0.1, "q": 0.05, "S": 1.0, "B": 1.0, "b": 0.05, "Q": 1.0, "A": -0.1, "a": 0.05, "E": -1.0,
+    },
+    "sparse_loss": {
+        **RUN, "S": 0.5, "a_S": 17.0, "b_S": 0.7, "c_S": 0.5, "b_N": 0.25, "a_D": 1e8, "b_D": 0.3, "c": 0.6,
+    },
+    "repeated_value": {"U": 25_000_000_000, "R": 3, "R_star": 15.4},
+    "effective_experts": {"E": 8, "E_start": 2.0732, "E_max": 290.4521},
+    "expert_coefficient": {"coefficient": 35.91, "Ehat": 8.4, "power": -0.2285},
+    "expert_exponent": {"exponent": -0.1889, "slope": 0.0098, "Ehat": 8.4},
+    "experts_of_ratio": {"active_ratio": 0.25, "feedforward": 0.5},
+    "routed_loss": {"N": RUN["N"], "Ehat": 8.4, "a": -0.082, "b": -0.108, "c": 0.009, "d": 1.104},
+    "fine_grained_coefficient": {"a": 18.1, "g": 2.1, "G": 8, "gamma": 0.58},
+    "sparse_moe_loss": {
+        **RUN, "S": 0.5, "a": 16612.5, "alpha": 0.5962, "b": 5455.67, "beta": 0.3954, "c": 0.4598,
+        "lam": -0.1666, "d": 17.26, "delta": 0.1603, "gamma": 0.1595, "e": 0.94,
+    },
+    "product_law": {**RUN, "coefficient": 1.79, "p_N": -0.713, "p_D": 0.307},
+    "expert_rate": {"N": RUN["N"], "E": 8, "l_0": 8.39, "l_N": -0.81, "l_E": -0.25},
+    "batch_of_loss": {"L": 2.1, "coefficient": 1.21e9, "exponent": 6.24},
+    "steps_over_least": {"B": 4_000_000, "B_crit": 1_000_000},
+    "tokens_over_least": {"B": 4_000_000, "B_crit": 1_000_000},
+    "total_params": {"N": RUN["N"], "gamma": 47491},
+    "tokens_per_character": {"V": 32_000, "c_2": 0.00639222, "c_1": -0.15811069, "c_0": 1.20470122},
+    "vocabulary_loss": {
+        "N": 7000.0, "N_v": 255.0, "D": 500.0, "E": 5.5, "A_1": 1.8, "a_1": 0.45, "A_2": 0.2, "a_2": 0.67,
+        "B": 2.1, "beta": 0.45,
+    },
+    "precision_params": {"N": RUN["N"], "P": 8, "gamma": 2.6745, "n": 0.0},
+    "task_accuracy": {"L": 0.8, "a": -0.75, "k": 5.0, "L_0": 1.0, "b": 1.0},
+}  # fmt: skip
+"""Arguments of every formula."""
 
 
 def test_every_formula_is_listed_here():
@@ -128,7 +189,13 @@ def test_every_formula_is_listed_here():
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_printed_text_is_what_is_computed(name):
     function = formula.get(name)
-    helpers = {"ceil_div": formula.ceil_div, "smaller": formula.smaller, "larger": formula.larger}
+    helpers = {
+        "ceil_div": formula.ceil_div,
+        "smaller": formula.smaller,
+        "larger": formula.larger,
+        "exp": formula.exp,
+        "log": formula.log,
+    }
     value = function(**ARGUMENTS[name])
     assert eval(formula.expression(function), {**helpers, **ARGUMENTS[name]}) == value
     shown = formula.substituted(function, ARGUMENTS[name])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcalc.api import model, params, vram
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
+    from llmcalc.api.laws import chinchilla, hparams, law, laws
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
     from llmcalc.api.train import train
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "LlmcalcError",
     "__version__",
+    "chinchilla",
     "compare",
     "fit",
+    "hparams",
+    "law",
+    "laws",
     "model",
     "params",
     "quant",
@@ -37,8 +42,12 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("model", "params", "vram"), "llmcalc.api"),
+    "chinchilla": "llmcalc.api.laws",
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "hparams": "llmcalc.api.laws",
+    "law": "llmcalc.api.laws",
+    "laws": "llmcalc.api.laws",
     "quant": "llmcalc.api.quant",
     "serve_command": "llmcalc.api.serve",
     "train": "llmcalc.api.train",

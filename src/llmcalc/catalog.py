@@ -24,6 +24,7 @@ KINDS = (
     "measurements",
     "runs",
     "optimizers",
+    "laws",
 )
 _HERE = os.path.dirname(os.path.abspath(__file__))
 COMPILED = os.path.join(_HERE, "_compiled")
@@ -70,7 +71,7 @@ def sources_of(name: str) -> list[str]:
     return [f"{path}.yaml"] if os.path.isfile(f"{path}.yaml") else []
 
 
-_SOURCE_OF = {"model_spans": "models", "gpu_sizes": "gpus"}
+_SOURCE_OF = {"model_spans": "models", "gpu_sizes": "gpus", "law_answers": "laws"}
 """Derived tables and the YAML they are made from."""
 
 

@@ -20,7 +20,7 @@ from llmcalc.catalog_schemas import Entry, schema_of
 from llmcalc.errors import CatalogError, did_you_mean
 
 MAX_FILE = 32 << 20
-USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers")
+USER_KINDS = ("gpus", "models", "formats", "schemes", "sources", "optimizers", "laws")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -231,6 +231,10 @@ def compile_file(kind: str, wanted: str | None = None) -> str:
         from llmcalc.memory.spans import spans_table
 
         _write("model_spans", date, "\n".join(["#", *spans_table(entries)]) + "\n")
+    if kind == "laws":
+        from llmcalc.scaling.index import answers_table
+
+        _write("law_answers", date, "\n".join(["#", *answers_table(entries)]) + "\n")
     return os.path.join(COMPILED, f"{wanted or kind}.cat")
 
 
@@ -247,6 +251,7 @@ def compile_all() -> None:
         "measurements",
         "runs",
         "optimizers",
+        "laws",
     ):
         compile_file(kind)
 

@@ -5,7 +5,7 @@ Imported by `catalog_build` alone, and as rarely: pydantic is no part of an esti
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -22,6 +22,7 @@ class Entry(pydantic.BaseModel):
 
 Kind = Literal["all", "matrix", "vector", "hidden", "outside", "embedding", "query_key"]
 Positive = pydantic.confloat(gt=0, allow_inf_nan=False)
+Finite = Annotated[float, pydantic.Field(allow_inf_nan=False)]
 
 
 class Gpu(Entry):
@@ -236,9 +237,82 @@ class Optimizer(Entry):
     sources: list[str] = []
 
 
+class Covariance(pydantic.BaseModel):
+    """A covariance matrix of coefficients, or of their logarithms."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    of: list[str] = pydantic.Field(min_length=1, max_length=16)
+    values: list[list[float]]
+
+    @pydantic.model_validator(mode="after")
+    def _square(self) -> Covariance:
+        size = len(self.of)
+        if len(self.values) != size or any(len(row) != size for row in self.values):
+            raise ValueError(f"values must be {size} rows of {size} numbers")
+        return self
+
+
+Ends = Annotated[list[Finite | None], pydantic.Field(min_length=2, max_length=2)]
+
+
+class Law(Entry):
+    """One scaling law: form, coefficients with units, what it was fitted to, and how far it was seen."""
+
+    title: str
+    year: int = pydantic.Field(ge=1990, le=2100)
+    answers: list[
+        Literal[
+            "optimum", "loss", "learning-rate", "batch", "critical-batch", "data", "vocabulary", "conversion",
+            "objective",
+        ]
+    ] = []  # fmt: skip
+    beside: bool = False
+    form: str = pydantic.Field(min_length=1, max_length=40)
+    equation: str
+    coefficients: dict[str, Finite] = {}
+    units: dict[str, str] = {}
+    variants: dict[str, dict[str, Finite]] = {}
+    errors: dict[str, Finite] = {}
+    intervals: dict[str, Ends] = {}
+    interval_percent: int | None = pydantic.Field(None, ge=1, le=99)
+    covariance: Covariance | None = None
+    batch_covariance: Covariance | None = None
+    uncertainty: str | None = None
+    range: dict[
+        Literal["compute", "params", "tokens", "tokens_per_param", "experts", "granularity", "vocabulary"],
+        Ends,
+    ] = {}
+    convention: Literal[
+        "total", "non-embedding", "no-input-embedding", "matmul", "active", "active-non-embedding",
+        "flops-per-token", "non-zero", "none",
+    ]  # fmt: skip
+    tokenizer: str | None = None
+    data: str | None = None
+    estimator: str | None = None
+    status: Literal[
+        "two-sources", "one-source", "secondary", "from-memory", "exponents-only", "form-only", "user"
+    ]
+    where: str | None = None
+    sources: list[str] = []
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Law:
+        silent = self.status in ("secondary", "from-memory", "exponents-only", "form-only")
+        if silent and (self.coefficients or self.answers):
+            raise ValueError(f"a law of status {self.status} gives no numbers: no coefficients, no answers")
+        named = {*self.coefficients, *(key for own in self.variants.values() for key in own)}
+        if named != set(self.units):
+            odd = ", ".join(sorted(named ^ set(self.units)))
+            raise ValueError(f"coefficients and units must name the same: {odd}")
+        if not {*self.errors, *self.intervals} <= named:
+            raise ValueError("errors and intervals are of coefficients")
+        return self
+
+
 SCHEMAS: dict[str, type[Entry]] = {
     "gpus": Gpu, "models": Model, "formats": Format, "schemes": Scheme, "sources": Source,
-    "measurements": Measurement, "runs": Runs, "optimizers": Optimizer,
+    "measurements": Measurement, "runs": Runs, "optimizers": Optimizer, "laws": Law,
 }  # fmt: skip
 
 SERVERS = ("vllm", "sglang", "tensorrt-llm", "transformers")

@@ -8,6 +8,7 @@ is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -68,6 +69,36 @@ def smaller(a: Quantity, b: Quantity) -> Quantity:
 
         return np.minimum(a, b)
     return a if a <= b else b
+
+
+def exp(x: Quantity) -> Quantity:
+    """Exponential, elementwise for arrays.
+
+    Examples
+    --------
+    >>> exp(0)
+    1.0
+    """
+    if is_array(x):
+        import numpy as np
+
+        return np.exp(x)
+    return math.exp(x)
+
+
+def log(x: Quantity) -> Quantity:
+    """Natural logarithm, elementwise for arrays.
+
+    Examples
+    --------
+    >>> log(1)
+    0.0
+    """
+    if is_array(x):
+        import numpy as np
+
+        return np.log(x)
+    return math.log(x)
 
 
 def where(condition: Any, a: Quantity, b: Quantity) -> Quantity:
@@ -162,7 +193,7 @@ def _on_arrays(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
 def formula(function: F) -> F:
     """Register a leaf formula and let it take arrays.
 
-    The function must be one return expression made of ``+ - * / //`` and the helpers of this
+    The function must be one return expression made of ``+ - * / // **`` and the helpers of this
     module, and must grow with each argument (or at least be largest at the largest inputs in
     size), which is how 64-bit overflow of array inputs is detected.
     """

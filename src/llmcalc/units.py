@@ -27,6 +27,12 @@ BYTES = {
 }  # fmt: skip
 DISPLAY = {"gib": ("GiB", GIB), "gb": ("GB", GB), "mib": ("MiB", MIB), "bytes": ("bytes", 1)}
 
+FLOPS = {
+    "": 1, "flop": 1, "flops": 1, "eflop": 10**18, "zflop": 10**21, "yflop": 10**24,
+    "pf-days": 864 * 10**17, "pf-day": 864 * 10**17, "pfdays": 864 * 10**17, "pflops-days": 864 * 10**17,
+}  # fmt: skip
+MAX_FLOPS = 1e32  # a million times the largest training run published
+
 MAX_COUNT = 10**18  # a million times the largest model published
 MAX_TOKENS = 10**12
 MAX_DIGITS = 60
@@ -225,6 +231,82 @@ def parse_bytes(value: Any, what: str) -> int:
             f"{what} is {shown(value)}, above the largest that makes sense (10^18 bytes).", remedy
         )
     return numerator // denominator
+
+
+def parse_real(
+    value: Any, what: str, suffixes: dict[str, int], example: str, least: float, most: float, unit: str = ""
+) -> float:
+    """Read a number that need not be whole, with a suffix.
+
+    Parameters
+    ----------
+    value : str or number
+        What was given.
+    what : str
+        Its name in an error.
+    suffixes : dict
+        Allowed suffixes and their factors.
+    example : str
+        Spellings to show in the remedy.
+    least, most : float
+        Bounds that make sense.
+    unit : str
+        What the bounds are in, for an error.
+
+    Returns
+    -------
+    float
+        The value. [-]
+
+    Raises
+    ------
+    InputError
+        If it is no number, or outside the bounds.
+
+    Examples
+    --------
+    >>> parse_real("5.76e23", "--compute", FLOPS, "1e21", 1e6, 1e32)
+    5.76e+23
+    """
+    remedy = f"Use a number such as {example}."
+    if isinstance(value, bool):
+        raise InputError(f"{what} is {value}, which is not a number.", remedy)
+    parsed = _split(value, suffixes) if isinstance(value, str) else _from_number(value, what, remedy)
+    if parsed is None:
+        raise InputError(f"{what} is {shown(value)}, which is not a number.", remedy)
+    numerator, denominator = parsed
+    if numerator <= 0:
+        raise InputError(f"{what} is {shown(value)}; it must be above 0.", remedy)
+    end = f"{least:.4g}" if numerator < least * denominator else f"{most:.4g}"
+    if not least * denominator <= numerator <= most * denominator:
+        word = "below the smallest" if numerator < least * denominator else "above the largest"
+        raise InputError(f"{what} is {shown(value)}, {word} that makes sense ({end}{unit}).", remedy)
+    return numerator / denominator
+
+
+def parse_compute(value: Any, what: str = "--compute") -> float:
+    """Read training compute in FLOP: plain, or in PF-days, EFLOP, ZFLOP, YFLOP.
+
+    Examples
+    --------
+    >>> parse_compute("1e21"), parse_compute("5.76e23 FLOP"), parse_compute("2 PF-days")
+    (1e+21, 5.76e+23, 1.728e+20)
+    """
+    return parse_real(value, what, FLOPS, "1e21, 5.76e23 or 3PF-days", 1e6, MAX_FLOPS, " FLOP")
+
+
+def parse_share(value: Any, what: str) -> float:
+    """Read a share of 1: a percentage, or a number from 0 to 1.
+
+    Examples
+    --------
+    >>> parse_share("40%", "--mfu"), parse_share(0.4, "--mfu")
+    (0.4, 0.4)
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.endswith("%"):
+        return parse_real(text[:-1], what, {"": 1}, "40% or 0.4", 1e-4, 100, " %") / 100
+    return parse_real(text, what, {"": 1}, "40% or 0.4", 1e-6, 1)
 
 
 def parse_bits(value: Any, what: str = "--bits") -> int | Fraction:

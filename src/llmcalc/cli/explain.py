@@ -10,6 +10,12 @@ MODULES = (
     "llmcalc.memory.inference",
     "llmcalc.memory.training.formulas",
     "llmcalc.memory.training.parallel.formulas",
+    "llmcalc.scaling.loss",
+    "llmcalc.scaling.optimum",
+    "llmcalc.scaling.terms",
+    "llmcalc.scaling.repeated",
+    "llmcalc.scaling.experts",
+    "llmcalc.scaling.rates",
 )
 """Modules whose import registers formulas."""
 

@@ -28,7 +28,7 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
     report = reports[0]
     swept = is_array(report.total_bytes)
     stepped = report.timeline is not None and len(reports) == 1 and not swept
-    figure = _picture(figure_class)(
+    figure = picture(figure_class)(
         figsize=(8, 4.5 if swept or stepped else 1.8 + 0.5 * len(reports)), layout="constrained"
     )
     axes = figure.add_subplot()
@@ -86,7 +86,7 @@ def matplotlib_figure(file: str | None) -> Any:
     return Figure
 
 
-def _picture(figure_class: Any) -> Any:
+def picture(figure_class: Any) -> Any:
     """A figure that a notebook shows without a plotting backend."""
 
     class Picture(figure_class):  # type: ignore[misc]
