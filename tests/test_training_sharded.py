@@ -253,13 +253,14 @@ def test_what_the_compiler_drops_of_torchtitans_selection():
 
 
 def test_a_card_without_room_gives_free_segments_back():
-    from llmcalc.memory.training.caching import Card, Pool
+    from llmcalc.memory.training.allocator import Card, Pool
     from llmcalc.units import MIB
 
     card = Card(100 * MIB)
-    pool, other = Pool(card), Pool(card)
+    pool = Pool(card=card)
+    other = pool.another()
     pool.take("one", 60 * MIB)
-    pool.give("one")
+    pool.drop("one")
     other.take("two", 30 * MIB)
     pool.take("three", 64 * MIB)
     assert (card.reserved, card.most) == (94 * MIB, 94 * MIB)

@@ -68,7 +68,7 @@ def test_every_group_has_its_runs(entries):
         count[key] = count.get(key, 0) + 1
     assert count == {
         ("full", False): 7, ("lora", False): 23, ("qlora", False): 18, ("lora", True): 4, ("qlora", True): 2,
-        ("sharded full", False): 17, ("sharded lora", False): 12, ("megatron", False): 6,
+        ("sharded full", False): 26, ("sharded lora", False): 12, ("megatron", False): 6,
         ("megatron-b200", False): 19,
     }  # fmt: skip
 
@@ -168,11 +168,13 @@ RATCHET = {
     ("lora", 1): (8, 0.002, 0.003, 0.004),
     ("qlora", 1): (6, 0.014, 0.056, 0.076),
     ("all", 1): (14, 0.003, 0.031, 0.076),
+    ("sharded full", 1): (7, 0.048, 0.066, 0.079),
+    ("all sharded", 1): (7, 0.048, 0.066, 0.079),
     ("full", 2): (7, 0.015, 0.08, 0.163),
     ("lora", 2): (15, 0.003, 0.03, 0.206),
     ("qlora", 2): (12, 0.003, 0.014, 0.032),
     ("all", 2): (34, 0.004, 0.029, 0.206),
-    ("sharded full", 2): (17, 0.018, 0.06, 0.10),
+    ("sharded full", 2): (19, 0.018, 0.06, 0.10),
     ("sharded lora", 2): (12, 0.022, 0.09, 0.11),
     ("megatron", 2): (6, 0.18, 0.21, 0.215),
     ("megatron-b200", 2): (19, 0.0005, 0.003, 0.004),

@@ -10,6 +10,7 @@ MODULES = (
     "llmcalc.memory.inference",
     "llmcalc.memory.training.formulas",
     "llmcalc.memory.training.parallel.formulas",
+    "llmcalc.memory.training.parallel.zero_formulas",
     "llmcalc.scaling.loss",
     "llmcalc.scaling.optimum",
     "llmcalc.scaling.terms",

@@ -17,8 +17,8 @@ _what = stack(
     click.option(
         "--precision",
         metavar="NAME",
-        help="bf16-mixed, bf16, bf16-fp32-states, megatron-bf16, megatron-fp16, fp16-mixed, fp16, fp8, "
-        "fp32.  [bf16-mixed]",
+        help="bf16-mixed, bf16, bf16-fp32-states, megatron-bf16, megatron-fp16, deepspeed-bf16, "
+        "deepspeed-fp16, fp16-mixed, fp16, fp8, fp32.  [bf16-mixed]",
     ),
     click.option(
         "--optimizer", metavar="NAME", help="adamw, adamw-fused, adamw-8bit ...: llmcalc optimizers.  [adamw]"
@@ -67,7 +67,14 @@ _how = stack(
     click.option("--untied-head", metavar="on|off", help="The head is a matrix of its own.  [off]"),
     click.option("--ema", is_flag=True, help="Keep an average of the trained weights."),
     click.option("--offload", metavar="WHAT", help="On the host: optimizer, gradients, params, activations."),
-    click.option("--like", metavar="NAME", help="trainer, trl, torchtune, torchtitan, litgpt, megatron ..."),
+    click.option("--offload-to", metavar="cpu|nvme", help="Where DeepSpeed puts what it offloads.  [cpu]"),
+    click.option("--deepspeed", metavar="FILE", help="A DeepSpeed configuration (JSON)."),
+    click.option("--accelerate", metavar="FILE", help="An Accelerate configuration (YAML)."),
+    click.option(
+        "--like",
+        metavar="NAME",
+        help="trainer, trl, torchtune, torchtitan, litgpt, deepspeed, megatron ...",
+    ),
 )
 
 _part = stack(
@@ -157,6 +164,9 @@ _where = stack(
         metavar="NAME",
         help="What the total means: nvidia-smi, reserved, allocated, memtracker.  [nvidia-smi]",
     ),
+    click.option(
+        "--expandable-segments", metavar="on|off", help="PyTorch's allocator may grow its segments.  [off]"
+    ),
     click.option("--timeline", is_flag=True, help="Print memory over the step."),
 )
 
@@ -179,6 +189,7 @@ def command(timeline: bool, **options: Any) -> int:
     llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
     llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
+    llmcalc train llama-3.1-8b --deepspeed ds.json --micro-batch 2 --gpu 8xh100
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train --params 13b --precision bf16

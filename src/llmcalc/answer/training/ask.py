@@ -65,6 +65,9 @@ def train(
     longest_first: Any = None,
     ema: bool = False,
     offload: Any = None,
+    offload_to: str | None = None,
+    deepspeed: Any = None,
+    accelerate: Any = None,
     tp: Any = None,
     pp: Any = None,
     cp: Any = None,
@@ -90,6 +93,7 @@ def train(
     reference: Any = None,
     teacher: Any = None,
     like: str | None = None,
+    expandable_segments: Any = None,
     metric: str | None = None,
     gpu: Any = None,
     reserve: Any = None,
@@ -108,8 +112,8 @@ def train(
         ``bottleneck``.
     precision : str
         ``bf16-mixed`` (the default: fp32 weights, gradients and states, bf16 compute), ``bf16``,
-        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``,
-        ``fp32``.
+        ``bf16-fp32-states``, ``megatron-bf16``, ``megatron-fp16``, ``deepspeed-bf16`` (the default with
+        `zero`), ``deepspeed-fp16``, ``fp16-mixed``, ``fp16``, ``fp8``, ``fp32``.
     optimizer : str
         One of the catalog: ``adamw`` (the default), ``adamw-fused``, ``adamw-8bit``, ``adafactor`` ...
     optimizer_rank : int, optional
@@ -183,12 +187,18 @@ def train(
         How context ranks exchange keys and values: ``p2p`` (the default) or ``a2a``.
     offload : str or sequence of str, optional
         What lies on the host: ``optimizer``, ``gradients``, ``params``, ``activations``.
+    offload_to : str, optional
+        Where DeepSpeed puts it: ``cpu`` (the default) or ``nvme``.
+    deepspeed, accelerate : str, path or dict, optional
+        A DeepSpeed configuration (JSON), or an Accelerate one (YAML); what is given besides wins over it.
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory`` or
-        ``unsloth``.
+        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory``,
+        ``unsloth``, ``deepspeed`` or ``megatron``.
+    expandable_segments : bool, optional
+        Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
         What the total means: ``nvidia-smi`` (the default), ``reserved``, ``allocated``, or ``memtracker``:
         what PyTorch's tool of that name sees.
@@ -256,6 +266,7 @@ SWITCHES = (
     "wide_embedding",
     "untied_head",
     "longest_first",
+    "expandable_segments",
 )
 """Settings that a preset may turn on, so that off has to be said."""
 

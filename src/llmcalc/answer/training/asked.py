@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.ignored import refuse_ignored
-from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_recompute
+from llmcalc.answer.training.settings import read_keeps_inputs, read_modules, read_offload, read_recompute
 from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
@@ -20,13 +21,14 @@ from llmcalc.precision import Format, find_format
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
 
 if TYPE_CHECKING:
+    from llmcalc.answer.training.files import Told
     from llmcalc.hardware import Device
     from llmcalc.memory.training.parallel.mesh import Mesh
     from llmcalc.memory.training.parallel.units import Policy
+    from llmcalc.memory.training.parallel.zero_settings import ZeroSettings
 
 ATTENTIONS = ("flash", "sdpa", "eager")
 IMPLEMENTATIONS = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
-OFFLOADS = ("optimizer", "gradients", "params", "activations")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
     "method": "full",
@@ -56,6 +58,7 @@ DEFAULTS: dict[str, Any] = {
     "kbit_upcast": None,
     "bitsandbytes": None,
     "longest_first": False,
+    "expandable_segments": False,
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
@@ -63,7 +66,7 @@ KEYWORDS = (
     *DEFAULTS,
     "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
     "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    *SPREAD, "reference", "teacher",
+    "offload_to", "deepspeed", "accelerate", *SPREAD, "reference", "teacher",
 )  # fmt: skip
 
 
@@ -114,6 +117,7 @@ class Asked:
         self.attention, self.loss, self.implementation = "flash", "eager", "hf"
         self.keep_logits = True
         self.padded = self.compile = self.ema = self.in_backward = self.untied = False
+        self.expandable = False
         self.offload: frozenset[str] = frozenset()
         self.metric = "nvidia-smi"
         self.devices: list[Device] = []
@@ -123,6 +127,9 @@ class Asked:
         self.policy: Policy | None = None
         self.bucket_views = False
         self.sharding_name = ""
+        self.zero: ZeroSettings | None = None
+        self.takes_gradients = False
+        self.told: Told | None = None
         self.like: str | None = None
         self.reference: Any = None
         self.teacher: Any = None
@@ -150,6 +157,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     """
     given = {key: given.get(key) for key in KEYWORDS}
     asked, problems = Asked(), Problems()
+    shares = any(given[key] is not None for key in ("zero", "offload_to", "deepspeed", "accelerate"))
     with problems:
         asked.choice = Choice(_method(given["method"]))
     with problems:
@@ -159,20 +167,19 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
 
             preset = settings_of(given["like"], asked.method)
         asked.like = given["like"]
-        _settle(asked, given, preset)
+        if shares or "zero" in preset:
+            from llmcalc.answer.training.files import settle_with_files
+
+            settle_with_files(asked, given, inventory, preset, partial(_settle, asked, given, preset))
+            shares = True
+        else:
+            _settle(asked, given, preset)
     problems.check()
     values = asked.values
     with problems:
         asked.recipe = find_recipe(values["precision"])
     with problems:
-        rank = (
-            None
-            if given["optimizer_rank"] is None
-            else parse_integer(given["optimizer_rank"], "--optimizer-rank")
-        )
-        asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
-        if rank is not None and not asked.optimizer.takes_rank:
-            raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
+        _optimizer(asked, book, given)
     with problems:
         refuse_ignored(asked.method, given)
     with problems:
@@ -199,9 +206,22 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             f"--gpu names {told} GPUs, which are different layouts.",
             "Compare the same number of GPUs.",
         )
+    if shares:
+        from llmcalc.answer.training.deepspeed import choose_zero  # a plain step pays for none of it
+
+        choose_zero(asked, given)
     choose_mesh(asked, inventory, given, counts.pop() if counts else None)
     _together(asked, inventory)
     return asked
+
+
+def _optimizer(asked: Asked, book: Catalog, given: dict[str, Any]) -> None:
+    rank = given["optimizer_rank"]
+    rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
+    values = asked.values
+    asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+    if rank is not None and not asked.optimizer.takes_rank:
+        raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")
 
 
 def _method(value: Any) -> str:
@@ -215,10 +235,13 @@ def _method(value: Any) -> str:
 
 def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None:
     """Each setting: given, else the preset's, else the default; and which of them."""
+    filed, file = ({}, "") if asked.told is None else (asked.told.values, asked.told.name)
     for key, default in DEFAULTS.items():
         value, origin = default, "default"
         if preset.get(key) is not None:
             value, origin = preset[key], f"--like {asked.like}"
+        if filed.get(key) is not None:
+            value, origin = filed[key], file
         if given[key] is not None:
             value, origin = given[key], "given"
         asked.values[key], asked.origins[key] = value, origin
@@ -271,6 +294,7 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
         ("compile", "compile"),
         ("untied_head", "untied"),
         ("longest_first", "longest_first"),
+        ("expandable_segments", "expandable"),
     ):
         with problems:
             setattr(asked, name, flag(values[key], f"--{key.replace('_', '-')}"))
@@ -284,13 +308,7 @@ def _words(asked: Asked, values: dict[str, Any], given: dict[str, Any], problems
     asked.ema = bool(given["ema"])
     asked.in_backward = bool(given["optimizer_in_backward"])
     with problems:
-        away = given["offload"]
-        if away is not None and not isinstance(away, (str, list, tuple, set, frozenset)):
-            raise InputError(f"--offload is {away!r}.", f"Use {one_of(OFFLOADS)}, or several with commas.")
-        parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
-        asked.offload = frozenset(
-            one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
-        )
+        asked.offload = read_offload(given["offload"])
 
 
 def _weights(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.report import bytes_told, scenario_of
+from llmcalc.errors import InputError
 from llmcalc.estimate import Item, Peak, add_up
+from llmcalc.formula import ceil_div
 from llmcalc.hardware import Device
 from llmcalc.memory.training.optimizers import Shape
 from llmcalc.memory.training.runtime import runtime_item
@@ -19,11 +21,15 @@ def _items(number: int, asked: Asked) -> list[Item]:
     recipe, optimizer = asked.recipe, asked.optimizer
     shape = Shape(1, number, 1, frozenset({"all", "matrix", "hidden"}))
     states = optimizer.states(shape, recipe.state_element)
+    by = _shares(asked)
 
     def plain(name: str, each: int, rule: str, first: str, phases: tuple[str, ...], note: str) -> Item:
+        ranks = by[name.partition("_")[0]]
+        held = ceil_div(number, ranks) if ranks else 0
+        note = "on the host" if not ranks else note if ranks == 1 else f"{note}, shared by {ranks} GPUs"
         return Item(
-            name, [number * each], phases=phases, formula=rule, source=recipe.source, note=note,
-            inputs={first: number, "bytes_per_element": each},
+            name, [held * each], phases=phases, formula=rule, source=recipe.source, note=note,
+            inputs={first: held, "bytes_per_element": each},
         )  # fmt: skip
 
     each = recipe.weights + recipe.copies
@@ -35,7 +41,11 @@ def _items(number: int, asked: Asked) -> list[Item]:
         plain("gradients", made, "gradient_bytes", "parameters", ("backward", "step"), told),
         Item(
             "optimizer",
-            [add_up(size for _, size, resident in states if resident)],
+            [
+                ceil_div(add_up(size for _, size, resident in states if resident), by["optimizer"])
+                if by["optimizer"]
+                else 0
+            ],
             phases=ALWAYS,
             grade=optimizer.grade,
             formula="sum of states",
@@ -48,6 +58,26 @@ def _items(number: int, asked: Asked) -> list[Item]:
             for name in ("activations", "logits", "gathered", "buffers")
         ),
     ]
+
+
+def _shares(asked: Asked) -> dict[str, int]:
+    """GPUs that share each kind of state; 0 where it lies on the host."""
+    mesh, kinds = asked.mesh, ("weights", "master", "gradients", "optimizer")
+    by = dict.fromkeys(kinds, 1)
+    if mesh is not None:
+        if mesh.tp * mesh.pp * mesh.cp * mesh.ep > 1:
+            raise InputError(
+                f"{mesh.told}: how a bare count is cut is not known.",
+                "Name a model, or share states alone with --zero.",
+            )
+        shared = asked.sharding(asked).shared
+        by = {kind: mesh.replicas if kind in shared else 1 for kind in kinds}
+    away = set(asked.offload)
+    if "optimizer" in away:
+        away |= {"master"} | ({"gradients"} if asked.zero is not None and asked.zero.stage > 1 else set())
+    if "params" in away:
+        away.add("weights")
+    return {kind: 0 if kind in away else ranks for kind, ranks in by.items()}
 
 
 def count_report(inventory: Inventory, asked: Asked, device: Device | None) -> Report:
@@ -75,6 +105,11 @@ def count_report(inventory: Inventory, asked: Asked, device: Device | None) -> R
     report.scenario = scenario_of(asked, device)
     report.origins, report.read_from, report.device = dict(asked.origins), inventory.origin, device
     report.header = [inventory.title, f"{asked.recipe.name}: {bytes_told(asked)}", asked.optimizer.name]
+    if asked.mesh is not None:
+        from llmcalc.answer.training.told import layout_told
+
+        report.gpus = asked.mesh.gpus
+        report.header += layout_told(asked)
     report.warnings.append(
         "A bare count has no layers: activations and logits are not counted; name the model."
     )

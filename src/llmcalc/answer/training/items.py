@@ -89,7 +89,9 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
             "note": _activation_note(asked, saved, made.trace.saved),
         }
     if name == "gathered":
-        return _gathered_facts(asked)
+        return (
+            _unit_facts(asked, asked.policy) if asked.policy is not None else _gathered_facts(asked, amount)
+        )
     if name == "buffers" and made.standing:
         return _buffer_facts(asked, made, amount)
     notes = {
@@ -97,6 +99,17 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
         "buffers": "gradients of activations and other temporaries",
     }
     return {"grade": "derived", "formula": "trace of a step", "source": _oracle(asked), "note": notes[name]}
+
+
+def _gathered_facts(asked: Asked, amount: Quantity) -> dict[str, Any]:
+    if not is_array(amount) and not amount:
+        return {"formula": "none", "note": "no weights are gathered"}
+    return {
+        "grade": "derived",
+        "formula": "trace of fetches",
+        "source": asked.recipe.source,
+        "note": "weights that are whole, and buffers they come in",
+    }
 
 
 def _buffer_facts(asked: Asked, made: Estimate, amount: Quantity) -> dict[str, Any]:
@@ -131,10 +144,9 @@ def _buffer_facts(asked: Asked, made: Estimate, amount: Quantity) -> dict[str, A
 LATER = ("forward", "loss", "backward", "step")
 
 
-def _gathered_facts(asked: Asked) -> dict[str, Any]:
-    """What other ranks hold of the weights, while it is here."""
-    policy = asked.policy
-    if policy is None or policy.degree == 1:
+def _unit_facts(asked: Asked, policy: Any) -> dict[str, Any]:
+    """What other ranks hold of FSDP's units, while it is here."""
+    if policy.degree == 1:
         return {"formula": "none", "note": "nothing is gathered"}
     few = ""
     if policy.reshard is not True:
@@ -276,14 +288,16 @@ def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) ->
     """What lies on the host, and a checkpoint on disk."""
     found = [
         Item(
-            f"host_{name.replace(' ', '_')}",
+            f"nvme_{name[: -len(' on NVMe')].replace(' ', '_')}"
+            if name.endswith("on NVMe")
+            else f"host_{name.replace(' ', '_')}",
             [size],
-            where="host",
+            where="disk" if name.endswith("on NVMe") else "host",
             phases=ALWAYS,
             formula="sum of tensors",
             grade="derived",
             source=asked.recipe.source,
-            note=f"{name} in the machine's own memory",
+            note=f"{name}, of one GPU" if name.endswith("on NVMe") else f"{name} in the machine's own memory",
         )
         for name, size in made.host.items()
     ]

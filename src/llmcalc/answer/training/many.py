@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.question import Estimate, Question
+from llmcalc.answer.training.reserved import allocator_slack, pools_slack
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
-from llmcalc.formula import Quantity, ceil_div, is_array, larger
+from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.memory.training.branches import replaced
 from llmcalc.memory.training.parallel.pipeline import Stage, stages
 from llmcalc.memory.training.parallel.ranks import trace_stage
@@ -48,7 +49,7 @@ class Ranks:
             else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
         )
         self.adapter_bytes = asked.choice.adapter_bytes
-        self.plan = question.plan(batch, self.tokens, rank, self.model)
+        self.plan: Any = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
@@ -58,7 +59,8 @@ class Ranks:
         scalar = not any(is_array(value) for value in (batch, seq, rank))
         plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
         self.plays = plays and scalar and asked.metric != "memtracker"
-        self.run = Model(self.model, self.plan, self.plays)
+        self.plan.logs = self.plays
+        self.run = Model(self.model, self.plan)
         try:
             self.run.run()
             if self.other is not None:
@@ -86,16 +88,20 @@ class Ranks:
         layout.sharding = sharding
         layout.persistent = layout.persistent or sharding.persistent
         layout.step = layout.step + sharding.step(states)
+        sharding.settle(layout, states)
         weights = dict(states.weights)
         timeline = moments(found, states, add_up(weights.values()), layout)
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
-        made.pools = larger(layout.reserved - made.allocated, 0) if sharding.has_pools else 0
-        if self.plays:
-            made.replayed = True
-            made.pools = larger(self._reserved(stage, sharding, states, layout) - made.allocated, 0)
+        own = sharding.host(states)
         made.host = question.host(states, weights, found)
-        question.finish(made)
+        if own is not None:
+            made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
+        slack = allocator_slack(question, self.model, self.plan, made, sharding)
+        if sharding.has_pools:
+            reserved = self._reserved(stage, sharding, states, layout) if self.plays else layout.reserved
+            slack = pools_slack(made.allocated, reserved, self.plays)
+        question.finish(made, slack)
         return made
 
     def _reserved(self, stage: Stage, sharding: Any, states: Any, layout: Any) -> int:
@@ -106,7 +112,7 @@ class Ranks:
         device, room = self.question.device, None
         if device is not None:
             room = int(device.usable_bytes) - CONTEXT[1] - self.question.nccl()[1]
-        replay = Replay(self.run, self.mesh, stage, room)
+        replay = Replay(self.run, self.mesh, stage, room, self.question.asked.expandable)
         trained = sharding.tensors()
         whole = sum(trained)
         away = layout.offload

@@ -102,6 +102,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kbit_upcast": False,
         "padded": False,
     },
+    # DeepSpeed under transformers' Trainer: ZeRO-2 and bf16, as DeepSpeed's own example; its fused Adam.
+    "deepspeed": {
+        "zero": 2,
+        "precision": "deepspeed-bf16",
+        "optimizer": "adamw-fused",
+        "micro_batch": 1,
+        "recompute": "full",
+        "attention": "sdpa",
+        "loss": "eager",
+        "recipe": "hf",
+        "adapter_dtype": "bf16",
+        "wide_embedding": True,
+        "kbit_upcast": False,
+        "padded": True,
+    },
     # Megatron-LM: arguments.py at 23e00ed0 and the examples' distributed optimizer; FusedAdam of Apex or
     # Transformer Engine, flash attention, the loss over each rank's share of the vocabulary.
     "megatron": {
@@ -134,6 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 ALIASES = {
     "transformers": "trainer",
     "hf": "trainer",
+    "zero": "deepspeed",
     "sft": "trl",
     "megatron-lm": "megatron",
     "titan": "torchtitan",

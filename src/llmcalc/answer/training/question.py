@@ -8,7 +8,7 @@ from llmcalc.answer.training.asked import Asked
 from llmcalc.answer.training.heads import untied, vocabulary
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
-from llmcalc.estimate import Item, Moment, add_up, timeline_peak
+from llmcalc.estimate import Moment, add_up, timeline_peak
 from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.memory.training.model_states import Frozen, States, fold, packed
 from llmcalc.memory.training.runtime import runtime_item
@@ -60,14 +60,12 @@ class Estimate:
         The class of ranks that this is; ``all`` where they are alike.
     ranks : list of (Stage, Estimate)
         All classes, this one included; empty for one GPU.
-    pools : int or ndarray
-        What other streams' pools keep beside the peak. [B]
     standing : dict
         Buffers of the sharding or the framework that are there all the time, by what they are. [B]
     """
 
     __slots__ = (
-        "compiled", "host", "moments", "phase", "pools", "rank", "ranks", "replayed", "runtime", "shares",
+        "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares",
         "spread", "standing", "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
@@ -82,8 +80,6 @@ class Estimate:
         self.spread, self.compiled = TENSORS, False
         self.rank, self.ranks = "all", list[tuple[Any, Any]]()
         self.standing: dict[str, Quantity] = {}
-        self.pools: Quantity = 0
-        self.replayed = False
 
     @property
     def allocated(self) -> Quantity:
@@ -172,6 +168,7 @@ class Question:
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
         self.local_ranks: Any = None
+        self.slack: tuple[int, int] | None = None
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -217,8 +214,8 @@ class Question:
             watched=asked.metric == "memtracker",
             keeps_inputs=asked.keeps_inputs,
             compiled=asked.compile,
-            in_backward=asked.in_backward,
-            accumulates=accumulates,
+            in_backward=asked.in_backward or asked.takes_gradients,
+            accumulates=accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
             inputs_require_grad=choice.method in ("prompt", "prefix")
@@ -299,23 +296,19 @@ class Question:
         self.finish(made)
         return made
 
-    def finish(self, made: Estimate) -> None:
-        """What comes on top of the tensors."""
+    def finish(self, made: Estimate, slack: Any = None) -> None:
+        """What comes on top of the tensors; `slack` is what the allocator reserves in vain, if known."""
         asked, name = self.asked, "" if self.device is None else self.device.name
         made.compiled = bool(asked.compile) and asked.recompute != "ops"  # of which what is kept is told
-        nccl, groups = (0, 0, 0), ""
+        more: dict[str, Any] = {"slack": slack}
         if asked.mesh is not None:
             from llmcalc.memory.training.parallel.communicators import communicators
 
-            nccl = self.nccl()
-            groups = f"communicators: {', '.join(communicators(asked.mesh, asked.sharding_name))}"
-
-        def counted(metric: str) -> Item:
-            return runtime_item(made.allocated, metric, name, nccl, groups, made.pools, made.replayed)
-
-        made.runtime = made.whole = counted(asked.metric)
+            told = ", ".join(communicators(asked.mesh, asked.sharding_name))
+            more |= {"nccl": self.nccl(), "groups": f"communicators: {told}"}
+        made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, **more)
         if asked.metric != "nvidia-smi":
-            made.whole = counted("nvidia-smi")
+            made.whole = runtime_item(made.allocated, "nvidia-smi", name, **more)
 
     def nccl(self) -> tuple[int, int, int]:
         """What communicators take: low, expected and high. [B]"""

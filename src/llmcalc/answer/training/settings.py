@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.words import one_word
-from llmcalc.errors import InputError
+from llmcalc.errors import InputError, one_of
 from llmcalc.memory.training.plan import CORE, MODULES
 
 
@@ -50,3 +50,16 @@ def read_keeps_inputs(version: Any) -> bool:
             f"--bitsandbytes {str(version)[:20]!r} is no release.", "Use a number such as 0.41.1."
         )
     return tuple(map(int, parts)) < (0, 43, 2)
+
+
+OFFLOADS = ("optimizer", "gradients", "params", "activations")
+
+
+def read_offload(away: Any) -> frozenset[str]:
+    """What lies on the host: words of a list, with commas or plus signs."""
+    if away is not None and not isinstance(away, (str, list, tuple, set, frozenset)):
+        raise InputError(f"--offload is {away!r}.", f"Use {one_of(OFFLOADS)}, or several with commas.")
+    parts = away.replace("+", ",").split(",") if isinstance(away, str) else list(away or ())
+    return frozenset(
+        one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
+    )

@@ -48,7 +48,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     }
     named = [key for key, value in degree.items() if value is not None and key not in ("etp", "vpp")]
     one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
-    world = count or one * (degree["dp"] or 1)
+    processes = None if asked.told is None or degree["dp"] is not None else asked.told.gpus
+    world = count or processes or one * (degree["dp"] or 1)
     told = " x ".join(f"{key} {degree[key]}" for key in ("tp", "pp", "cp", "dp") if degree[key]) or "tp 1"
     if world % one or (degree["dp"] is not None and one * degree["dp"] != world):
         product = one * (degree["dp"] or 1)
@@ -58,7 +59,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
             else f"Make tp x pp x cp a divisor of {world}.",
         )  # fmt: skip
     blocks = str(asked.recompute).startswith("first-")  # which needs the layers of a stage one by one
-    if world == 1 and not blocks and not any(value not in (None, 1) for value in degree.values()):
+    alone = world == 1 and not blocks and asked.zero is None
+    if alone and not any(value not in (None, 1) for value in degree.values()):
         _refuse_alone(given)
         return
     dp = degree["dp"] or world // one
@@ -80,8 +82,12 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     asked.mesh = mesh
     asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)
+    if asked.zero is not None:
+        from llmcalc.answer.training.deepspeed import refuse_mesh
+
+        refuse_mesh(mesh, asked.zero)
     for key in SPREAD:
-        asked.origins[key] = "default" if given[key] is None else "given"
+        asked.origins.setdefault(key, "default" if given[key] is None else "given")
     asked.sharding, asked.sharding_name = _sharding(asked, given, named)
 
 
@@ -111,6 +117,9 @@ def _factor(value: Any, option: str) -> float:
 
 def _batches(asked: Any, mesh: Mesh, total: Any) -> None:
     """A batch over all GPUs must be micro-batch x accumulation x data ranks."""
+    filed = asked.told.total if asked.told is not None else None
+    if total is None and filed is not None:
+        _filed_batch(asked, mesh, filed)
     if total is None:
         return
     wanted = parse_integer(total, "--global-batch")
@@ -126,6 +135,28 @@ def _batches(asked: Any, mesh: Mesh, total: Any) -> None:
         )
 
 
+def _filed_batch(asked: Any, mesh: Mesh, wanted: int) -> None:
+    """A file's batch of all GPUs, from which DeepSpeed works out what else is not said."""
+    name, unsaid = asked.told.name, {"default", f"--like {asked.like}"}
+    lacks = {key for key in ("micro_batch", "grad_accum") if asked.origins[key] in unsaid}
+    remedy = f"Make train_batch_size {int(asked.batch) * mesh.dp * asked.accumulate}, or leave it out."
+    if "micro_batch" in lacks:
+        each = wanted // (mesh.dp * (1 if "grad_accum" in lacks else asked.accumulate))
+        asked.batch = asked.values["micro_batch"] = each
+        asked.origins["micro_batch"] = name
+    elif "grad_accum" in lacks:
+        asked.accumulate = asked.values["grad_accum"] = wanted // (int(asked.batch) * mesh.dp)
+        asked.origins["grad_accum"] = name
+    mesh.micro_batches = asked.accumulate
+    made = int(asked.batch) * mesh.dp * asked.accumulate
+    if not made or made != wanted:
+        raise InputError(
+            f"train_batch_size {wanted} of {name} contradicts micro-batch {asked.batch} x accumulation "
+            f"{asked.accumulate} x {mesh.dp} GPUs, which is {made}.",
+            remedy if made else f"Make it a multiple of the {mesh.dp} GPUs.",
+        )
+
+
 def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Callable[[Any], Any], str]:
     """What makes the way of sharing for one class of ranks, and what it is called."""
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
@@ -137,6 +168,10 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Call
         kind = FlatShard if asked.policy.version == 1 else FullyShard
         repeats = 1 < asked.policy.degree < asked.mesh.replicas
         return lambda asked: kind(asked.policy), "hsdp" if repeats else asked.policy.name.lower()
+    if asked.zero is not None:
+        from llmcalc.memory.training.parallel.zero import zero_sharding
+
+        return lambda asked: zero_sharding(asked.zero), f"ZeRO-{asked.zero.stage}"
     zero = int(one_word(given["zero"] or 0, ("0", "1", "2", "3"), "--zero"))
     if asked.implementation == "megatron":
         if given["zero"] is None:

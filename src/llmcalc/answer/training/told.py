@@ -44,7 +44,7 @@ def tell_ranks(report: Report, question: Question, made: Estimate) -> None:
 def layout_told(asked: Any) -> list[str]:
     """The layout for the heading."""
     mesh = asked.mesh
-    words = [f"{mesh.gpus} GPUs: {mesh.told}"]
+    words = [f"{mesh.gpus} GPU{'s' if mesh.gpus > 1 else ''}: {mesh.told}"]
     if mesh.sequence_parallel:
         words.append("sequence parallel")
     if mesh.pp > 1:
@@ -60,6 +60,7 @@ def spread_values(asked: Any) -> dict[str, Any]:
         "dp": mesh.dp, "sequence_parallel": mesh.sequence_parallel, "schedule": mesh.schedule,
         "stage_layers": ",".join(map(str, mesh.stage_layers)) or None,
         "sharding": asked.sharding_name or "none", **_policy_told(asked.policy),
+        "zero": None if asked.zero is None else asked.zero.stage,
         "global_batch": asked.batch * mesh.dp * asked.accumulate, "bubble": round(mesh.bubble, 4),
         "capacity_factor": mesh.capacity, "imbalance": mesh.imbalance, "cp_comm": mesh.cp_comm,
     }  # fmt: skip

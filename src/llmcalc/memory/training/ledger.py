@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llmcalc.formula import Quantity, is_array, where
 
 LOGITS = "logits"
 """Label of logits, their copies and their gradients."""
+
+FREED, GRADIENT, FORWARD, HELD = -1, -2, -3, -4
+"""In a log of what is taken: something is freed; it is a parameter's gradient; the forward pass is over;
+what is held to the end of all layers' forward is gone."""
 
 
 class Ledger:
@@ -20,8 +26,7 @@ class Ledger:
     parts : dict
         What autograd holds, by label. [B]
     log : list of (int, int) or None
-        Each tensor that came, by a mark of its own and its size, or went, with -1; kept where it is asked
-        for. [B]
+        Everything that comes and goes, in order, where that is wanted.
 
     Examples
     --------
@@ -35,14 +40,19 @@ class Ledger:
 
     __slots__ = ("_at", "gradients", "log", "logits", "now", "parts", "peak", "saved")
 
-    def __init__(self) -> None:
-        self.log: list[tuple[int, int]] | None = None
+    def __init__(self, logs: bool = False) -> None:
+        self.log: list[tuple[int, Any]] | None = [] if logs else None
         self.now: Quantity = 0
         self.saved: Quantity = 0
         self.logits: Quantity = 0
         self.gradients: Quantity = 0
         self.parts: dict[str, Quantity] = {}
         self.mark()
+
+    def tell(self, what: int) -> None:
+        """Put a mark into the log."""
+        if self.log is not None:
+            self.log.append((0, what))
 
     def mark(self) -> None:
         """Begin to look for a peak anew."""
@@ -96,7 +106,7 @@ class Storage:
             ledger.logits = ledger.logits + bytes_
         ledger.add(bytes_)
         if ledger.log is not None:
-            ledger.log.append((id(self), int(bytes_)))
+            ledger.log.append((id(self), bytes_))
 
     def hold(self) -> None:
         """A node saves it."""
@@ -115,6 +125,8 @@ class Storage:
         if self.label == LOGITS and not self.holds:
             self.ledger.logits = self.ledger.logits - self.bytes
         self.label = label
+        if self.ledger.log is not None and label == "gradients":
+            self.ledger.log.append((id(self), GRADIENT))
 
     def _move(self, bytes_: Quantity) -> None:
         ledger = self.ledger
@@ -128,10 +140,10 @@ class Storage:
             self._move(-self.bytes)
         ledger = self.ledger
         ledger.now = ledger.now - self.bytes
+        if ledger.log is not None:
+            ledger.log.append((id(self), FREED))
         if self.label == LOGITS:
             ledger.logits = ledger.logits - self.bytes
-        if ledger.log is not None:
-            ledger.log.append((id(self), -1))
 
 
 def differs(a: Quantity, b: Quantity) -> bool:

@@ -102,14 +102,16 @@ class Plan:
         Parts of a layer that are recomputed with ``selective``, by Megatron's names.
     mesh : Mesh or None
         GPUs that share the model; None is one. `seq` is then what one context rank holds of a sequence.
+    logs : bool
+        Whether everything that comes and goes is written down, to be played through an allocator.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
     """
 
     __slots__ = (
-        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element",
-        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "loss", "mesh", "modules",
-        "padded", "recipe", "recompute", "seq", "watched", "weight_element",
+        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element", "in_backward",
+        "inputs_require_grad", "keep_logits", "keeps_inputs", "logs", "loss", "mesh", "modules", "padded",
+        "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -127,7 +129,7 @@ class Plan:
         self.keep_logits, self.in_backward, self.accumulates = keep_logits, in_backward, accumulates
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
-        self.mesh = mesh
+        self.mesh, self.logs = mesh, False
         self.modules = modules if recompute == "selective" else frozenset()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmcalc.estimate import Item, add_up
-from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.formula import Quantity, ceil_div
 from llmcalc.units import GIB, MIB
 
 CONTEXT = (GIB * 45 // 100, GIB * 6 // 10, GIB * 95 // 100)
@@ -24,10 +24,6 @@ SLACK_MANY = (2, 5, 9)
 """The same with several GPUs, whose streams each have a pool: 16 runs of Megatron-LM on B200 reserved 2.8 to
 9.3 % more than they allocated. [% of allocated]"""
 
-SLACK_REPLAYED = (-2, 0, 5)
-"""The same beside a step played through the allocator: order and sizes of tensors are those of a framework's
-code, but not of every library that it calls. [% of reserved]"""
-
 HOPPER = ("h100", "h200", "h800", "h20", "gh200", "b200", "b100", "b300", "gb200", "rtx-50", "rtx 50")
 
 SOURCE = "ml-engineering (memory of an empty context), PyTorch notes on CUDA memory (cuBLAS workspaces)"
@@ -39,8 +35,7 @@ def runtime_item(
     device: str = "",
     nccl: tuple[int, int, int] = (0, 0, 0),
     groups: str = "",
-    pools: Quantity = 0,
-    replayed: bool = False,
+    slack: tuple[Quantity, ...] | None = None,
 ) -> Item:
     """Context, workspaces and what the allocator reserves in vain, as far as a metric counts them.
 
@@ -56,10 +51,8 @@ def runtime_item(
         What communicators of several GPUs take: low, expected and high. [B]
     groups : str
         What these are.
-    pools : int or ndarray
-        What pools of other streams keep beside the peak, where that is known. [B]
-    replayed : bool
-        Whether these come of a step played through the allocator, gaps included.
+    slack : tuple of int or ndarray, optional
+        What the allocator reserves in vain, where that is known: low, expected and high. [B]
 
     Examples
     --------
@@ -73,14 +66,14 @@ def runtime_item(
         _part("cuBLAS workspace", workspace, workspace, workspace, "constant", "allocated through PyTorch")
     ]
     if metric in ("reserved", "nvidia-smi"):
-        known = is_array(pools) or pools
-        slack = SLACK_REPLAYED if replayed else SLACK_MANY if groups and not known else SLACK
-        low, middle, high = (ceil_div((allocated + pools) * share, 100) for share in slack)
-        note = f"{slack[0]} to {slack[2]} % of what is allocated"
-        if known:
-            told = "gaps, and what is freed on other streams"
-            parts.append(_part("pools of the allocator", pools, pools, pools, "sum of streams", told))
-        parts.append(_part("allocator", low, middle, high, "share of allocated", note))
+        if slack is not None:
+            rule, note = "a step played through the allocator", "free memory in pieces, and a pool a stream"
+            low, middle, high = slack
+        else:
+            shares = SLACK_MANY if groups else SLACK
+            low, middle, high = (ceil_div(allocated * share, 100) for share in shares)
+            rule, note = "share of allocated", f"{shares[0]} to {shares[2]} % of what is allocated"
+        parts.append(_part("allocator", low, middle, high, rule, note))
     if metric == "nvidia-smi":
         note = "kernels and driver, 0.45 to 0.95 GiB"
         parts.append(_part("CUDA context", *CONTEXT, "constant", note))

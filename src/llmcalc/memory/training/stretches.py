@@ -10,7 +10,7 @@ from llmcalc.memory.training import ops
 from llmcalc.memory.training.adapters import dropout
 from llmcalc.memory.training.context import INPUTS, Run, Shared
 from llmcalc.memory.training.layer import decoder_layer
-from llmcalc.memory.training.ledger import Ledger
+from llmcalc.memory.training.ledger import FORWARD, HELD, Ledger
 from llmcalc.memory.training.losses import LOSSES
 from llmcalc.memory.training.parallel.tensors import scattered
 from llmcalc.memory.training.plan import Plan
@@ -45,17 +45,17 @@ class Stretch:
         Bytes of its input. [B]
     element : int
         Bytes of an element of what it makes. [B]
-    log, turn : list, int
-        Of its ledger, and where backward begins in it.
+    turn, end : int
+        Where backward begins in its ledger's log, and where it ends.
     """
 
     __slots__ = (
-        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
-        "left_logits", "log", "logits", "parts", "rest", "root", "run", "saved", "sink", "turn",
+        "again", "backward", "element", "end", "entry", "forward", "gradients", "held", "ledger", "left",
+        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink", "turn",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
-        self.run, self.ledger = run, Ledger()
+        self.run, self.ledger = run, Ledger(run.plan.logs)
         self.root: Any = None
         self.sink: Sink | None = None
         nothing: Books = (0, 0, 0, 0)
@@ -64,8 +64,7 @@ class Stretch:
             self.entry
         ) = 0
         self.element = run.plan.weight_element
-        self.log: list[tuple[int, int]] = []
-        self.turn = 0
+        self.turn = self.end = 0
         self.parts: dict[str, Quantity] = {}
 
 
@@ -78,12 +77,10 @@ class Model:
         What it consists of.
     plan : Plan
         How the step is run.
-    logged : bool
-        Whether stretches log their tensors.
     """
 
-    def __init__(self, inventory: Inventory, plan: Plan, logged: bool = False) -> None:
-        self.inventory, self.plan, self.logged = inventory, plan, logged
+    def __init__(self, inventory: Inventory, plan: Plan) -> None:
+        self.inventory, self.plan = inventory, plan
         self.traits = Traits(inventory.family, inventory.facts)
         if plan.recipe in (
             "litgpt",
@@ -103,7 +100,7 @@ class Model:
             )
         self.hidden = size(table.out)
         self.shared = Shared(0 if self.traits.tables == "none" else _rotary(inventory))
-        self.books = Ledger()  # of what all layers read
+        self.books = Ledger(plan.logs)  # of what all layers read
         self.kept: list[Value] = []  # the output object
         self.common: tuple[Quantity, Quantity] = (0, 0)
         self.parts: dict[str, Quantity] = {}
@@ -152,7 +149,9 @@ class Model:
             self.shared.padding = None
         for stretch in self.stretches:
             stretch.held = stretch.ledger.now
+            stretch.ledger.tell(FORWARD)
             stretch.run.casts.clear()
+            stretch.ledger.tell(HELD)
             stretch.held = stretch.held - stretch.ledger.now
             self._settle(stretch)
         self.common = self.books.saved, self.books.now - self.books.saved
@@ -170,8 +169,6 @@ class Model:
     def _start(self, group: Group, layer: int | None) -> Stretch:
         run = Run(self.tape, self.plan, group, layer, self.traits, self.shared, self.hidden)
         stretch = Stretch(run)
-        if self.logged:
-            stretch.ledger.log = stretch.log
         self.stretches.append(stretch)
         self.tape.ledger = stretch.ledger
         return stretch
@@ -325,7 +322,7 @@ class Model:
         t, books = self.tape, stretch.ledger
         t.ledger = books
         books.mark()
-        stretch.turn = len(stretch.log)
+        stretch.turn = len(books.log or ())
         if isinstance(stretch.root, Node):  # else nothing, or a layer that hands on what it reads
             root, stretch.root = stretch.root, None
             t.label = "gradients"
@@ -345,7 +342,7 @@ class Model:
         stretch.backward = books.at_peak()
         stretch.gradients, stretch.left_logits = books.gradients, books.logits
         stretch.left = books.now - books.gradients - books.logits
-        books.log = None
+        stretch.end = len(books.log or ())
         t.gradients.clear()
 
     def _return_table(self, stretch: Stretch) -> None:

@@ -124,8 +124,9 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     if not layout.in_backward:
         optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
         now = {
-            **base, "optimizer": optimizer, "gradients": held, "activations": 0, "logits": layout.kept_logits,
-            "gathered": 0, "buffers": 0 if layout.sharding is None else layout.sharding.at_step,
+            **base, "optimizer": optimizer, "activations": 0, "logits": layout.kept_logits, "gathered": 0,
+            "gradients": held if layout.sharding is None else layout.sharding.left(held),
+            "buffers": 0 if layout.sharding is None else layout.sharding.left_standing,
         }  # fmt: skip
         found.append(Moment("step", "optimizer", now))
     return found

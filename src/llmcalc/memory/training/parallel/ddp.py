@@ -36,9 +36,9 @@ class DataParallel(Sharding):
         self.silent = silent
 
     @property
-    def at_step(self) -> Quantity:
+    def left_standing(self) -> Quantity:
         """Gradients have become views when the last micro-batch is summed."""
-        return 0 if self.views else super().at_step
+        return 0 if self.views else super().left_standing
 
     def begin(self, question: Any, model: Any, stage: Any, parts: Sequence[Part]) -> None:
         """Buckets for the gradients of parameters, as wide as these are."""

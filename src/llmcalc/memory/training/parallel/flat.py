@@ -6,7 +6,6 @@ from collections import deque
 from typing import Any
 
 from llmcalc.formula import Quantity, larger
-from llmcalc.memory.training.caching import Pool
 from llmcalc.memory.training.parallel.fsdp import FullyShard, Held, Situation
 from llmcalc.memory.training.parallel.played import UnitsPlayer
 from llmcalc.memory.training.parallel.units import Unit
@@ -94,7 +93,7 @@ class FlatPlayer(UnitsPlayer):
     def __init__(self, main: Any, sharding: Any) -> None:
         super().__init__(main, sharding)
         self.waiting: deque[int] = deque()
-        self.copies = Pool(main.card)
+        self.copies = main.another()
         self.copied: Any = None
         self.steps = 0
 
@@ -106,8 +105,8 @@ class FlatPlayer(UnitsPlayer):
                 whole = int(unit.gathered)
                 self.main.take(("module", place), whole)
                 self.main.take(("flat", place), whole)
-                self.main.give(("module", place))
-                self.main.give(("flat", place))
+                self.main.drop(("module", place))
+                self.main.drop(("flat", place))
         self.steps += 1
 
     def _fill(self, unit: Unit) -> None:
@@ -120,11 +119,11 @@ class FlatPlayer(UnitsPlayer):
             return
         if self.policy.offload:  # a copy of the rank's part, which the gather reads on another stream
             self.copies.take(key, int(unit.gathered) // self.policy.degree)
-            self.copies.give(self.copied)
+            self.copies.drop(self.copied)
             self.copied = key
         self.gather.take(("cast", key), int(unit.cast))
         self.gather.take(("buffer", key), int(unit.gathered))
-        self.gather.give(("cast", key))
+        self.gather.drop(("cast", key))
 
     def _open(self, unit: Unit, keeps: bool) -> None:
         return
@@ -136,7 +135,7 @@ class FlatPlayer(UnitsPlayer):
         self.open.discard(key)
         self.waiting.append(key)
         while len(self.waiting) > 1:
-            self.gather.give(("buffer", self.waiting.popleft()))
+            self.gather.drop(("buffer", self.waiting.popleft()))
 
     def before_backward(self, chunk: int, name: Any) -> None:
         """The unit is there; the next one is gathered."""
@@ -154,13 +153,13 @@ class FlatPlayer(UnitsPlayer):
         if unit.own:
             self.main.take(("side", key), int(unit.own))
             for one in keys:
-                self.main.give(one)
+                self.main.drop(one)
             if unit.scattered != unit.own:
                 self.main.take(("input", key), int(unit.scattered))
             self._keep(unit)
-            self.main.give(("side", key))
-            self.main.give(("input", key))
+            self.main.drop(("side", key))
+            self.main.drop(("input", key))
         else:
             for one in keys:
-                self.main.give(one)
+                self.main.drop(one)
         self._close(unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.memory.training.caching import Pool
+from llmcalc.memory.training.allocator import Pool
 from llmcalc.memory.training.parallel.replay import Player
 from llmcalc.memory.training.parallel.units import Unit
 
@@ -28,7 +28,7 @@ class UnitsPlayer(Player):
     def __init__(self, main: Pool, sharding: Any) -> None:
         super().__init__(main)
         self.sharding, self.policy = sharding, sharding.policy
-        self.gather, self.sums = Pool(main.card), Pool(main.card)
+        self.gather, self.sums = main.another(), main.another()
         self.open: set[int] = set()
         self.buffer: Any = None  # of the unit that was gathered last
         self.input: Any = None  # of the sum that was made last
@@ -36,8 +36,8 @@ class UnitsPlayer(Player):
 
     def begin(self) -> None:
         """Sums of the step before are let go."""
-        for key in self.sums.all():
-            self.sums.give(key)
+        for key in list(self.sums.named):
+            self.sums.drop(key)
 
     # -- units -----------------------------------------------------------------------------------
 
@@ -50,11 +50,11 @@ class UnitsPlayer(Player):
     def _fill(self, unit: Unit) -> None:
         """A unit's buffer is filled on the gathering stream."""
         key = id(unit)
-        if key in self.open or ("buffer", key) in self.gather:
+        if key in self.open or ("buffer", key) in self.gather.named:
             return
         self.gather.take(("cast", key), int(unit.cast))
         self.gather.take(("buffer", key), int(unit.gathered))
-        self.gather.give(("cast", key))
+        self.gather.drop(("cast", key))
 
     def _open(self, unit: Unit, keeps: bool) -> None:
         """A unit is copied out of its buffer, which waits for the next one's where it `keeps`."""
@@ -65,16 +65,16 @@ class UnitsPlayer(Player):
         for place, bytes_ in enumerate(unit.tensors):
             self.main.take((key, place), bytes_)
         if self.buffer is not None:
-            self.gather.give(self.buffer)
+            self.gather.drop(self.buffer)
         self.buffer = ("buffer", key) if keeps else None
         if not keeps:
-            self.gather.give(("buffer", key))
+            self.gather.drop(("buffer", key))
 
     def _close(self, unit: Unit) -> None:
         key = id(unit)
         self.open.discard(key)
         for place in range(len(unit.tensors)):
-            self.main.give((key, place))
+            self.main.drop((key, place))
 
     # -- forward ---------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class UnitsPlayer(Player):
     def end_forward(self, chunk: int) -> None:
         """The last buffer goes."""
         if self.buffer is not None:
-            self.gather.give(self.buffer)
+            self.gather.drop(self.buffer)
             self.buffer = None
 
     # -- backward --------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class UnitsPlayer(Player):
         """The root's turn."""
         self._sum(self.sharding.units.root, self.left.pop(chunk, []), last)
         if self.input is not None:
-            self.main.give(self.input)
+            self.main.drop(self.input)
             self.input = None
 
     def _sum(self, unit: Unit, keys: list[Any], last: bool) -> None:
@@ -136,33 +136,33 @@ class UnitsPlayer(Player):
             if not last:
                 return
         if self.input is not None:
-            self.main.give(self.input)
+            self.main.drop(self.input)
         self.input = ("input", key)
         self.main.take(self.input, int(unit.scattered))
         for one in keys:
-            self.main.give(one)
+            self.main.drop(one)
         for place in range(len(unit.tensors)):
-            self.main.give(("whole", key, place))
+            self.main.drop(("whole", key, place))
         self._keep(unit)
 
     def _keep(self, unit: Unit) -> None:
         """The rank's part of a sum is kept, or added to that of earlier micro-batches."""
         key = id(unit)
-        again = ("sum", key) in self.sums
+        again = ("sum", key) in self.sums.named
         part = ("wide" if unit.narrows else "new" if again else "sum", key)
         self.sums.take(part, int(unit.out))
         if unit.narrows:
             kept = ("new" if again else "sum", key)
             self.sums.take(kept, int(unit.shard))
             if not self.sharding.kept:
-                self.sums.give(part)
-        self.sums.give(("new", key))
+                self.sums.drop(part)
+        self.sums.drop(("new", key))
 
     def _add_whole(self, unit: Unit, keys: list[Any]) -> None:
         """Gradients are added to those of earlier micro-batches."""
         key = id(unit)
-        if ("whole", key, 0) not in self.main and unit.own:
+        if ("whole", key, 0) not in self.main.named and unit.own:
             for place, bytes_ in enumerate(unit.tensors):
                 self.main.take(("whole", key, place), int(bytes_ * unit.whole // max(unit.gathered, 1)))
         for one in keys:
-            self.main.give(one)
+            self.main.drop(one)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from copy import copy
 from typing import Any
 
-from llmcalc.memory.training.caching import Card, Pool
+from llmcalc.memory.training.allocator import Card, Pool
+from llmcalc.memory.training.ledger import FREED
 from llmcalc.memory.training.parallel.mesh import Mesh
 from llmcalc.memory.training.parallel.pipeline import Stage, passes
 from llmcalc.memory.training.stretches import Model, Stretch
@@ -73,12 +74,16 @@ class Replay:
         Which layers.
     room : int, optional
         Of the card, for tensors. [B]
+    expandable : bool
+        Whether segments grow.
     """
 
-    def __init__(self, model: Model, mesh: Mesh, stage: Stage, room: int | None = None) -> None:
+    def __init__(
+        self, model: Model, mesh: Mesh, stage: Stage, room: int | None = None, expandable: bool = False
+    ) -> None:
         self.model, self.mesh, self.stage = model, _shorter(mesh), stage
         self.card = Card(room)
-        self.main = Pool(self.card)
+        self.main = Pool(expandable, self.card)
 
     def reserved(
         self, player: Player, weights: Iterable[int], states: Iterable[int], step: Iterable[int]
@@ -103,7 +108,7 @@ class Replay:
             for place, bytes_ in enumerate(step):
                 self.main.take(("step", place), bytes_)
             for place in range(len(step)):
-                self.main.give(("step", place))
+                self.main.drop(("step", place))
         return self.card.most
 
     def _step(self, player: Player) -> None:
@@ -134,26 +139,27 @@ class Replay:
     def _forward(self, player: Player, chunk: int, batch: int) -> None:
         for name, stretch in self._stretches(chunk):
             player.before_forward(chunk, name)
-            self._play(stretch.log[: stretch.turn], (batch, name))
+            self._play((stretch.ledger.log or [])[: stretch.turn], (batch, name))
             player.after_forward(chunk, name)
         player.end_forward(chunk)
 
     def _backward(self, player: Player, chunk: int, batch: int, last: bool) -> None:
         for name, stretch in reversed(self._stretches(chunk)):
             player.before_backward(chunk, name)
-            keys = self._play(stretch.log[stretch.turn :], (batch, name))
+            log = (stretch.ledger.log or [])[stretch.turn : stretch.end]
+            keys = self._play(log, (batch, name))
             player.after_backward(chunk, name, keys, last)
         player.end_backward(chunk, last)
 
-    def _play(self, log: list[tuple[int, int]], key: tuple[int, Any]) -> list[Any]:
+    def _play(self, log: list[tuple[int, Any]], key: tuple[int, Any]) -> list[Any]:
         """Take and give as a stretch has done; what it has made and left."""
         main = self.main
         left: dict[int, None] = {}
-        for mark, bytes_ in log:
-            if bytes_ < 0:
-                main.give((key, mark))
+        for mark, what in log:
+            if what == FREED:
+                main.drop((key, mark))
                 left.pop(mark, None)
-            else:
-                main.take((key, mark), bytes_)
+            elif what >= 0:
+                main.take((key, mark), what)
                 left[mark] = None
         return [(key, mark) for mark in left]

@@ -48,6 +48,10 @@ class Sharding:
     own_gradients = False
     by_rows = False
     has_pools = False
+    takes_gradients = False
+    """Whether each gradient of a parameter leaves as soon as it is made."""
+    replays = False
+    """Whether what it takes is known in order, so that a step can be played through an allocator."""
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
@@ -85,13 +89,40 @@ class Sharding:
         return [], []
 
     @property
-    def at_step(self) -> Quantity:
+    def left_standing(self) -> Quantity:
         """Of what is standing, what is there at the optimizer's step. [B]"""
         return add_up(self.standing.values())
 
     def step(self, states: States) -> Quantity:
         """What the step holds besides, before or after the optimizer itself. [B]"""
         return 0
+
+    def left(self, held: Quantity) -> Quantity:
+        """Of all gradients that were made, those that are there at the step. [B]"""
+        return held
+
+    def settle(self, layout: Any, states: States) -> None:
+        """Change where the parts of a step lie."""
+
+    def at_load(self, pool: Any) -> None:
+        """Take what is there from the beginning from a pool."""
+
+    def at_gradients(self, pool: Any) -> None:
+        """Take what comes with the first gradient."""
+
+    def at_end(self, pool: Any) -> None:
+        """Give back what goes when the backward pass is over."""
+
+    def at_step(self, pool: Any, first: bool) -> None:
+        """Take and give back what the step does; the first one makes the optimizer's states."""
+
+    def beside(self) -> int:
+        """What pools of other streams reserve. [B]"""
+        return 0
+
+    def host(self, states: States) -> dict[str, Quantity] | None:
+        """What lies in the machine's own memory, for each rank; None is the usual. [B]"""
+        return None
 
 
 def combined(parts: Sequence[Part], shared: Sequence[str]) -> States:
