@@ -6,6 +6,7 @@ import pytest
 
 import llmcalc
 from llmcalc import catalog_build
+from llmcalc.answer.training.rl.frameworks import FRAMEWORKS
 from llmcalc.catalog import DATA, Catalog, fold
 from llmcalc.errors import CatalogError, UnknownNameError
 from llmcalc.memory.training.precisions import RECIPES
@@ -49,6 +50,8 @@ def test_sources_resolve():
     for version in (1, 2):
         report = llmcalc.train("llama-3.2-1b", fsdp=version, dp=2, seq_len=128)
         cited += report["gathered"].source
+    cited += " ".join(item.source for item in llmcalc.train("llama-3.2-1b", rl="grpo", seq_len=128))
+    cited += " ".join(frame.source for frame in FRAMEWORKS.values())
     assert [name for name in known if name not in cited] == []
 
 

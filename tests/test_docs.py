@@ -128,7 +128,7 @@ def test_output_shown_is_what_is_printed(page, prompt, printed, tmp_path):
 
 
 def test_outputs_were_found():
-    assert {page.name for page, *_ in OUTPUTS} == {"README.md", "catalogs.md", "scaling.md"}
+    assert {page.name for page, *_ in OUTPUTS} == {"README.md", "catalogs.md", "concepts.md", "scaling.md"}
     assert len(README_COMMANDS) >= 5
 
 
@@ -174,6 +174,10 @@ EXAMPLES = {
     "training lengths": lambda: llmcalc.train("llama-3.2-1b", method="lora", seq_len=CONTEXTS, gpu="a10g"),
     "training of a count": lambda: llmcalc.train("13b", gpu="h200"),
     "training, what would help": lambda: llmcalc.train("llama-3.2-3b", seq_len=2048, gpu="rtx-4090"),
+    "an iteration": lambda: llmcalc.train("llama-3.2-1b", rl="ppo", gpu="h100", sleep="on", seq_len=256),
+    "an iteration apart": lambda: llmcalc.train(
+        "llama-3.2-1b", rl="grpo", gpu="2xrtx-3090", placement="separate", rollout_gpus=1, seq_len=256
+    ),
     "params": lambda: llmcalc.params("mixtral-8x7b"),
     "params of a count": lambda: llmcalc.params("13b"),
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmcalc.api.compare import compare
     from llmcalc.api.fit import fit
     from llmcalc.api.laws import chinchilla, hparams, law, laws
+    from llmcalc.api.layouts import layouts
     from llmcalc.api.quant import quant
     from llmcalc.api.serve import serve_command
     from llmcalc.api.train import train
@@ -31,6 +32,7 @@ __all__ = [
     "hparams",
     "law",
     "laws",
+    "layouts",
     "model",
     "params",
     "quant",
@@ -45,6 +47,7 @@ _HOME = {
     "chinchilla": "llmcalc.api.laws",
     "compare": "llmcalc.api.compare",
     "fit": "llmcalc.api.fit",
+    "layouts": "llmcalc.api.layouts",
     "hparams": "llmcalc.api.laws",
     "law": "llmcalc.api.laws",
     "laws": "llmcalc.api.laws",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from llmcalc.cli.options import model_options, output_options, respond, stack
+from llmcalc.errors import InputError
 
 _what = stack(
     click.option(
@@ -50,7 +51,7 @@ _how = stack(
     click.option(
         "--loss",
         metavar="KIND",
-        help="eager, compiled, chunked, fused, vocab-parallel[-fused|-te], none.  [eager]",
+        help="eager, shifted, compiled, chunked, fused, vocab-parallel[-fused|-te], none.  [eager]",
     ),
     click.option(
         "--recipe",
@@ -73,7 +74,7 @@ _how = stack(
     click.option(
         "--like",
         metavar="NAME",
-        help="trainer, trl, torchtune, torchtitan, litgpt, deepspeed, megatron ...",
+        help="trainer, trl, verl, torchtune, torchtitan, litgpt, deepspeed, megatron ...",
     ),
 )
 
@@ -106,9 +107,43 @@ _part = stack(
         "--last-layers", metavar="N", help="Layers from the end that are trained or adapted.  [all]"
     ),
     click.option(
-        "--reference", metavar="MODEL|same", help="A frozen reference beside it, for preferences (DPO)."
+        "--reference",
+        metavar="MODEL|same",
+        help="A frozen reference beside it, for preferences (DPO); with --rl also none.  [--rl: same]",
     ),
     click.option("--teacher", metavar="MODEL", help="A frozen teacher beside it, for distillation."),
+)
+
+_rl = stack(
+    click.option("--rl", metavar="grpo|ppo", help="One iteration of reinforcement learning."),
+    click.option("--critic", metavar="MODEL|same", help="PPO's model of values.  [same]"),
+    click.option("--reward", metavar="MODEL|rule", help="What judges answers.  [rule]"),
+    click.option("--rollout", metavar="NAME", help="What answers: vllm, sglang, transformers, none.  [vllm]"),
+    click.option(
+        "--placement",
+        metavar="WHERE",
+        help="colocated, separate, or the roles that stand apart.  [colocated]",
+    ),
+    click.option("--rollout-gpus", metavar="N", help="GPUs of the engine, with --placement separate."),
+    click.option(
+        "--rollout-tp", metavar="N", help="GPUs that share its tensors.  [1; separate: all its GPUs]"
+    ),
+    click.option(
+        "--gpu-memory-utilization", metavar="X", help="Its share of a GPU.  [0.3; separate: the engine's]"
+    ),
+    click.option("--sleep", metavar="on|off|1|2", help="It sleeps while others work.  [off]"),
+    click.option("--enforce-eager", is_flag=True, help="It captures no CUDA graphs."),
+    click.option(
+        "--idle-offload", metavar="WHAT", help="Waits on the host: optimizer, params, reference, reward."
+    ),
+    click.option("--sync-bucket", metavar="SIZE", help="Buffer for weights on their way to it.  [a tensor]"),
+    click.option("--prompt", metavar="TOKENS", help="Tokens of a prompt.  [512]"),
+    click.option("--output", metavar="TOKENS", help="Tokens of an answer.  [512]"),
+    click.option("--group-size", metavar="N", help="Answers to each prompt.  [grpo: 8, ppo: 1]"),
+    click.option("--prompts", metavar="N", help="Prompts of an iteration.  [those of one step]"),
+    click.option(
+        "--forward-batch", metavar="N", help="Sequences of a pass without gradients.  [micro-batch]"
+    ),
 )
 
 _spread = stack(
@@ -168,7 +203,12 @@ _where = stack(
         "--expandable-segments", metavar="on|off", help="PyTorch's allocator may grow its segments.  [off]"
     ),
     click.option("--timeline", is_flag=True, help="Print memory over the step."),
-)
+    click.option(
+        "--layouts", is_flag=True,
+        help="All layouts of the GPUs that fit; degrees that are given stay, or run over 1,2,4.",
+    ),
+    click.option("--top", metavar="N", help="Layouts that are shown.  [20]"),
+)  # fmt: skip
 
 
 @click.command("train", short_help="Memory of training and fine-tuning.")
@@ -176,25 +216,37 @@ _where = stack(
 @_what
 @_how
 @_part
+@_rl
 @_spread
 @_where
 @output_options
-def command(timeline: bool, **options: Any) -> int:
+def command(timeline: bool, layouts: bool, top: Any, **options: Any) -> int:
     """Memory of one training step, on one GPU or many, the moment of its peak, and what would lower it.
 
     Without a model it tells the largest of the catalog that the GPU trains so. --plot draws memory
-    over the step.
+    over the step. --layouts tries every way to spread the step over the GPUs, and tells those that fit, the
+    best first; --plot then draws memory against the bubble.
 
     \b
     llmcalc train llama-3.2-3b --seq-len 4k --precision bf16 --gpu h100 --timeline
     llmcalc train llama-3.1-8b --method qlora --seq-len 2k --gpu rtx-4090
     llmcalc train llama-3.1-70b --recipe megatron --precision megatron-bf16 --tp 8 --pp 4 --gpu 64xh100
     llmcalc train llama-3.1-8b --deepspeed ds.json --micro-batch 2 --gpu 8xh100
+    llmcalc train llama-3.1-70b --like megatron --global-batch 512 --gpu 64xh100-80gb --layouts
     llmcalc train llama-3.1-8b --like torchtune --method lora --gpu rtx-4090
     llmcalc train --method qlora --seq-len 2k --gpu rtx-4090
+    llmcalc train qwen2.5-7b --rl grpo --like verl --gpu 8xh100 --idle-offload optimizer
     llmcalc train --params 13b --precision bf16
     """
+    if layouts:
+        from llmcalc.api.layouts import layouts as search
+
+        if timeline:
+            raise InputError("--timeline is of one layout.", "Leave --layouts or --timeline out.")
+        return respond(search, {**options, "top": top})
     from llmcalc.answer.training.ask import train
 
+    if top is not None:
+        raise InputError("--top is for a table of layouts.", "Add --layouts, or leave --top out.")
     options["timeline"] = timeline
     return respond(train, options)

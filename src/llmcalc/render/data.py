@@ -92,6 +92,8 @@ def _where_there(report: Any, model: dict[str, Any]) -> dict[str, Any]:
         result["roles"] = report.inventory.by_role()
     if report.command == "train":
         result |= {"timeline": _timeline(report.timeline), "metrics": plain(metrics(report))}
+    if report.rl is not None:
+        result["rl"] = plain(report.rl.to_dict())
     if report.ranks:
         result["ranks"] = plain(report.ranks)
     if report.alternatives:

@@ -28,6 +28,12 @@ def as_table(reports: Sequence[Any], kind: str, units: str) -> str:
         head, rows, columns = comparison(reports, units)
         below = [*hardware_notes(reports), *notes_of(reports, hints=False)]
     table = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
+    if len(reports) == 1 and reports[0].rl is not None:
+        from llmcalc.render.rl import tables
+
+        for head, rows, columns in tables(reports[0], units):
+            more = tabulate(rows, head, tablefmt=FORMATS[kind], disable_numparse=True, colalign=columns)
+            table += f"\n\n{more}"
     placed = reports[0].placement if len(reports) == 1 and not reports[0].scheme else []
     one_model = len({report.model["name"] for report in reports}) == 1
     title = "   ".join([*heading(reports), *placed]) if one_model else "Models compared"

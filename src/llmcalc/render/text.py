@@ -33,6 +33,10 @@ def as_text(reports: Sequence[Any], units: str = "gib", color: bool = False) -> 
     lines = [*_heading([*report.header, *report.placement]), "", *_items(report, units), RULE]
     lines += [*_total(report, units), ""]
     lines += _requests(report, units, color)
+    if report.rl is not None:
+        from llmcalc.render.rl import rl_lines
+
+        lines += rl_lines(report, units)
     lines += _device(report, units, color) if report.device is not None else _cards(report)
     lines += _neighbours(report, units)
     lines += _nearest(report)
@@ -216,12 +220,17 @@ def _pool(capacity: Any, size: str) -> str:
     return f"  {'state pool':<16} {size}, {held}; {capacity.concurrency:.2f}x"
 
 
+PLACED = ("tp", "pp", "cp", "ep", "dp")
+"""Degrees that are told of a placement."""
+
+
 def _hardware(report: Any) -> list[str]:
     """The fewest GPUs of this type, and the smallest single cards."""
     lines = []
     if report.fewest is not None:
         found = report.fewest
-        placed = " ".join(f"{name} {found[name]}" for name in ("tp", "pp") if found[name] > 1)
+        words = [f"{name} {found[name]}" for name in PLACED if found.get(name, 1) > 1]
+        placed = ", ".join([*words, *([found["sharing"]] if found.get("sharing") else [])])
         text = f"{found['gpus']}{f' ({placed})' if placed else ''}"
         text += " with all layers on them" if report.scenario.get("fit") else ""
         if found["close"] is not None:

@@ -17,6 +17,7 @@ SIGNS = {
     "logits": "L",
     "gathered": "S",
     "buffers": "B",
+    "rollout_engine": "E",
 }
 WIDTH = 40
 MOST = 18
@@ -31,6 +32,11 @@ def alive(phases: Any) -> str:
     >>> alive(["forward", "loss", "backward"]), alive(["step"]), alive(ORDER)
     ('forward to backward', 'step', 'always')
     """
+    if not any(phase in ORDER for phase in phases):
+        from llmcalc.render.rl import PHASES
+
+        known = [PHASES[phase] for phase in PHASES if phase in phases]
+        return "always" if len(known) >= 4 else ", ".join(known)
     phases = {*phases}
     if {"forward", "backward"} <= phases:  # a rank without the head has no loss of its own between
         phases.add("loss")
@@ -80,6 +86,10 @@ def peak_line(report: Any) -> str:
     if not isinstance(phase, str):
         return f"  {'peak':<14} where it is depends on the input"
     where = f", {made.where}" if made is not None and made.where not in (phase, "optimizer") else ""
+    if report.rl is not None:
+        from llmcalc.render.rl import words
+
+        phase = words(phase)
     return f"  {'peak':<14} in the {phase}{where}"
 
 
@@ -119,7 +129,7 @@ def _thinned(moments: list[Any]) -> list[Any]:
     if len(moments) <= MOST:
         return moments
     keep = {0, len(moments) - 1, max(range(len(moments)), key=lambda index: moments[index].total)}
-    for phase in ORDER:
+    for phase in dict.fromkeys(moment.phase for moment in moments):
         own = [index for index, moment in enumerate(moments) if moment.phase == phase]
         if not own:
             continue
@@ -153,11 +163,16 @@ def timeline_text(report: Any, units: str = "gib") -> str:
             bar += sign * (until - drawn)
             drawn = until
         place = moment.where if moment.where != moment.phase else ""
-        name = f"{moment.phase} {place}".strip()[:21]
+        name = f"{_phase(report, moment.phase)} {place}".strip()[:21]
         mark = " <- peak" if moment.total == most else ""
         amount = bare(moment.total, units)
         lines.append(f"  {name:<21} {amount:>7} {bar}{mark}"[:80])
     return "\n".join([*lines, f"  in {unit}"]) + "\n"
+
+
+def _phase(report: Any, phase: str) -> str:
+    """A phase in a narrow place."""
+    return phase if report.rl is None else phase.replace("_", " ").replace("policy update", "update")
 
 
 def _wrapped(words: list[str]) -> list[str]:
@@ -171,13 +186,24 @@ def _wrapped(words: list[str]) -> list[str]:
     return [*lines, line]
 
 
+def _places(report: Any, moments: list[Any]) -> list[float]:
+    """Where moments begin: side by side; the phases of an iteration are equally wide."""
+    if report.rl is None:
+        return [float(place) for place in range(len(moments) + 1)]
+    phases = [moment.phase for moment in moments]
+    places = [0.0]
+    for phase in phases:
+        places.append(places[-1] + 1 / phases.count(phase))
+    return places
+
+
 def draw(axes: Any, report: Any, palette: Any) -> None:
     """Memory over the step, stacked, against what the GPU has."""
     from llmcalc.units import GIB
 
     moments = report.timeline.moments
     names = [name for name in SIGNS if any(moment.held.get(name, 0) for moment in moments)]
-    places = range(len(moments) + 1)
+    places = _places(report, moments)
     layers = [[moment.held.get(name, 0) / GIB for moment in moments] for name in names]
     runtime = report["runtime"].bytes / GIB
     layers.append([runtime] * len(moments))
@@ -195,7 +221,8 @@ def draw(axes: Any, report: Any, palette: Any) -> None:
         axes.axhline(report.device.usable_bytes / GIB, color="black", linewidth=1, linestyle="--")
         axes.text(0, report.device.usable_bytes / GIB, f" {report.device.name}", va="bottom", fontsize=8)
     starts = [0] + [n for n in range(1, len(moments)) if moments[n].phase != moments[n - 1].phase]
-    axes.set_xticks(starts, [moments[n].phase for n in starts], fontsize=8, rotation=30, ha="left")
+    words = [_phase(report, moments[n].phase) for n in starts]
+    axes.set_xticks([places[n] for n in starts], words, fontsize=8, rotation=30, ha="left")
     axes.set_ylabel("GiB")
-    axes.set_xlim(0, len(moments))
+    axes.set_xlim(0, places[-1])
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)

@@ -31,6 +31,7 @@ LABELS = {
     "gathered": "gathered",
     "buffers": "buffers",
     "paged_optimizer": "paged optimizer",
+    "rollout_engine": "rollout engine",
 }
 VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CLOSE TO CALL"}
 
@@ -38,7 +39,7 @@ VERDICTS = {"fits": "FITS", "does_not_fit": "DOES NOT FIT", "too_close": "TOO CL
 def label(report: Any, item: Any) -> str:
     """How an item is called in a table."""
     plain = item.name.removeprefix("host_")
-    text = LABELS.get(plain, str(plain)) + (" (host)" if plain != item.name else "")
+    text = LABELS.get(plain, str(plain).replace("_", " ")) + (" (host)" if plain != item.name else "")
     if item.name == "kv_cache":
         key, value = report.scenario.get("kv_dtype_k"), report.scenario.get("kv_dtype_v")
         if key:

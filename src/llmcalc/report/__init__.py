@@ -171,6 +171,8 @@ class Report(_Shown):
         What sets its total apart from those of other engines, for a table of several.
     timeline : Estimate or None
         Of training: the moments of a step.
+    rl : Iteration or None
+        Of reinforcement learning: roles, phases and classes of GPUs.
     ranks : list of dict
         Classes of ranks that hold the same: name, GPUs, layers, bytes and the phase of the peak.
     plan, settled : tuple or None, Scenario or None
@@ -218,6 +220,7 @@ class Report(_Shown):
         self.scheme: dict[str, Any] = {}
         self.left_out: list[str] = []
         self.timeline: Any = None
+        self.rl: Any = None
         self.ranks: list[dict[str, Any]] = []
         self.book: Any = None
         self.call: Call = Call(command, {})

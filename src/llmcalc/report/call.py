@@ -14,6 +14,10 @@ LISTED = (
 """Keywords that may be lists, which a shell writes with commas or several times."""
 
 
+COMMANDS = {"layouts": ("train", "--layouts")}
+"""Functions that are an option of another one's command."""
+
+
 class Call:
     """The call that made a report, to be repeated from a shell or from Python.
 
@@ -43,7 +47,8 @@ class Call:
         """The command line; for inputs that a shell can't name, see `shown`."""
         import shlex
 
-        words = ["llmcalc", self.function]
+        command, *last = COMMANDS.get(self.function, (self.function,))
+        words = ["llmcalc", command]
         for key, value in self.asked.items():
             option = "--with" if key == "with_models" else f"--{key.replace('_', '-')}"
             if value is True:
@@ -58,7 +63,7 @@ class Call:
                 words += (
                     [shlex.quote(self._plain(one))] if key == "model" else [option, shlex.quote(str(one))]
                 )
-        return " ".join(words)
+        return " ".join([*words, *last])
 
     def shown(self) -> str:
         """The command line where there is one, else the call of the Python API."""

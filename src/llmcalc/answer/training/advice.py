@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmcalc.answer.training.asked import Asked, resolve
@@ -13,7 +14,7 @@ from llmcalc.hardware import Device, smallest_cards
 from llmcalc.model.inventory import Inventory
 from llmcalc.planning.levers import FREE, QUALITY, REACH, SPEED, WORKLOAD, Lever
 from llmcalc.report import Report
-from llmcalc.units import MIB, format_bytes
+from llmcalc.units import MIB, format_bytes, parse_integer
 
 WORTH = 64 * MIB
 """A change that gains less is not told. [B]"""
@@ -81,14 +82,69 @@ def levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
     return found
 
 
+Trial = Callable[[dict[str, Any]], "tuple[int, int] | None"]
+"""Expected total and the high end with other settings; None where it can't be. [B]"""
+
+
+def layout_levers(asked: Asked, given: dict[str, Any]) -> list[Lever]:
+    """The settings of several GPUs that could help; batches stay as they are."""
+    found: list[Lever] = []
+    mesh = asked.mesh
+    if mesh is None:
+        return found
+
+    def add(changes: dict[str, Any], cost: int, price: str) -> None:
+        found.append(Lever(changes, cost, price))
+
+    if mesh.tp > 1 and not mesh.sequence_parallel:
+        add({"sequence_parallel": "on"}, FREE, "tensor ranks share the tokens too, with the same traffic")
+    if mesh.tp > 1 and asked.loss == "eager":
+        add({"loss": "vocab-parallel"}, FREE, "each tensor rank keeps its own part of the logits")
+    fsdp = str(given.get("fsdp") or "off").lower() not in ("0", "off", "none", "false", "no")
+    stage = int(given["zero"]) if str(given.get("zero") or "").isdigit() else 0
+    if asked.implementation == "megatron":
+        if given.get("zero") is not None and stage == 0:
+            add({"zero": None}, FREE, "the distributed optimizer: the same traffic")
+    elif mesh.replicas > 1 and not fsdp and given.get("deepspeed") is None:
+        for more in range(stage + 1, 4):
+            gathers = "weights are gathered in each pass: half as much traffic again"
+            add({"zero": more}, SPEED if more == 3 else FREE, gathers if more == 3 else "the same traffic")
+        if stage == 0:
+            add({"fsdp": 2}, SPEED, "weights are gathered in each pass: half as much traffic again")
+    if mesh.vpp > 1:
+        add({"vpp": None}, SPEED, "one chunk a stage: a larger bubble")
+    for key, most, price in (
+        ("tp", mesh.per_node, "activations are exchanged in every layer"),
+        ("pp", asked.accumulate, "a larger bubble"),
+        (
+            "cp",
+            1 << 20 if not is_array(asked.seq) and asked.seq >= LONG else 0,
+            "keys and values are exchanged",
+        ),
+    ):
+        more = 2 * getattr(mesh, key)
+        if mesh.dp % 2 == 0 and more <= most:
+            same = {} if given.get("global_batch") is not None or asked.in_backward else {
+                "grad_accum": 2 * asked.accumulate
+            }  # fmt: skip
+            add({key: more, **same}, SPEED, price)
+    return found
+
+
+LONG = 32_768
+"""Sequences that context ranks are worth while for. [tokens]"""
+
+
 class _Trial:
-    """The same question with other settings."""
+    """The same question with other settings, on as many GPUs."""
 
     def __init__(
-        self, inventory: Inventory, device: Device, book: Catalog, given: dict[str, Any], others: list[Any]
-    ) -> None:
+        self, inventory: Inventory, device: Device, book: Catalog, given: dict[str, Any], others: list[Any],
+        gpus: int = 1,
+    ) -> None:  # fmt: skip
         self.inventory, self.device, self.book, self.others = inventory, device, book, others
         self.given = {key: value for key, value in given.items() if key not in ("gpu", "reserve")}
+        self.gpus = gpus
 
     def __call__(self, changes: dict[str, Any]) -> tuple[int, int] | None:
         """Expected total and the high end; None where it can't be."""
@@ -98,6 +154,11 @@ class _Trial:
         if changes.get("method") in ("lora", "qlora"):
             given |= dict.fromkeys(("trainable", "freeze", "last_layers", "optimizer_in_backward"))
         try:
+            if self.gpus > 1:
+                shared = 1
+                for key in ("tp", "pp", "cp"):
+                    shared *= parse_integer(given[key], key) if given.get(key) is not None else 1
+                given["dp"] = max(self.gpus // shared, 1)
             asked = resolve(self.inventory, self.book, given)
             made = Question(self.inventory, asked, self.book, self.device, self.others).estimate()
         except LlmcalcError:
@@ -118,11 +179,13 @@ def help_it(
     if is_array(report.total_bytes):
         return
     if not inventory.is_opaque:
-        _settings(report, _Trial(inventory, device, book, given, others), levers(asked, given), device)
+        gpus = 1 if asked.mesh is None else asked.mesh.gpus
+        offered = levers(asked, given) + layout_levers(asked, given)
+        offer(report, _Trial(inventory, device, book, given, others, gpus), offered, device)
     report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked.reserve, book)
 
 
-def _settings(report: Report, trial: _Trial, offered: list[Lever], device: Device) -> None:
+def offer(report: Report, trial: Trial, offered: list[Lever], device: Device) -> None:
     """Each change alone; where none is enough, the cheapest that are together."""
     before, rows = int(report.total_bytes), []
     for lever in offered:
@@ -159,7 +222,7 @@ def _verdict(made: tuple[int, int], device: Device) -> str:
     return "does_not_fit" if made[0] > device.usable_high else "too_close"
 
 
-def _together(trial: _Trial, offered: list[Lever], device: Device, before: int) -> Any:
+def _together(trial: Trial, offered: list[Lever], device: Device, before: int) -> Any:
     """Changes added from the cheapest on until it fits; a later setting of one keyword wins."""
     changes: dict[str, Any] = {}
     dearest, last = FREE, before

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.asked import Asked, resolve
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
+from llmcalc.answer.training.understood import nothing, understand
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, Problems
-from llmcalc.model import readers
+from llmcalc.errors import InputError
 from llmcalc.model.inventory import Inventory
-from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 
 if TYPE_CHECKING:
@@ -92,6 +91,23 @@ def train(
     cp_comm: str | None = None,
     reference: Any = None,
     teacher: Any = None,
+    rl: str | None = None,
+    critic: Any = None,
+    reward: Any = None,
+    rollout: str | None = None,
+    placement: Any = None,
+    rollout_gpus: Any = None,
+    rollout_tp: Any = None,
+    gpu_memory_utilization: Any = None,
+    sleep: Any = None,
+    enforce_eager: bool = False,
+    idle_offload: Any = None,
+    sync_bucket: Any = None,
+    prompt: Any = None,
+    output: Any = None,
+    group_size: Any = None,
+    prompts: Any = None,
+    forward_batch: Any = None,
     like: str | None = None,
     expandable_segments: Any = None,
     metric: str | None = None,
@@ -130,9 +146,9 @@ def train(
         ``block``); which parts ``selective`` means, by Megatron's names: ``core_attn`` (the default),
         ``mlp``, ``moe``, ``shared_experts``, ``layernorm``, ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
-        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``compiled``, ``chunked``, ``fused``, ``vocab-parallel``
-        or ``none``; whose code runs: ``hf``, ``torchtune``, ``torchtitan``, ``megatron``, ``liger`` or
-        ``litgpt``.
+        ``flash``, ``sdpa`` or ``eager``; ``eager``, ``shifted`` (as in transformers before 4.45),
+        ``compiled``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``; whose code runs: ``hf``,
+        ``torchtune``, ``torchtitan``, ``megatron``, ``liger`` or ``litgpt``.
     padded, keep_logits, compile : bool, optional
         Whether there is a padding mask; whether the output object keeps the logits through the backward
         pass (as transformers' does); whether the code is compiled.
@@ -194,9 +210,24 @@ def train(
     reference, teacher : optional
         A frozen model beside the trained one, for preferences (``same`` is a copy of it; with adapters it
         shares the weights) or for distillation.
+    rl, critic, reward : optional
+        ``grpo`` or ``ppo``: one iteration of it; PPO's model of values (``same`` as the policy's), a reward
+        model or ``rule``. With `rl` the `reference` is ``same``, a model or ``none``.
+    rollout, placement, rollout_gpus, rollout_tp : optional
+        ``vllm``, ``sglang``, ``transformers`` or ``none``; ``colocated``, ``separate``, or roles that stand
+        apart; GPUs of the engine there, and those that share its tensors. [-]
+    gpu_memory_utilization, sleep, enforce_eager : optional
+        The engine's share (0.3 beside training), whether it sleeps meanwhile (``on``, ``off``, 1, 2), and
+        whether it goes without CUDA graphs. [-]
+    idle_offload, sync_bucket : optional
+        What waits on the host: ``optimizer``, ``params``, ``reference``, ``reward``; the buffer through which
+        weights go to the engine. [B]
+    prompt, output, group_size, prompts, forward_batch : optional
+        Tokens of a prompt and an answer, answers of each, prompts of an iteration, and sequences of a pass
+        without gradients. [tokens], [-]
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``torchtune``, ``litgpt``, ``llama-factory``,
-        ``unsloth``, ``deepspeed`` or ``megatron``.
+        A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``torchtitan``,
+        ``litgpt``, ``llama-factory``, ``unsloth``, ``deepspeed`` or ``megatron``.
     expandable_segments : bool, optional
         Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
@@ -240,6 +271,14 @@ def train(
     asked = {key: _switch(key, value) for key, value in locals().items()}
     files = [catalog] if isinstance(catalog, str) else catalog or ()
     book = catalog if isinstance(catalog, Catalog) else Catalog(files)
+    if rl is not None:
+        from llmcalc.answer.training.rl.ask import rl_train
+
+        return rl_train((model, params, config, assume), asked, book)
+    if any(asked[key] not in (None, False) for key in ("critic", "reward", "rollout", *OF_RL)):
+        from llmcalc.answer.training.rl.asked import refuse_without
+
+        refuse_without(asked)
     if model is None and params is None and config is None and gpu is not None:
         return _largest(asked, book)
     given = {
@@ -247,7 +286,7 @@ def train(
         for key, value in asked.items()
         if key not in ("model", "params", "config", "catalog", "assume", "reference", "teacher")
     }
-    inventory, resolved, others = _understand(model, params, config, assume, book, given, reference, teacher)
+    inventory, resolved, others = understand(model, params, config, assume, book, given, reference, teacher)
     devices: list[Device | None] = [*resolved.devices] or [None]
     reports = []
     for device in devices:
@@ -257,6 +296,12 @@ def train(
         reports.append(report)
     return reports[0] if len(reports) == 1 else Reports(reports)
 
+
+OF_RL = (
+    "placement", "rollout_gpus", "rollout_tp", "gpu_memory_utilization", "sleep", "enforce_eager",
+    "idle_offload", "sync_bucket", "prompt", "output", "group_size", "prompts", "forward_batch",
+)  # fmt: skip
+"""Keywords that mean something only with `rl`."""
 
 SWITCHES = (
     "padded",
@@ -281,7 +326,7 @@ def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
     from llmcalc.answer.training.room import largest_models
 
     given = {key: value for key, value in asked.items() if key not in ("catalog", "reference", "teacher")}
-    devices = resolve(_nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
+    devices = resolve(nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
     reports = []
     for device in devices:
         for name, question in largest_models(given, device, book):
@@ -325,63 +370,13 @@ def _help(report: Report, *asked: Any) -> None:
 
             report.told.cards = smallest_cards(int(report.range_bytes[1]) + asked[1].reserve, report.book)
         return
-    if isinstance(report.verdict, str) and report.verdict == "fits":
+    fits = isinstance(report.verdict, str) and report.verdict == "fits"
+    if not fits or asked[1].mesh is not None:
+        from llmcalc.answer.training.fewest import fewest_gpus
+
+        report.told.fewest = fewest_gpus(*asked)
+    if fits:
         return
     from llmcalc.answer.training.advice import help_it
 
     help_it(report, *asked)
-
-
-def _understand(
-    model: ModelLike,
-    params: Any,
-    config: Any,
-    assume: str | None,
-    book: Catalog,
-    given: dict[str, Any],
-    reference: Any,
-    teacher: Any,
-) -> tuple[Inventory, Asked, list[Any]]:
-    """Read the models and resolve the rest, telling the mistakes of all together."""
-    problems = Problems()
-    inventory = None
-    others: list[Any] = []
-    with problems:
-        inventory = stored_as_declared(readers.read_only(model, params, config, assume, book), book)
-        if inventory.family == "header":
-            raise InputError(
-                f"{inventory.name}: the header tells the weights, not the layers.",
-                "Put the model's config.json beside it.",
-            )
-    with problems:
-        resolved = resolve(inventory or _nothing(), book, given)
-    for label, source in (("reference model", reference), ("teacher", teacher)):
-        with problems:
-            if source is not None and inventory is not None:
-                others.append(_other(label, source, inventory, book, assume))
-    problems.check()
-    assert inventory is not None
-    resolved.reference, resolved.teacher = reference, teacher
-    made = []
-    for label, other, same in others:
-        made.append((label, other, same and resolved.choice.leaves_model))
-    return inventory, resolved, made
-
-
-def _nothing() -> Inventory:
-    """What stands for a model that could not be read, or that is not named."""
-    from llmcalc.model.readers.count import read_count
-
-    return read_count(1)
-
-
-def _other(
-    label: str, source: Any, inventory: Inventory, book: Catalog, assume: str | None
-) -> tuple[str, Inventory, bool]:
-    """A frozen model beside the trained one, and whether it is the same."""
-    if isinstance(source, str) and source.strip().lower() == "same":
-        return label, inventory, True
-    other = stored_as_declared(readers.read(source, book, assume), book)
-    if other.is_opaque:
-        raise InputError(f"The {label} {source!r} is a bare count.", "Name a model, or same.")
-    return label, other, False

@@ -15,6 +15,8 @@ from llmcalc.memory.training.parallel.ranks import trace_stage
 from llmcalc.memory.training.parallel.slices import part_of, sliced
 from llmcalc.memory.training.stretches import Model
 from llmcalc.memory.training.timeline import moments
+from llmcalc.memory.training.trainable import Training
+from llmcalc.model.inventory import Inventory
 
 
 class Ranks:
@@ -33,7 +35,15 @@ class Ranks:
         That part, as it is computed with and as it is stored.
     run : Model
         Its stretches.
+    brief : bool
+        Whether of equal layers only those at the ends are looked at: the peak is the same.
+    hurries : bool
+        Whether nothing is played through the allocator.
+    plays : bool
+        Whether it is.
     """
+
+    brief = hurries = False
 
     def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
         asked = question.asked
@@ -41,41 +51,46 @@ class Ranks:
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
-        pads = asked.implementation == "megatron"
-        self.model = sliced(question.inventory, mesh.tp, mesh.ep, mesh.etp, pads)
-        self.stored = (
-            self.model
-            if question.stored is question.inventory
-            else sliced(question.stored, mesh.tp, mesh.ep, mesh.etp, pads)
-        )
+        self.model = self.sliced(question.inventory)
+        self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
         self.adapter_bytes = asked.choice.adapter_bytes
         self.plan: Any = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
         if isinstance(self.plan.recompute, str) and self.plan.recompute.startswith("first-"):
             self.number = int(self.plan.recompute[6:])
-            self.other = Model(self.model, replaced(self.plan, recompute="full"))
+            self.other = self.ran(replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
         scalar = not any(is_array(value) for value in (batch, seq, rank))
         plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
-        self.plays = plays and scalar and asked.metric != "memtracker"
-        self.plan.logs = self.plays
-        self.run = Model(self.model, self.plan)
+        self.plays = (plays or asked.zero is not None) and scalar and asked.metric != "memtracker"
+        self.plan.logs = self.plays and asked.policy is not None
+        self.run = self.ran(self.plan)
+
+    def ran(self, plan: Training) -> Model:
+        """The stretches of that part, run as planned."""
+        made = Model(self.model, plan)
         try:
-            self.run.run()
-            if self.other is not None:
-                self.other.run()
+            made.run()
         except (NotImplementedError, KeyError):
             raise ConfigError(
-                f"What {question.inventory.name} keeps for the backward pass is not known.",
+                f"What {self.question.inventory.name} keeps for the backward pass is not known.",
                 "Use a model of another family; --params N tells the states of any.",
             ) from None
+        return made
+
+    def sliced(self, inventory: Inventory) -> Inventory:
+        """The part of a model that one tensor and expert rank holds."""
+        mesh, pads = self.mesh, self.question.asked.implementation == "megatron"
+        return sliced(inventory, mesh.tp, mesh.ep, mesh.etp, pads)
 
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
         sharding = asked.sharding(asked)
-        found = trace_stage(self.run, mesh, stage, False, self.other, self.number, sharding.by_rows)
+        found = trace_stage(
+            self.run, mesh, stage, self.brief, self.other, self.number, sharding.by_rows
+        )  # fmt: skip
         parts = [
             (self._fold(stage, experts, sharding.cut(ranks)), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
@@ -97,7 +112,7 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
-        slack = allocator_slack(question, self.model, self.plan, made, sharding)
+        slack = None if self.hurries else allocator_slack(question, self.model, self.plan, made, sharding)
         if sharding.has_pools:
             reserved = self._reserved(stage, sharding, states, layout) if self.plays else layout.reserved
             slack = pools_slack(made.allocated, reserved, self.plays)
@@ -126,7 +141,7 @@ class Ranks:
         step = [] if "optimizer" in away else parts(layout.step)
         return replay.reserved(sharding.player(replay.main), kept, held, step)
 
-    def _fold(self, stage: Stage, experts: bool, cut: int) -> Any:
+    def _fold(self, stage: Stage, experts: bool, cut: int = 1) -> Any:
         """States of the stage's layers, cut among so many ranks: of routed experts, or of all else."""
         layers = stage_layers(stage)
         only = experts if self.mesh.ep > 1 else None

@@ -38,6 +38,31 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lora_r": 16,
         "lora_targets": "all-linear",
     },
+    # verl: FSDP engine and actor of trainer/config; fp32 weights, gathered and computed with in bf16.
+    "verl": {
+        "precision": "bf16-mixed",
+        "optimizer": "adamw",
+        "micro_batch": 1,
+        "recompute": "full",
+        "attention": "flash",
+        "loss": "eager",
+        "recipe": "hf",
+        "keep_logits": False,
+        "padded": False,
+        "kbit_upcast": False,
+    },
+    # OpenRLHF: train_ppo_ray.py; DeepSpeed with 16-bit weights and fp32 masters, flash attention.
+    "openrlhf": {
+        "precision": "megatron-fp16",
+        "optimizer": "adamw-fused",
+        "micro_batch": 1,
+        "recompute": "full",
+        "attention": "flash",
+        "loss": "eager",
+        "recipe": "hf",
+        "padded": False,
+        "kbit_upcast": False,
+    },
     # torchtune: recipes/configs, *_single_device.yaml.
     "torchtune": {
         "precision": "bf16",

@@ -169,6 +169,7 @@ class Question:
         self.local_tokens: Quantity = asked.seq
         self.local_ranks: Any = None
         self.slack: tuple[int, int] | None = None
+        self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
     def bits(self, name: str) -> Any:
         """Bits of a stored format. [bit]"""
@@ -218,6 +219,8 @@ class Question:
             accumulates=accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
+            answers=asked.answers,
+            no_grad=asked.no_grad,
             inputs_require_grad=choice.method in ("prompt", "prefix")
             or (choice.leaves_model and asked.recompute != "none"),
         )

@@ -30,12 +30,12 @@ def train_report(question: Question, device: Device | None) -> Report:
         from llmcalc.answer.training.told import tell_ranks
 
         tell_ranks(report, question, made)
-    _describe(report, question, made, device)
-    _warn(report, question, made)
+    describe(report, question, made, device)
+    warn(report, question, made)
     return report
 
 
-def _describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:
+def describe(report: Report, question: Question, made: Estimate, device: Device | None) -> None:
     """Heading, scenario and origins."""
     asked, inventory = question.asked, question.inventory
     states = made.states if asked.mesh is None else question.whole()
@@ -60,8 +60,8 @@ def _describe(report: Report, question: Question, made: Estimate, device: Device
     per = f"{asked.recipe.name}: {bytes_told(asked)}"
     report.header = [
         inventory.title,
-        f"{_size(inventory)} params",
-        _how(asked),
+        f"{size_told(inventory)} params",
+        how_told(asked),
         *([share] if share else []),
         per,
     ]
@@ -97,7 +97,8 @@ def bytes_told(asked: Asked) -> str:
     return f"{words} + {held} = {sum(parts) + held} B/param"
 
 
-def _how(asked: Asked) -> str:
+def how_told(asked: Asked) -> str:
+    """What is trained, in few words."""
     choice = asked.choice
     if choice.method in ("lora", "qlora", "dora"):
         rank = "ranks" if is_array(choice.rank) else f"r {choice.rank}"
@@ -114,7 +115,7 @@ def _how(asked: Asked) -> str:
     return "full" + (f" but {', '.join(choice.frozen)}" if choice.frozen else "")
 
 
-def _size(inventory: Inventory) -> str:
+def size_told(inventory: Inventory) -> str:
     """Parameters for the heading, active ones too where they differ."""
     total = format_count(inventory.params)
     if inventory.routed_params:
@@ -197,7 +198,7 @@ def scenario_of(asked: Asked, device: Device | None) -> dict[str, Any]:
     return made
 
 
-def _warn(report: Report, question: Question, made: Estimate) -> None:
+def warn(report: Report, question: Question, made: Estimate) -> None:
     """What the reader should know, and what to try."""
     asked, states, inventory = question.asked, made.states, question.inventory
     report.warnings += asked.notes + inventory.warnings

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.words import one_word
-from llmcalc.errors import InputError, one_of
+from llmcalc.catalog import Catalog
+from llmcalc.errors import InputError, did_you_mean, one_of
+from llmcalc.memory.training.optimizers import find_optimizer
 from llmcalc.memory.training.plan import CORE, MODULES
+from llmcalc.memory.training.trainable import METHODS
+from llmcalc.units import parse_integer
 
 
 def read_recompute(value: Any) -> str | int:
@@ -63,3 +67,23 @@ def read_offload(away: Any) -> frozenset[str]:
     return frozenset(
         one_word(word, OFFLOADS, "--offload") for word in parts if str(word).strip() not in ("", "none")
     )
+
+
+def read_method(value: Any) -> str:
+    """What is trained, in one word."""
+    word = str(value or "full").strip().lower()
+    if word in METHODS:
+        return word
+    near = did_you_mean(word, METHODS, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise InputError(f"--method {word[:40]!r} is not known.", f"{hint}Use {one_of(METHODS)}.")
+
+
+def settle_optimizer(asked: Any, book: Catalog, given: dict[str, Any]) -> None:
+    """Look the optimizer up, with its rank where it projects to one."""
+    rank = given["optimizer_rank"]
+    rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
+    values = asked.values
+    asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+    if rank is not None and not asked.optimizer.takes_rank:
+        raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")

@@ -77,8 +77,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         1.0 if given["imbalance"] is None else _factor(given["imbalance"], "--imbalance"),
         "p2p" if given["cp_comm"] is None else one_word(given["cp_comm"], EXCHANGES, "--cp-comm"),
     )  # fmt: skip
-    check_mesh(mesh, inventory)
     _batches(asked, mesh, given["global_batch"])
+    check_mesh(mesh, inventory)
     asked.mesh = mesh
     asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)

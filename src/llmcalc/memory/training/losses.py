@@ -51,6 +51,20 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     return t.link(loss, node, back)
 
 
+def shifted(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """As transformers did before 4.45: logits turned into fp32 for good, of which a shifted copy goes on."""
+    t, vocab = run.tape, run.out(role)
+    t.label = LOGITS
+    logits = run.linear(x, role)
+    logits = ops.cast(t, logits, 4)
+    if run.plan.keep_logits:
+        kept.append(logits)
+    before = ops.part(t, logits, vocab * (run.rows - run.batch))
+    moved = ops.copy(t, before)
+    del before
+    return cross_entropy(t, moved, run)
+
+
 def compiled(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
     """A compiled loss: one kernel each way, which keeps the logits as they come and each row's sum."""
     t = run.tape
@@ -227,7 +241,7 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
 
 LOSSES = {
-    "eager": eager, "compiled": compiled, "chunked": chunked, "fused": fused,
+    "eager": eager, "shifted": shifted, "compiled": compiled, "chunked": chunked, "fused": fused,
     "vocab-parallel": vocab_parallel, "vocab-parallel-fused": vocab_parallel_fused,
     "vocab-parallel-te": vocab_parallel_te, "none": none,
 }  # fmt: skip

@@ -15,6 +15,7 @@ RECIPES = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 
 LOSSES = (
     "eager",
+    "shifted",
     "compiled",
     "chunked",
     "fused",
@@ -106,12 +107,16 @@ class Plan:
         Whether everything that comes and goes is written down, to be played through an allocator.
     earlier : int or ndarray
         What the micro-batch before has left until this one's logits replace its own. [B]
+    answers : int or ndarray
+        Tokens at the end of each sequence that need logits; 0 is all. [tokens]
+    no_grad : bool
+        Whether nothing is kept for a backward pass.
     """
 
     __slots__ = (
-        "accumulates", "attention", "autocast", "batch", "compiled", "earlier", "element", "in_backward",
-        "inputs_require_grad", "keep_logits", "keeps_inputs", "logs", "loss", "mesh", "modules", "padded",
-        "recipe", "recompute", "seq", "watched", "weight_element",
+        "accumulates", "answers", "attention", "autocast", "batch", "compiled", "earlier", "element",
+        "in_backward", "inputs_require_grad", "keep_logits", "keeps_inputs", "logs", "loss", "mesh",
+        "modules", "no_grad", "padded", "recipe", "recompute", "seq", "watched", "weight_element",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +126,7 @@ class Plan:
         accumulates: bool = False, inputs_require_grad: bool = False, watched: bool = False,
         keeps_inputs: bool = False, earlier: Quantity = 0, compiled: bool = False,
         mesh: Mesh | None = None, modules: frozenset[str] = CORE,
+        answers: Quantity = 0, no_grad: bool = False,
     ) -> None:  # fmt: skip
         self.batch, self.seq, self.element = batch, seq, element
         self.weight_element = weight_element or element
@@ -130,6 +136,7 @@ class Plan:
         self.inputs_require_grad, self.watched = inputs_require_grad, watched
         self.keeps_inputs, self.earlier, self.compiled = keeps_inputs, earlier, compiled
         self.mesh, self.logs = mesh, False
+        self.answers, self.no_grad = answers, no_grad
         self.modules = modules if recompute == "selective" else frozenset()
 
     @property

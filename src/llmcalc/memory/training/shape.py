@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.model.inventory import Group, Op, size
+from llmcalc.model.inventory import Group, Inventory, Op, size
 
 
 class Shape:
@@ -40,3 +40,17 @@ class Shape:
         for cache in group.caches:
             if cache.kind in ("full", "window", "chunk") and not cache.variants:
                 self.kv_heads = dict(cache.parts[0][1][0]).get("kv_heads", self.kv_heads)
+
+
+def rotary_width(inventory: Inventory) -> int:
+    """Width of one head that rotates: of a latent the part of its own. [elements]"""
+    width = 0
+    for group in inventory.groups:
+        if group.place != "layer" or group.component != "text":
+            continue
+        for op in group.ops:
+            if op.role == "kv_a":
+                return size(op.out[1:])
+            if op.role == "attention":
+                width = max(width, size(op.out) // dict(op.out[0]).get("heads", 1))
+    return int(width * inventory.rope[1]) // 2 * 2

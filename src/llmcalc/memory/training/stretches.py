@@ -14,6 +14,7 @@ from llmcalc.memory.training.ledger import FORWARD, HELD, Ledger
 from llmcalc.memory.training.losses import LOSSES
 from llmcalc.memory.training.parallel.tensors import scattered
 from llmcalc.memory.training.plan import Plan
+from llmcalc.memory.training.shape import rotary_width
 from llmcalc.memory.training.tape import Node, Sink, Tape, Value
 from llmcalc.memory.training.traits import VERIFIED, Traits
 from llmcalc.model.inventory import Group, Inventory, size
@@ -91,6 +92,7 @@ class Model:
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
         self.tape.compiled = plan.compiled
+        self.tape.off = plan.no_grad
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
         if table is None:
@@ -99,7 +101,7 @@ class Model:
                 "Name the model, or give its config.json.",
             )
         self.hidden = size(table.out)
-        self.shared = Shared(0 if self.traits.tables == "none" else _rotary(inventory))
+        self.shared = Shared(0 if self.traits.tables == "none" else rotary_width(inventory))
         self.books = Ledger(plan.logs)  # of what all layers read
         self.kept: list[Value] = []  # the output object
         self.common: tuple[Quantity, Quantity] = (0, 0)
@@ -200,7 +202,7 @@ class Model:
         stretch.root = x.node
         self._shared(run)
         t.ledger = stretch.ledger
-        requires = x.node is not None or self.plan.inputs_require_grad
+        requires = x.node is not None or (self.plan.inputs_require_grad and not self.plan.no_grad)
         del x
         stretch.forward = stretch.ledger.at_peak()
         return requires
@@ -295,7 +297,7 @@ class Model:
         if self.traits.wide_residual:
             x = ops.cast(t, x, self.plan.weight_element)
         x = run.enter(x) if role else x
-        loss = LOSSES[self.plan.loss if role else "none"](run, x, role, self.kept)
+        loss = _loss(self.plan.loss if role else "none")(run, x, role, self.kept)
         stretch.root = loss.node if loss is not None else None
         del x, loss
         stretch.forward = stretch.ledger.at_peak()
@@ -352,6 +354,15 @@ class Model:
             table.pending = False
 
 
+def _loss(name: str) -> Any:
+    """The code of a loss."""
+    if name in LOSSES:
+        return LOSSES[name]
+    from llmcalc.memory.training.policy_losses import POLICY_LOSSES
+
+    return POLICY_LOSSES[name]
+
+
 HEADS = ("embedding", "unembedding", "classifier")
 
 
@@ -396,17 +407,3 @@ def _in_order(inventory: Inventory) -> list[tuple[int, Group]]:
         for layer in group.layers
     ]
     return sorted(found, key=lambda pair: pair[0])
-
-
-def _rotary(inventory: Inventory) -> int:
-    """Width of one head that rotates: of a latent the part of its own. [elements]"""
-    width = 0
-    for group in inventory.groups:
-        if group.place != "layer" or group.component != "text":
-            continue
-        for op in group.ops:
-            if op.role == "kv_a":
-                return size(op.out[1:])
-            if op.role == "attention":
-                width = max(width, size(op.out) // dict(op.out[0]).get("heads", 1))
-    return int(width * inventory.rope[1]) // 2 * 2

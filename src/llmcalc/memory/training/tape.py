@@ -159,6 +159,8 @@ class Tape:
         What new tensors are for.
     compiled : bool
         Whether layers are compiled.
+    off : bool
+        Whether nothing is recorded, as under `torch.no_grad`.
     """
 
     __slots__ = (
@@ -170,6 +172,7 @@ class Tape:
         "in_backward",
         "label",
         "ledger",
+        "off",
         "order",
         "watched",
     )
@@ -179,6 +182,7 @@ class Tape:
         self.compiled = False
         self.ledger, self.label, self.order = Ledger(), "", 0
         self.gradients: list[Value] = []
+        self.off = False
         self._frame: Frame | None = None
         self._recomputing: Frame | None = None
 
@@ -213,6 +217,8 @@ class Tape:
 
     def node(self, *inputs: Value | Sink | None, outputs: int = 1) -> Node | None:
         """The node of an operation, if one of its inputs requires a gradient."""
+        if self.off:
+            return None
         edges: list[Any] = []
         for item in inputs:
             if isinstance(item, Sink):

@@ -35,6 +35,10 @@ class DataParallel(Sharding):
         self.views = self.persistent = views
         self.silent = silent
 
+    def buckets(self, gradients: Quantity) -> Quantity:
+        """As large as all gradients, unless these are views of them."""
+        return 0 if self.views and not self.silent else gradients
+
     @property
     def left_standing(self) -> Quantity:
         """Gradients have become views when the last micro-batch is summed."""

@@ -28,7 +28,10 @@ def buffers(question: Any, model: Inventory, stage: Any) -> dict[str, Quantity]:
     asked = question.asked
     mesh, element = asked.mesh, asked.recipe.weights
     found: dict[str, Quantity] = {"Transformer Engine workspace": WORKSPACE}
-    found["placeholder gradients"] = element * sum(rows * columns for rows, columns in _shapes(model, stage))
+    key = "shapes", mesh.tp, mesh.ep, mesh.etp, tuple(span for span, _, _ in stage.chunks), stage.is_last
+    if key not in question.known:
+        question.known[key] = sum(rows * columns for rows, columns in _shapes(model, stage))
+    found["placeholder gradients"] = element * question.known[key]
     if any(op.role == "expert_down" for group in model for op in group.ops):
         found["workspaces of grouped products"] = STREAMS * WORKSPACE
     if stage.is_last and mesh.sequence_parallel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import ge
 
 from llmcalc.memory.training.parallel.mesh import Mesh
 
@@ -125,3 +126,44 @@ def passes(mesh: Mesh, stage: int) -> Iterator[tuple[str, int]]:
         yield "backward", mesh.vpp - 1 - chunk_of[place - first]
     for place in range(total - first, total):
         yield "backward", mesh.vpp - 1 - chunk_of[place]
+
+
+def steady(mesh: Mesh) -> int:
+    """Micro-batches from which on more of them bring no new situation; GPipe has no such number. [-]
+
+    Examples
+    --------
+    >>> steady(Mesh(pp=4, micro_batches=512)), steady(Mesh(pp=4, micro_batches=512, schedule="gpipe"))
+    (4, 512)
+    """
+    if mesh.schedule == "gpipe":
+        return mesh.micro_batches
+    # Interleaved, 2 (p - 1) + (v - 1) p passes come first, and turns repeat after p v.
+    return min(mesh.micro_batches, mesh.pp if mesh.vpp == 1 else 4 * mesh.pp)
+
+
+def heaviest(mesh: Mesh, stage: int) -> list[tuple[str, int, list[tuple[int, ...]]]]:
+    """Of all situations of a stage those that no other one exceeds in every chunk.
+
+    Returns
+    -------
+    list of (str, int, list of tuple of int)
+        What runs, of which chunk, and micro-batches of each chunk that may wait meanwhile.
+
+    Examples
+    --------
+    >>> heaviest(Mesh(pp=4, micro_batches=8), 1)
+    [('forward', 0, [(2,)]), ('backward', 0, [(2,)])]
+    """
+    few = Mesh(mesh.tp, mesh.pp, vpp=mesh.vpp, schedule=mesh.schedule, micro_batches=steady(mesh))
+    found: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+    for kind, chunk, waiting in events(few, stage):
+        exceed(found.setdefault((kind, chunk), []), waiting)
+    return [(kind, chunk, most) for (kind, chunk), most in found.items()]
+
+
+def exceed(known: list[tuple[int, ...]], numbers: tuple[int, ...]) -> None:
+    """Add numbers to those of which none exceeds another one in every place, and drop what they exceed."""
+    if any(all(map(ge, one, numbers)) for one in known):
+        return
+    known[:] = [one for one in known if not all(map(ge, numbers, one))] + [numbers]

@@ -49,10 +49,10 @@ def trace_stage(
         kept.append(walk.saved + walk.rest + walk.logits)
         for label, bytes_ in () if brief else walk.parts().items():
             parts[label] = parts.get(label, 0) + bytes_ * (1 + held[place])
-        half = len(walk.moments)
+        told = len(walk.moments)
         walk.backward()
-        forward.append(walk.moments[:half])
-        backward.append(walk.moments[half:])
+        forward.append(walk.moments[:told])
+        backward.append(walk.moments[told:])
     beside: dict[tuple[str, int], Quantity] = {}
     for kind, chunk, waiting in events(mesh, stage.index):
         others = add_up(number * kept[one] for one, number in enumerate(waiting))

@@ -82,6 +82,7 @@ class Replay:
         self, model: Model, mesh: Mesh, stage: Stage, room: int | None = None, expandable: bool = False
     ) -> None:
         self.model, self.mesh, self.stage = model, _shorter(mesh), stage
+        self.left: dict[Any, dict[int, None]] = {}
         self.card = Card(room)
         self.main = Pool(expandable, self.card)
 
@@ -139,7 +140,8 @@ class Replay:
     def _forward(self, player: Player, chunk: int, batch: int) -> None:
         for name, stretch in self._stretches(chunk):
             player.before_forward(chunk, name)
-            self._play((stretch.ledger.log or [])[: stretch.turn], (batch, name))
+            log = (stretch.ledger.log or [])[: stretch.turn]
+            self.left[batch, name] = self._play(log, (batch, name), {})
             player.after_forward(chunk, name)
         player.end_forward(chunk)
 
@@ -147,19 +149,25 @@ class Replay:
         for name, stretch in reversed(self._stretches(chunk)):
             player.before_backward(chunk, name)
             log = (stretch.ledger.log or [])[stretch.turn : stretch.end]
-            keys = self._play(log, (batch, name))
+            before = self.left.pop((batch, name))
+            left = self._play(log, (batch, name), before)
+            for mark in before:  # what the output object has kept
+                self.main.drop(((batch, name), mark))
+            keys = [((batch, name), mark) for mark in left]
             player.after_backward(chunk, name, keys, last)
         player.end_backward(chunk, last)
 
-    def _play(self, log: list[tuple[int, Any]], key: tuple[int, Any]) -> list[Any]:
-        """Take and give as a stretch has done; what it has made and left."""
-        main = self.main
+    def _play(
+        self, log: list[tuple[int, Any]], key: tuple[int, Any], before: dict[int, None]
+    ) -> dict[int, None]:
+        """Take and give as a stretch has done; what it has made and left. What was there `before` goes."""
         left: dict[int, None] = {}
         for mark, what in log:
             if what == FREED:
-                main.drop((key, mark))
+                self.main.drop((key, mark))
                 left.pop(mark, None)
+                before.pop(mark, None)
             elif what >= 0:
-                main.take((key, mark), what)
+                self.main.take((key, mark), what)
                 left[mark] = None
-        return [(key, mark) for mark in left]
+        return left

@@ -88,6 +88,10 @@ class Sharding:
         """Moments before and after a stretch of the trace, with what is there beside the states."""
         return [], []
 
+    def buckets(self, gradients: Quantity) -> Quantity:
+        """Of what is standing, copies of all gradients. [B]"""
+        return 0
+
     @property
     def left_standing(self) -> Quantity:
         """Of what is standing, what is there at the optimizer's step. [B]"""

@@ -1,0 +1,1 @@
+"""One iteration of reinforcement learning: rollout, forward passes, updates, on the same GPUs or apart."""
