@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import inspect
 import io
@@ -313,6 +314,7 @@ def pages() -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     """Write, or with ``--check`` compare."""
+    gc.enable()  # which the command line has off
     if arguments not in ([], ["--check"]):
         print((__doc__ or "").partition("\n\nThree")[0], file=sys.stderr)
         return 2

@@ -49,6 +49,9 @@ def test_sources_resolve():
         for item in llmcalc.train("llama-3.2-1b", like="megatron", tp=2, seq_len=128)
         for part in (item, *item.items)
     )
+    for version in (1, 2):
+        report = llmcalc.train("llama-3.2-1b", fsdp=version, dp=2, seq_len=128)
+        cited += report["gathered"].source
     cited += " ".join(item.source for item in llmcalc.train("llama-3.2-1b", rl="grpo", seq_len=128))
     cited += " ".join(frame.source for frame in FRAMEWORKS.values())
     assert [name for name in known if name not in cited] == []

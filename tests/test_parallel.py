@@ -105,11 +105,11 @@ def test_interleaving_holds_more_by_the_published_factor(pp, vpp, m):
 
 @pytest.mark.parametrize(("pp", "vpp", "m"), [(1, 1, 3), (4, 1, 8), (4, 2, 8), (2, 4, 4)])
 def test_every_forward_pass_has_its_backward(pp, vpp, m):
-    from llmcalc.memory.training.parallel.pipeline import _order
+    from llmcalc.memory.training.parallel.pipeline import passes
 
     for stage in range(pp):
         mesh, there = Mesh(pp=pp, vpp=vpp, micro_batches=m), [0] * vpp
-        for kind, chunk in _order(mesh, stage):
+        for kind, chunk in passes(mesh, stage):
             there[chunk] += 1 if kind == "forward" else -1
             assert there[chunk] >= 0
         assert there == [0] * vpp

@@ -5,12 +5,13 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any
 
-from llmcalc.answer.training.ask import _understand, train
+from llmcalc.answer.training.ask import train
 from llmcalc.answer.training.asked import KEYWORDS
 from llmcalc.answer.training.layout_space import Space, space_of
 from llmcalc.answer.training.layouts import Search, several
 from llmcalc.answer.training.report import bytes_told, how_told, size_told
 from llmcalc.answer.training.settings import as_word
+from llmcalc.answer.training.understood import understand
 from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, did_you_mean
 from llmcalc.formula import is_array
@@ -90,7 +91,7 @@ def layouts(
     given = dict.fromkeys(KEYWORDS) | {key: as_word(key, value) for key, value in settings.items()}
     given["gpu"], given["reserve"] = f"{device.count}x{device.name}", None
     neutral = {key: None if key in OPEN or several_of(key, given[key]) else given[key] for key in given}
-    inventory, _, _ = _understand(model, params, config, assume, book, neutral | {"gpu": None}, None, None)
+    inventory, _, _ = understand(model, params, config, assume, book, neutral | {"gpu": None}, None, None)
     _refuse(inventory, given)
     search = Search(inventory, book, given, device)
     base = search.resolved()

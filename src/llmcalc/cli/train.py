@@ -43,16 +43,20 @@ _what = stack(
 _how = stack(
     click.option("--dtype", metavar="DTYPE", help="Dtype of frozen weights.  [16 bit]"),
     click.option("--quant", metavar="SCHEME", help="Quantization of frozen weights.  [qlora: nf4-dq]"),
-    click.option("--recompute", metavar="WHAT", help="none, selective, full, every-N, first-N.  [none]"),
+    click.option("--recompute", metavar="WHAT", help="none, selective, ops, full, every-N, first-N.  [none]"),
     click.option(
         "--recompute-modules", metavar="NAMES", help="selective: core_attn,mlp,moe,layernorm,moe_act ..."
     ),
     click.option("--attention", metavar="KIND", help="flash, flash3 (and 4), sdpa or eager.  [flash]"),
     click.option(
-        "--loss", metavar="KIND", help="eager, chunked, fused, vocab-parallel[-fused|-te] or none.  [eager]"
+        "--loss",
+        metavar="KIND",
+        help="eager, shifted, compiled, chunked, fused, vocab-parallel[-fused|-te], none.  [eager]",
     ),
     click.option(
-        "--recipe", metavar="NAME", help="Whose code: hf, torchtune, megatron, liger, litgpt.  [hf]"
+        "--recipe",
+        metavar="NAME",
+        help="Whose code: hf, torchtune, torchtitan, megatron, liger, litgpt.  [hf]",
     ),
     click.option("--padded", metavar="on|off", help="A padding mask is there.  [off]"),
     click.option("--keep-logits", metavar="on|off", help="The output object keeps the logits.  [on for hf]"),
@@ -71,7 +75,7 @@ _how = stack(
     click.option(
         "--like",
         metavar="NAME",
-        help="trainer, trl, verl, openrlhf, torchtune, litgpt, llama-factory, unsloth, deepspeed, megatron.",
+        help="trainer, trl, verl, torchtune, torchtitan, litgpt, deepspeed, megatron ...",
     ),
 )
 
@@ -167,12 +171,19 @@ _spread = stack(
     click.option("--zero", metavar="STAGE", help="DeepSpeed's sharing: 0 to 3; megatron's: 0 or 1.  [0; 1]"),
     click.option("--fsdp", metavar="1|2|off", help="PyTorch's sharding, by its version.  [off]"),
     click.option(
-        "--reshard-after-forward", metavar="on|off", help="FSDP lets a block go after forward.  [on]"
+        "--reshard-after-forward", metavar="on|off|N", help="FSDP lets a block go after forward.  [on]"
     ),
     click.option("--shard-degree", metavar="N", help="FSDP: GPUs that share one copy (HSDP).  [all]"),
     click.option(
-        "--reduce-dtype", metavar="DTYPE", help="FSDP: gradients are summed in fp32 or bf16.  [fp32]"
+        "--reduce-dtype", metavar="DTYPE", help="FSDP: gradients are summed in fp32 or bf16.  [fp32 if mixed]"
     ),
+    click.option(
+        "--fsdp-units", metavar="layers|all", help="FSDP: embedding and head by themselves.  [layers]"
+    ),
+    click.option(
+        "--grad-sync", metavar="each|last", help="Micro-batches after which ranks sum gradients.  [each]"
+    ),
+    click.option("--bucket-views", metavar="on|off", help="DDP: gradients are views of its buckets.  [off]"),
     click.option("--global-batch", metavar="N", help="Sequences of a step over all GPUs."),
     click.option("--capacity-factor", metavar="X", help="Tokens an expert takes, of an equal share.  [all]"),
     click.option("--cp-comm", metavar="p2p|a2a", help="How context ranks exchange keys and values.  [p2p]"),

@@ -115,7 +115,9 @@ def compare_run(run: dict[str, Any], predict: Callable[..., Any]) -> TrainingRow
         `llmcalc.train`.
     """
     failed = bool(run.get("out_of_memory"))
-    asked = {"gpu": run["card"]} if failed else {"metric": METRICS[run["metric"]]}
+    asked = {"gpu": run["card"]} if run.get("card") else {}
+    if not failed:
+        asked["metric"] = METRICS[run["metric"]]
     measured = 0.0 if failed else float(run["measured"]["peak"])
     try:
         report = predict(run.get("config") or run["model"], allow_overlong=True, **asked, **run["options"])

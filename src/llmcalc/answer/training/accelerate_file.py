@@ -206,6 +206,12 @@ def _fsdp(told: Told, top: Section, machines: int) -> None:
         told.values["reshard_after_forward"] = strategy in ("full_shard", "hybrid_shard")
     if strategy == "no_shard":
         del told.values["reshard_after_forward"]
+    if strategy != "no_shard":
+        # Accelerate sums in the dtype that it computes in, after a step's last micro-batch.
+        told.values["grad_sync"] = "last"
+        name, mixed, _ = str(told.values.get("precision")).partition("-mixed")
+        if mixed:
+            told.values["reduce_dtype"] = name
     if part.flag("fsdp_offload_params", False):
         told.values["offload"] = "params,gradients,optimizer"
     if part.flag("fsdp_activation_checkpointing", False):

@@ -9,11 +9,10 @@ from llmcalc.answer.training.asked import Asked, resolve
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
 from llmcalc.answer.training.settings import as_word
+from llmcalc.answer.training.understood import nothing, understand
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, Problems
-from llmcalc.model import readers
+from llmcalc.errors import InputError
 from llmcalc.model.inventory import Inventory
-from llmcalc.precision import stored_as_declared
 from llmcalc.report import Call, Report, Reports
 
 if TYPE_CHECKING:
@@ -85,6 +84,9 @@ def train(
     reshard_after_forward: Any = None,
     shard_degree: Any = None,
     reduce_dtype: str | None = None,
+    fsdp_units: str | None = None,
+    grad_sync: str | None = None,
+    bucket_views: Any = None,
     global_batch: Any = None,
     capacity_factor: Any = None,
     imbalance: Any = None,
@@ -141,14 +143,14 @@ def train(
     dtype, quant : str, optional
         How frozen weights are stored; 16 bit, and for ``qlora`` ``nf4-dq``.
     recompute, recompute_modules : optional
-        ``none`` (the default), ``selective``, ``full``, ``every-N``, ``first-N`` (of each stage, as
-        Megatron's ``block``); which parts ``selective`` means, by
-        Megatron's names: ``core_attn`` (the default), ``mlp``, ``moe``, ``shared_experts``, ``layernorm``,
-        ``moe_act``, ``mla_up_proj``.
+        ``none`` (the default), ``selective``, ``ops`` (torchtitan's: what attention makes and every second
+        product of a matrix is kept), ``full``, ``every-N``, ``first-N`` (of each stage, as Megatron's
+        ``block``); which parts ``selective`` means, by Megatron's names: ``core_attn`` (the default),
+        ``mlp``, ``moe``, ``shared_experts``, ``layernorm``, ``moe_act``, ``mla_up_proj``.
     attention, loss, recipe : str
-        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``; ``eager``, ``chunked``,
-        ``fused``, ``vocab-parallel`` or ``none``; whose code runs: ``hf``, ``torchtune``, ``megatron``,
-        ``liger`` or ``litgpt``.
+        ``flash``, ``flash3`` (its third version and later), ``sdpa`` or ``eager``; ``eager``, ``shifted`` (as
+        in transformers before 4.45), ``compiled``, ``chunked``, ``fused``, ``vocab-parallel`` or ``none``;
+        whose code runs: ``hf``, ``torchtune``, ``torchtitan``, ``megatron``, ``liger`` or ``litgpt``.
     padded, keep_logits, compile : bool, optional
         Whether there is a padding mask; whether the output object keeps the logits through the backward
         pass (as transformers' does); whether the code is compiled.
@@ -190,6 +192,10 @@ def train(
     reshard_after_forward, shard_degree, reduce_dtype : optional
         Of FSDP: whether a block is let go after its forward pass (True); GPUs that share one copy, fewer than
         all with HSDP; ``fp32`` or ``bf16`` for sums of gradients. [-]
+    fsdp_units, grad_sync, bucket_views : optional
+        FSDP's units: ``layers``, or ``all``: embedding and head are units too; whether gradients are summed
+        over ranks after ``each`` micro-batch (FSDP's default) or the ``last`` one, until which they stay
+        whole; whether DDP's gradients are views of its buckets (False).
     global_batch : int, optional
         Sequences of a step over all GPUs; sets `grad_accum`. [-]
     capacity_factor, imbalance : float, optional
@@ -225,8 +231,8 @@ def train(
         Tokens of a prompt and an answer, answers of each, prompts of an iteration, and sequences of a pass
         without gradients. [tokens], [-]
     like : str, optional
-        A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``litgpt``,
-        ``llama-factory``, ``unsloth``, ``deepspeed`` or ``megatron``.
+        A framework's settings: ``trainer``, ``trl``, ``verl``, ``openrlhf``, ``torchtune``, ``torchtitan``,
+        ``litgpt``, ``llama-factory``, ``unsloth``, ``deepspeed`` or ``megatron``.
     expandable_segments : bool, optional
         Whether PyTorch's allocator may grow its segments, so that less is reserved in vain.
     metric : str
@@ -285,7 +291,7 @@ def train(
         for key, value in asked.items()
         if key not in ("model", "params", "config", "catalog", "assume", "reference", "teacher")
     }
-    inventory, resolved, others = _understand(model, params, config, assume, book, given, reference, teacher)
+    inventory, resolved, others = understand(model, params, config, assume, book, given, reference, teacher)
     devices: list[Device | None] = [*resolved.devices] or [None]
     reports = []
     for device in devices:
@@ -308,7 +314,7 @@ def _largest(asked: dict[str, Any], book: Catalog) -> Reports:
     from llmcalc.answer.training.room import largest_models
 
     given = {key: value for key, value in asked.items() if key not in ("catalog", "reference", "teacher")}
-    devices = resolve(_nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
+    devices = resolve(nothing(), book, {"gpu": given["gpu"], "reserve": given["reserve"]}).devices
     reports = []
     for device in devices:
         for name, question in largest_models(given, device, book):
@@ -362,58 +368,3 @@ def _help(report: Report, *asked: Any) -> None:
     from llmcalc.answer.training.advice import help_it
 
     help_it(report, *asked)
-
-
-def _understand(
-    model: ModelLike,
-    params: Any,
-    config: Any,
-    assume: str | None,
-    book: Catalog,
-    given: dict[str, Any],
-    reference: Any,
-    teacher: Any,
-) -> tuple[Inventory, Asked, list[Any]]:
-    """Read the models and resolve the rest, telling the mistakes of all together."""
-    problems = Problems()
-    inventory = None
-    others: list[Any] = []
-    with problems:
-        inventory = stored_as_declared(readers.read_only(model, params, config, assume, book), book)
-        if inventory.family == "header":
-            raise InputError(
-                f"{inventory.name}: the header tells the weights, not the layers.",
-                "Put the model's config.json beside it.",
-            )
-    with problems:
-        resolved = resolve(inventory or _nothing(), book, given)
-    for label, source in (("reference model", reference), ("teacher", teacher)):
-        with problems:
-            if source is not None and inventory is not None:
-                others.append(_other(label, source, inventory, book, assume))
-    problems.check()
-    assert inventory is not None
-    resolved.reference, resolved.teacher = reference, teacher
-    made = []
-    for label, other, same in others:
-        made.append((label, other, same and resolved.choice.leaves_model))
-    return inventory, resolved, made
-
-
-def _nothing() -> Inventory:
-    """What stands for a model that could not be read, or that is not named."""
-    from llmcalc.model.readers.count import read_count
-
-    return read_count(1)
-
-
-def _other(
-    label: str, source: Any, inventory: Inventory, book: Catalog, assume: str | None
-) -> tuple[str, Inventory, bool]:
-    """A frozen model beside the trained one, and whether it is the same."""
-    if isinstance(source, str) and source.strip().lower() == "same":
-        return label, inventory, True
-    other = stored_as_declared(readers.read(source, book, assume), book)
-    if other.is_opaque:
-        raise InputError(f"The {label} {source!r} is a bare count.", "Name a model, or same.")
-    return label, other, False

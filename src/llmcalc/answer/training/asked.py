@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.ignored import refuse_ignored
 from llmcalc.answer.training.settings import (
     read_keeps_inputs,
+    read_method,
     read_modules,
     read_offload,
-    read_optimizer,
     read_recompute,
+    settle_optimizer,
 )
 from llmcalc.answer.training.spread import SPREAD, choose_mesh
 from llmcalc.answer.training.words import array, flag, number, one_word
 from llmcalc.catalog import Catalog
-from llmcalc.errors import ConfigError, InputError, Problems, did_you_mean, one_of
+from llmcalc.errors import ConfigError, InputError, Problems, one_of
 from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.training.optimizers import Optimizer
 from llmcalc.memory.training.plan import CORE, LOSSES
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
-from llmcalc.memory.training.trainable import METHODS, Choice
+from llmcalc.memory.training.trainable import Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from llmcalc.answer.training.files import Told
     from llmcalc.hardware import Device
     from llmcalc.memory.training.parallel.mesh import Mesh
+    from llmcalc.memory.training.parallel.units import Policy
     from llmcalc.memory.training.parallel.zero_settings import ZeroSettings
 
 ATTENTIONS = ("flash", "flash3", "sdpa", "eager")
-IMPLEMENTATIONS = ("hf", "torchtune", "megatron", "liger", "litgpt")
+IMPLEMENTATIONS = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 METRICS = ("nvidia-smi", "reserved", "allocated", "memtracker")
 DEFAULTS: dict[str, Any] = {
     "method": "full",
@@ -67,12 +69,14 @@ DEFAULTS: dict[str, Any] = {
     "seq_len": None,
 }
 DEFAULT_SEQ = 8192
-DEEPSPEED = ("zero", "offload_to", "zero_init", "deepspeed", "accelerate")
+SHARES = ("zero", "offload_to", "zero_init", "deepspeed", "accelerate")
+"""Keywords of DeepSpeed's sharing, and of files that may ask for it."""
+
 KEYWORDS = (
     *DEFAULTS,
     "dtype", "gpu", "reserve", "context", "allow_overlong", "like", "optimizer_rank", "rslora",
     "modules_to_save", "trainable", "freeze", "last_layers", "optimizer_in_backward", "ema", "offload",
-    *DEEPSPEED[1:], *SPREAD, "reference", "teacher",
+    *SHARES[1:], *SPREAD, "reference", "teacher",
 )  # fmt: skip
 
 
@@ -130,6 +134,8 @@ class Asked:
         self.reserve = 0
         self.mesh: Mesh | None = None
         self.sharding: Any = None
+        self.policy: Policy | None = None
+        self.bucket_views = self.shares = False
         self.sharding_name = ""
         self.zero: ZeroSettings | None = None
         self.takes_gradients = False
@@ -163,9 +169,9 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     """
     given = {key: given.get(key) for key in KEYWORDS}
     asked, problems = Asked(), Problems()
-    shares = any(given[key] is not None for key in DEEPSPEED)
+    shares = any(given[key] is not None for key in SHARES)
     with problems:
-        asked.choice = Choice(_method(given["method"]))
+        asked.choice = Choice(read_method(given["method"]))
     with problems:
         preset: dict[str, Any] = {}
         if given["like"] is not None:
@@ -177,7 +183,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             from llmcalc.answer.training.files import settle_with_files
 
             settle_with_files(asked, given, inventory, preset, partial(_settle, asked, given, preset))
-            shares = True
+            asked.shares = True
         else:
             _settle(asked, given, preset)
     problems.check()
@@ -185,7 +191,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     with problems:
         asked.recipe = find_recipe(values["precision"])
     with problems:
-        asked.optimizer = read_optimizer(values, given["optimizer_rank"], book)
+        settle_optimizer(asked, book, given)
     with problems:
         refuse_ignored(asked.method, given)
     with problems:
@@ -212,27 +218,18 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
             f"--gpu names {told} GPUs, which are different layouts.",
             "Compare the same number of GPUs.",
         )
-    if shares:
-        from llmcalc.answer.training.deepspeed import choose_zero  # a plain step pays for none of it
-
-        choose_zero(asked, given)
     place(asked, inventory, given, counts.pop() if counts else None)
     return asked
 
 
 def place(asked: Asked, inventory: Inventory, given: dict[str, Any], count: int | None) -> None:
     """Set the layout of so many GPUs on what is otherwise resolved, and refuse what can't go together."""
+    if asked.shares or any(given.get(key) is not None for key in SHARES):
+        from llmcalc.answer.training.deepspeed import choose_zero  # a plain step pays for none of it
+
+        choose_zero(asked, {key: given.get(key) for key in KEYWORDS})
     choose_mesh(asked, inventory, given, count)
     _together(asked, inventory)
-
-
-def _method(value: Any) -> str:
-    word = str(value or "full").strip().lower()
-    if word in METHODS:
-        return word
-    near = did_you_mean(word, METHODS, 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise InputError(f"--method {word[:40]!r} is not known.", f"{hint}Use {one_of(METHODS)}.")
 
 
 def _settle(asked: Asked, given: dict[str, Any], preset: dict[str, Any]) -> None:

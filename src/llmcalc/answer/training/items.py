@@ -89,7 +89,9 @@ def _facts(name: str, question: Question, made: Estimate, amount: Quantity) -> d
             "note": _activation_note(asked, saved, made.trace.saved),
         }
     if name == "gathered":
-        return _gathered_facts(asked, amount)
+        return (
+            _unit_facts(asked, asked.policy) if asked.policy is not None else _gathered_facts(asked, amount)
+        )
     if name == "buffers" and made.standing:
         return _buffer_facts(asked, made, amount)
     notes = {
@@ -140,6 +142,20 @@ def _buffer_facts(asked: Asked, made: Estimate, amount: Quantity) -> dict[str, A
 
 
 LATER = ("forward", "loss", "backward", "step")
+
+
+def _unit_facts(asked: Asked, policy: Any) -> dict[str, Any]:
+    """What other ranks hold of FSDP's units, while it is here."""
+    if policy.degree == 1:
+        return {"formula": "none", "note": "nothing is gathered"}
+    few = ""
+    if policy.reshard is not True:
+        few = "; layers stay in parts" if policy.reshard else "; layers stay"
+    return {
+        "grade": "derived", "formula": "units of a step", "source": f"fsdp{policy.version}",
+        "inputs": {"shard_degree": policy.degree, "bytes_per_element": policy.element},
+        "note": f"units of {asked.sharding_name.upper()} as they run, and buffers they come in{few}",
+    }  # fmt: skip
 
 
 def _weights_facts(question: Question, made: Estimate) -> dict[str, Any]:

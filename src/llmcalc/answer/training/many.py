@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.training.question import Estimate, Question
-from llmcalc.answer.training.reserved import allocator_slack
+from llmcalc.answer.training.reserved import allocator_slack, pools_slack
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array
@@ -38,9 +38,13 @@ class Ranks:
         Its stretches.
     brief : bool
         Whether of equal layers only those at the ends are looked at: the peak is the same.
+    hurries : bool
+        Whether nothing is played through the allocator.
+    plays : bool
+        Whether it is.
     """
 
-    brief = False
+    brief = hurries = False
 
     def __init__(self, question: Question, batch: Quantity, seq: Quantity, rank: Quantity) -> None:
         asked = question.asked
@@ -51,6 +55,7 @@ class Ranks:
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
         self.model = self.sliced(question.inventory)
         self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
+        self.adapter_bytes = asked.choice.adapter_bytes
         self.plan: Any = question.plan(batch, self.tokens, rank, self.model)
         self.other: Model | None = None
         self.number = 0
@@ -58,6 +63,10 @@ class Ranks:
             self.number = int(self.plan.recompute[6:])
             self.other = self.ran(replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
+        scalar = not any(is_array(value) for value in (batch, seq, rank))
+        plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
+        self.plays = (plays or asked.zero is not None) and scalar and asked.metric != "memtracker"
+        self.plan.logs = self.plays and asked.policy is not None
         self.run = self.ran(self.plan)
 
     def ran(self, plan: Training) -> Model:
@@ -80,9 +89,12 @@ class Ranks:
     def estimate(self, stage: Stage) -> Estimate:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
-        found = trace_stage(self.run, mesh, stage, self.brief, self.other, self.number)
         sharding = asked.sharding(asked)
+        found = trace_stage(
+            self.run, mesh, stage, self.brief, self.other, self.number, sharding.by_rows
+        )  # fmt: skip
         parts = self.parts(stage, sharding)
+        question.local_ranks = self
         sharding.begin(question, self.model, stage, parts)
         states = sharding.share(parts)
         layout = question.layout(self.plan, states)
@@ -98,7 +110,10 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
-        slack = allocator_slack(question, self.model, self.plan, made, sharding) if self.plays else None
+        slack = None if self.hurries else allocator_slack(question, self.model, self.plan, made, sharding)
+        if sharding.has_pools:
+            reserved = self._reserved(stage, sharding, states, layout) if self.plays else layout.reserved
+            slack = pools_slack(made.allocated, reserved, self.plays)
         question.finish(made, slack)
         return made
 
@@ -106,19 +121,42 @@ class Ranks:
         """States of a stage before they are shared, and how many ranks hold the same of each part."""
         mesh = self.mesh
         return [
-            (self._fold(stage, experts), ranks)
+            (self._fold(stage, experts, sharding.cut(ranks)), ranks)
             for experts, ranks in ((False, mesh.replicas), (True, mesh.expert_replicas))
             if not experts or mesh.ep > 1
         ]
 
-    def _fold(self, stage: Stage, experts: bool) -> Any:
-        """States of the stage's layers: of routed experts, or of all else."""
+    def _reserved(self, stage: Stage, sharding: Any, states: Any, layout: Any) -> int:
+        """What the allocator reserves, all streams together. [B]"""
+        from llmcalc.memory.training.parallel.replay import Replay
+        from llmcalc.memory.training.runtime import CONTEXT
+
+        device, room = self.question.device, None
+        if device is not None:
+            room = int(device.usable_bytes) - CONTEXT[1] - self.question.nccl()[1]
+        replay = Replay(self.run, self.mesh, stage, room, self.question.asked.expandable)
+        trained = sharding.tensors()
+        whole = sum(trained)
+        away = layout.offload
+
+        def parts(*sizes: Any) -> list[int]:
+            return [int(size) * one // max(whole, 1) for size in sizes for one in trained]
+
+        kept = [] if "params" in away else [*trained, int(add_up(states.weights.values())) - whole]
+        kept += [int(bytes_) for bytes_ in sharding.standing.values()]
+        held = [] if "optimizer" in away else parts(*states.optimizer.values())
+        step = [] if "optimizer" in away else parts(layout.step)
+        return replay.reserved(sharding.player(replay.main), kept, held, step)
+
+    def _fold(self, stage: Stage, experts: bool, cut: int = 1) -> Any:
+        """States of the stage's layers, cut among so many ranks: of routed experts, or of all else."""
         layers = stage_layers(stage)
         only = experts if self.mesh.ep > 1 else None
         part = part_of(self.stored, layers, stage.is_first, stage.is_last, only)
         plan = self.question.plan(self.batch, self.tokens, self.rank, part)
         plan.layers = self.question.inventory.layers
-        return self.question.fold(part, plan)
+        plan.states, plan.choice.adapter_bytes = self.question.asked.recipe, self.adapter_bytes
+        return self.question.fold(part, plan, cut)
 
 
 def stage_layers(stage: Stage) -> frozenset[int]:

@@ -157,6 +157,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adapter_dtype": "bf16",
         "kbit_upcast": False,
     },
+    # torchtitan: train_configs/llama3_8b.toml; FSDP2 over shards in fp32, gathered in bf16.
+    "torchtitan": {
+        "precision": "bf16-mixed",
+        "optimizer": "adamw",
+        "micro_batch": 1,
+        "seq_len": 8192,
+        "recompute": "ops",
+        "attention": "sdpa",
+        "loss": "eager",
+        "recipe": "torchtitan",
+        "keep_logits": False,
+        "padded": False,
+    },
 }
 ALIASES = {
     "transformers": "trainer",
@@ -164,6 +177,7 @@ ALIASES = {
     "zero": "deepspeed",
     "sft": "trl",
     "megatron-lm": "megatron",
+    "titan": "torchtitan",
     "megatron-core": "megatron",
     "mcore": "megatron",
     "lit-gpt": "litgpt",

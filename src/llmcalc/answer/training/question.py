@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked
+from llmcalc.answer.training.heads import untied, vocabulary
 from llmcalc.catalog import Catalog
 from llmcalc.errors import ConfigError
 from llmcalc.estimate import Moment, add_up, timeline_peak
@@ -13,7 +14,7 @@ from llmcalc.memory.training.model_states import Frozen, States, fold, packed
 from llmcalc.memory.training.runtime import runtime_item
 from llmcalc.memory.training.timeline import Layout, moments
 from llmcalc.memory.training.trainable import Training
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from llmcalc.model.inventory import Inventory, size
 from llmcalc.precision import find_format
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Estimate:
     """
 
     __slots__ = (
-        "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares", "spread", "standing",
-        "states", "trace", "weights", "where", "whole",
+        "compiled", "host", "moments", "phase", "rank", "ranks", "runtime", "shares",
+        "spread", "standing", "states", "trace", "weights", "where", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +167,7 @@ class Question:
         self.packed = packed(self.stored)
         self._states: tuple[Any, States] | None = None
         self.local_tokens: Quantity = asked.seq
+        self.local_ranks: Any = None
         self.slack: tuple[int, int] | None = None
         self.known: dict[Any, Any] = {}  # what holds for other batches, lengths and layouts too
 
@@ -187,16 +189,23 @@ class Question:
         if choice.method == "prompt":
             seq = seq + choice.tokens
         frozen = 4 if asked.upcast else asked.dtype.block_bytes // asked.dtype.elements
+        recipe, accumulates, policy = asked.recipe, self.accumulates, asked.policy
+        if policy is not None:  # parameters are computed with as they are gathered
+            recipe, accumulates = policy.computed, policy.accumulates
+            if policy.mixed:
+                frozen = policy.element
+                choice = choice.with_rank(choice.rank)
+                choice.adapter_bytes = policy.element
         return Training(
             self.inventory if inventory is None else inventory,
             choice,
-            asked.recipe,
+            recipe,
             self.packed,
             batch=batch,
             seq=seq,
-            element=asked.recipe.element,
-            weight_element=frozen if choice.leaves_model else asked.recipe.weights,
-            autocast=asked.recipe.autocast,
+            element=recipe.element,
+            weight_element=frozen if choice.leaves_model else recipe.weights,
+            autocast=recipe.autocast,
             attention=asked.attention,
             padded=asked.padded,
             recompute=asked.recompute,
@@ -207,7 +216,7 @@ class Question:
             keeps_inputs=asked.keeps_inputs,
             compiled=asked.compile,
             in_backward=asked.in_backward or asked.takes_gradients,
-            accumulates=self.accumulates and not asked.takes_gradients,
+            accumulates=accumulates and not asked.takes_gradients,
             mesh=asked.mesh,
             modules=asked.modules,
             answers=asked.answers,
@@ -219,7 +228,8 @@ class Question:
     @property
     def accumulates(self) -> bool:
         """Whether gradients are there before the backward pass begins."""
-        return self.asked.accumulate > 1 or self.asked.recipe.persistent
+        asked = self.asked
+        return asked.accumulate > 1 or asked.recipe.persistent or asked.bucket_views
 
     def states(self, plan: Training) -> States:
         """What lies in memory from step to step; once for each rank."""
@@ -231,20 +241,23 @@ class Question:
         """States of the whole model, as if one GPU held them."""
         return self.states(self.plan(self.asked.batch, self.asked.seq, self.asked.choice.rank))
 
-    def fold(self, stored: Inventory, plan: Training) -> States:
-        """What lies in memory from step to step of a model or a part of it."""
+    def fold(self, stored: Inventory, plan: Training, cut: int = 1) -> States:
+        """What lies in memory from step to step of a model or a part of it, cut among so many ranks."""
+        return fold(stored, plan, self.asked.optimizer, self.frozen(), self.asked.ema, cut)
+
+    def frozen(self) -> Frozen:
+        """How what is not trained is stored."""
         asked = self.asked
         scheme = "" if asked.scheme is None else asked.scheme.name
         stated = self.inventory.quantization or {}
         applied = stated.get("applied")
-        frozen = Frozen(
+        return Frozen(
             asked.dtype.block_bytes // asked.dtype.elements,
             asked.dtype.name,
             self.bits,
             scheme or (applied.name if applied is not None else ""),
             asked.upcast,
         )
-        return fold(stored, plan, asked.optimizer, frozen, asked.ema)
 
     def estimate(
         self, batch: Quantity | None = None, seq: Quantity | None = None, rank: Quantity | None = None
@@ -289,22 +302,29 @@ class Question:
     def finish(self, made: Estimate, slack: Any = None) -> None:
         """What comes on top of the tensors; `slack` is what the allocator reserves in vain, if known."""
         asked, name = self.asked, "" if self.device is None else self.device.name
-        made.compiled = bool(asked.compile)
+        made.compiled = bool(asked.compile) and asked.recompute != "ops"  # of which what is kept is told
         more: dict[str, Any] = {"slack": slack}
         if asked.mesh is not None:
-            from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
+            from llmcalc.memory.training.parallel.communicators import communicators
 
-            groups = communicators(asked.mesh, asked.sharding_name)
-            more |= {"nccl": nccl_bytes(groups), "groups": f"communicators: {', '.join(groups)}"}
+            told = ", ".join(communicators(asked.mesh, asked.sharding_name))
+            more |= {"nccl": self.nccl(), "groups": f"communicators: {told}"}
         made.runtime = made.whole = runtime_item(made.allocated, asked.metric, name, **more)
         if asked.metric != "nvidia-smi":
             made.whole = runtime_item(made.allocated, "nvidia-smi", name, **more)
+
+    def nccl(self) -> tuple[int, int, int]:
+        """What communicators take: low, expected and high. [B]"""
+        from llmcalc.memory.training.parallel.communicators import communicators, nccl_bytes
+
+        assert self.asked.mesh is not None
+        return nccl_bytes(communicators(self.asked.mesh, self.asked.sharding_name))
 
     def _earlier(self, plan: Training) -> Quantity:
         """Logits of the micro-batch before, and the inputs that old 4-bit linears hang on its graph. [B]"""
         from llmcalc.memory.training.trace import trace
 
-        left = 4 * plan.batch * plan.seq * _vocabulary(self.inventory)
+        left = 4 * plan.batch * plan.seq * vocabulary(self.inventory)
         if not (plan.keeps_inputs and self.packed):
             return left
         import copy
@@ -321,15 +341,17 @@ class Question:
         trained = states.largest * states.element if asked.in_backward else states.trained_bytes
         layout.step = asked.optimizer.step_bytes(trained, states.largest, states.element)
         if plan.keep_logits and asked.loss == "eager":
-            layout.kept_logits = plan.batch * plan.seq * _vocabulary(self.inventory) * plan.element
+            layout.kept_logits = plan.batch * plan.seq * vocabulary(self.inventory) * plan.element
         layout.load = states.largest_frozen if self.packed else 0
-        if "params" in asked.offload:  # a layer in use, and the next one under way
+        if asked.policy is not None and "params" in asked.offload:
+            layout.offload = layout.offload | {"optimizer", "gradients"}
+        elif "params" in asked.offload:  # a layer in use, and the next one under way
             layout.resident = (
                 2
                 * asked.dtype.block_bytes
                 * max(sum(t.numel for t in g.tensors if t.tag == "main") for g in self.inventory.groups)
             )
-        if asked.compile and asked.recompute != "full":  # inputs of layers are kept as they are
+        if asked.compile and asked.recompute not in ("full", "ops"):  # what is kept is told
             layout.share = COMPILED
         if "activations" in asked.offload:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])
@@ -338,11 +360,11 @@ class Question:
     def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
         """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
         tokens = plan.batch * plan.seq
-        vocabulary = _vocabulary(model)
+        outputs = vocabulary(model)
         widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
         if label == "teacher":  # its probabilities are kept in fp32 for the loss
-            return tokens * (vocabulary * (plan.element + 4) + 4 * widest * plan.element)
-        return tokens * (vocabulary + 4 * widest) * plan.element + 4 * plan.seq * vocabulary
+            return tokens * (outputs * (plan.element + 4) + 4 * widest * plan.element)
+        return tokens * (outputs + 4 * widest) * plan.element + 4 * plan.seq * outputs
 
     def host(self, states: States, weights: dict[str, Quantity], found: Any) -> dict[str, Quantity]:
         """What lies in the machine's own memory. [B]"""
@@ -362,49 +384,3 @@ class Question:
 
 def _why(error: Exception) -> str:
     return f" ({error})" if isinstance(error, NotImplementedError) and str(error) else ""
-
-
-def _vocabulary(inventory: Inventory) -> int:
-    """Outputs of the head. [-]"""
-    heads = [size(op.out) for g in inventory if g.place == "head" for op in g.ops if op.kind == "linear"]
-    if heads:
-        return max(heads)
-    tables = [t.shape[0] for g in inventory for t in g.tensors if t.role == "embedding" and len(t.dims) == 2]
-    return max(tables, default=0)
-
-
-def untied(inventory: Inventory) -> Inventory:
-    """The model with a head of its own, where a framework does not tie it to the embedding (litgpt)."""
-    table = next((t for g in inventory for t in g.tensors if t.role == "embedding"), None)
-    groups, changed = [], False
-    for group in inventory.groups:
-        tied = [op for op in group.ops if op.role == "embedding"] if group.place == "head" else []
-        if not tied or table is None:
-            groups.append(group)
-            continue
-        head = Tensor("unembedding", table.dims)
-        ops = [
-            Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
-            for op in group.ops
-        ]
-        groups.append(
-            Group(
-                group.component,
-                group.place,
-                group.layers,
-                [*group.tensors, head],
-                group.caches,
-                ops,
-                group.prefix,
-                group.names,
-                group.stored,
-            )
-        )
-        changed = True
-    if not changed:
-        return inventory
-    import copy
-
-    made = copy.copy(inventory)
-    made.groups, made.published = tuple(groups), None
-    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.formula import Quantity, ceil_div, is_array, larger
 
 
 def allocator_slack(
@@ -38,6 +38,18 @@ def allocator_slack(
         return None
     middle = ceil_div(made.allocated * more, allocated)
     return middle // 2, middle, ceil_div(3 * middle, 2)
+
+
+BESIDE = {True: (-2, 0, 5), False: (0, 2, 8)}
+"""What is reserved beyond a step that was played, or beyond the sum of its streams: order and sizes of
+tensors are those of a framework's code, but not of every library that it calls. [% of reserved]"""
+
+
+def pools_slack(allocated: Quantity, reserved: Quantity, played: bool) -> tuple[Quantity, ...]:
+    """Low, expected and high of what all streams' pools keep beside the peak. [B]"""
+    more = larger(reserved - allocated, 0)
+    low, middle, high = (more + ceil_div((allocated + more) * share, 100) for share in BESIDE[played])
+    return larger(low, 0), middle, high
 
 
 def _share(question: Any, model: Any, plan: Any, made: Any, sharding: Any) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from llmcalc.answer.training.many import Ranks
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.estimate import Moment, add_up
 from llmcalc.memory.training.model_states import States
+from llmcalc.memory.training.parallel.ddp import DataParallel
 from llmcalc.memory.training.parallel.mesh import Mesh
 from llmcalc.memory.training.parallel.pipeline import Stage, exceed, heaviest, stages, steady
 from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
@@ -20,7 +21,7 @@ from llmcalc.memory.training.trace import Walk
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import Inventory
 
-PLAIN = (Sharding, DistributedOptimizer)
+PLAIN = (Sharding, DataParallel, DistributedOptimizer)
 """Ways of sharing that add nothing from moment to moment."""
 
 Kinds = tuple[tuple[int, int], ...]
@@ -213,6 +214,7 @@ class Reused(Ranks):
 
     def __init__(self, question: Question, store: Store, sharing: int = -1, thorough: bool = False) -> None:
         self.store, self.sharing, self.thorough, self.quick = store, sharing, thorough, False
+        self.hurries = not thorough
         asked = question.asked
         super().__init__(question, asked.batch, asked.seq, asked.choice.rank)
         # Places between equal layers don't matter, unless what comes and goes is counted there.
@@ -322,7 +324,7 @@ class Reused(Ranks):
         most: Any = -1
         for candidate in candidates:
             shared = self._shared(candidate, sharding)
-            standing = self._standing(candidate, sharding)
+            standing = self._standing(candidate, sharding) + sharding.buckets(shared.gradients)
             peak, activations, phase = self._peak(mesh, candidate, lasts)
             peak = peak + shared.base + standing + (shared.gradients if lasts else 0)
             step = shared.base + shared.step + shared.gradients + standing + self.kept_logits

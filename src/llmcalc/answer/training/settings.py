@@ -6,9 +6,10 @@ from typing import Any
 
 from llmcalc.answer.training.words import one_word
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, one_of
-from llmcalc.memory.training.optimizers import Optimizer, find_optimizer
+from llmcalc.errors import InputError, did_you_mean, one_of
+from llmcalc.memory.training.optimizers import find_optimizer
 from llmcalc.memory.training.plan import CORE, MODULES
+from llmcalc.memory.training.trainable import METHODS
 from llmcalc.units import parse_integer
 
 
@@ -17,7 +18,7 @@ def read_recompute(value: Any) -> str | int:
     if isinstance(value, bool):
         return "full" if value else "none"
     word = str(value).strip().lower()
-    if word in ("none", "selective", "full"):
+    if word in ("none", "selective", "ops", "full"):
         return word
     start, _, number = word.partition("-")
     number = word if word.isdigit() else number
@@ -26,7 +27,7 @@ def read_recompute(value: Any) -> str | int:
     if start == "first" and number.isdigit() and int(number) > 0:
         return f"first-{int(number)}"
     raise InputError(
-        f"--recompute {word[:40]!r} is not known.", "Use none, selective, full, every-N or first-N."
+        f"--recompute {word[:40]!r} is not known.", "Use none, selective, ops, full, every-N or first-N."
     )
 
 
@@ -86,10 +87,21 @@ def as_word(key: str, value: Any) -> Any:
     return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
 
 
-def read_optimizer(values: dict[str, Any], rank: Any, book: Catalog) -> Optimizer:
-    """The optimizer, with the rank that it projects to, if it does."""
+def read_method(value: Any) -> str:
+    """What is trained, in one word."""
+    word = str(value or "full").strip().lower()
+    if word in METHODS:
+        return word
+    near = did_you_mean(word, METHODS, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise InputError(f"--method {word[:40]!r} is not known.", f"{hint}Use {one_of(METHODS)}.")
+
+
+def settle_optimizer(asked: Any, book: Catalog, given: dict[str, Any]) -> None:
+    """Look the optimizer up, with its rank where it projects to one."""
+    rank = given["optimizer_rank"]
     rank = None if rank is None else parse_integer(rank, "--optimizer-rank")
-    made = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
-    if rank is not None and not made.takes_rank:
-        raise InputError(f"{made.name} projects to no rank.", "Leave --optimizer-rank out.")
-    return made
+    values = asked.values
+    asked.optimizer = find_optimizer(values["optimizer"], book, rank, bool(values["wide_embedding"]))
+    if rank is not None and not asked.optimizer.takes_rank:
+        raise InputError(f"{asked.optimizer.name} projects to no rank.", "Leave --optimizer-rank out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from llmcalc.answer.training.sharded import fsdp_policy, views_of
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
 from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh
@@ -15,8 +16,8 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "vpp", "dp")
 SPREAD = (
     *DEGREES,
     "sequence_parallel", "schedule", "stage_layers", "zero", "fsdp", "reshard_after_forward",
-    "shard_degree", "reduce_dtype", "global_batch", "capacity_factor", "imbalance",
-    "cp_comm",
+    "shard_degree", "reduce_dtype", "fsdp_units", "grad_sync", "bucket_views", "global_batch",
+    "capacity_factor", "imbalance", "cp_comm",
 )  # fmt: skip
 """Keywords about several GPUs."""
 
@@ -79,6 +80,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     _batches(asked, mesh, given["global_batch"])
     check_mesh(mesh, inventory)
     asked.mesh = mesh
+    asked.bucket_views = views_of(asked, given)
+    asked.policy = fsdp_policy(asked, given, mesh)
     if asked.zero is not None:
         from llmcalc.answer.training.deepspeed import refuse_mesh
 
@@ -158,6 +161,13 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Call
     """What makes the way of sharing for one class of ranks, and what it is called."""
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
 
+    if asked.policy is not None:
+        from llmcalc.memory.training.parallel.flat import FlatShard
+        from llmcalc.memory.training.parallel.fsdp import FullyShard
+
+        kind = FlatShard if asked.policy.version == 1 else FullyShard
+        repeats = 1 < asked.policy.degree < asked.mesh.replicas
+        return lambda asked: kind(asked.policy), "hsdp" if repeats else asked.policy.name.lower()
     if asked.zero is not None:
         from llmcalc.memory.training.parallel.zero import zero_sharding
 
@@ -174,4 +184,9 @@ def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Call
         return lambda asked: DistributedOptimizer(
             zero == 1
         ), "distributed optimizer" if zero else "replicated"
-    return lambda asked: Sharding(), "replicated" if asked.mesh.dp > 1 else ""
+    if asked.mesh.replicas == 1:
+        return lambda asked: Sharding(), ""
+    from llmcalc.memory.training.parallel.ddp import DataParallel
+
+    silent = str(given["grad_sync"] or "last").strip().lower() != "each"
+    return lambda asked: DataParallel(asked.bucket_views, silent), "ddp"

@@ -59,8 +59,20 @@ def spread_values(asked: Any) -> dict[str, Any]:
         "tp": mesh.tp, "pp": mesh.pp, "vpp": mesh.vpp, "cp": mesh.cp, "ep": mesh.ep, "etp": mesh.etp,
         "dp": mesh.dp, "sequence_parallel": mesh.sequence_parallel, "schedule": mesh.schedule,
         "stage_layers": ",".join(map(str, mesh.stage_layers)) or None,
-        "sharding": asked.sharding_name or "none",
+        "sharding": asked.sharding_name or "none", **_policy_told(asked.policy),
         "zero": None if asked.zero is None else asked.zero.stage,
         "global_batch": asked.batch * mesh.dp * asked.accumulate, "bubble": round(mesh.bubble, 4),
         "capacity_factor": mesh.capacity, "imbalance": mesh.imbalance, "cp_comm": mesh.cp_comm,
+    }  # fmt: skip
+
+
+def _policy_told(policy: Any) -> dict[str, Any]:
+    """How FSDP is set up, where it is."""
+    if policy is None:
+        return {}
+    widths = {2: "16 bit", 4: "fp32"}
+    return {
+        "shard_degree": policy.degree, "reshard_after_forward": policy.reshard,
+        "reduce_dtype": widths[policy.reduce or policy.element], "fsdp_units": policy.wrap,
+        "grad_sync": "last" if policy.whole_gradients else "each",
     }  # fmt: skip

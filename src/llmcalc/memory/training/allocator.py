@@ -30,6 +30,35 @@ class Block:
         return (self.size, self.start) < (other.size, other.start)
 
 
+class Card:
+    """A device, whose memory several pools share.
+
+    Parameters
+    ----------
+    room : int or None
+        What it has for them; None is as much as they want. [B]
+
+    Attributes
+    ----------
+    reserved, most : int
+        Taken by all pools, now and at most. [B]
+    """
+
+    __slots__ = ("most", "pools", "reserved", "room")
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room, self.reserved, self.most = room, 0, 0
+        self.pools: list[Allocator] = []
+
+    def take(self, bytes_: int) -> None:
+        """Reserve a segment; if there is no room, segments that are free go back first."""
+        if self.room is not None and self.reserved + bytes_ > self.room:
+            for pool in self.pools:
+                pool.release()
+        self.reserved += bytes_
+        self.most = max(self.most, self.reserved)
+
+
 class Allocator:
     """One stream's pool.
 
@@ -37,6 +66,8 @@ class Allocator:
     ----------
     expandable : bool
         Whether segments grow (``expandable_segments:True``), so that what is free lies together.
+    card : Card, optional
+        The device, one of its own by default.
 
     Attributes
     ----------
@@ -46,7 +77,7 @@ class Allocator:
     Notes
     -----
     The smallest free block that is large enough is taken, and cut where more than 1 MiB is left. A segment is
-    never given back unless all of it is free and memory runs out, which does not happen here.
+    never given back unless all of it is free and the card has no room for another.
 
     Examples
     --------
@@ -59,8 +90,10 @@ class Allocator:
     50
     """
 
-    def __init__(self, expandable: bool = False) -> None:
+    def __init__(self, expandable: bool = False, card: Card | None = None) -> None:
         self.expandable = expandable
+        self.card = card if card is not None else Card()
+        self.card.pools.append(self)
         self.reserved = self.allocated = self.most = 0
         self._free: dict[bool, list[Block]] = {True: [], False: []}
         self._end: dict[bool, Block] = {}
@@ -73,6 +106,7 @@ class Allocator:
         free = self._free[small]
         place = bisect_left(free, Block(-1, size, small))
         block = free.pop(place) if place < len(free) else self._new(size, small)
+        free = self._free[small]
         left = block.size - size
         if left >= ROUND if small or self.expandable else left > SMALL:
             rest = Block(block.start + size, left, small)
@@ -103,10 +137,12 @@ class Allocator:
             free.pop(bisect_left(free, end))
             unit = SMALL_SEGMENT if small else MIDDLE_SEGMENT
             more = -(-(size - end.size) // unit) * unit
+            self.card.take(more)
             self.reserved += more
             end.size += more
             self._next += more
             return end
+        self.card.take(taken)
         self.reserved += taken
         block = Block(self._next, taken, small)
         self._next += taken
@@ -115,6 +151,15 @@ class Allocator:
                 end.after, block.before = block, end
             self._end[small] = block
         return block
+
+    def release(self) -> None:
+        """Give segments back of which nothing is in use; those that grow have none to give here."""
+        for small, free in () if self.expandable else self._free.items():
+            kept = [block for block in free if block.before is not None or block.after is not None]
+            gone = sum(block.size for block in free) - sum(block.size for block in kept)
+            self._free[small] = kept
+            self.reserved -= gone
+            self.card.reserved -= gone
 
     def free(self, block: Block) -> None:
         """Give a block back; free neighbours of one segment become one."""
@@ -154,9 +199,13 @@ class Pool:
     12
     """
 
-    def __init__(self, expandable: bool = False) -> None:
-        self.allocator = Allocator(expandable)
+    def __init__(self, expandable: bool = False, card: Card | None = None) -> None:
+        self.allocator = Allocator(expandable, card)
         self.named: dict[object, Block] = {}
+
+    def another(self) -> Pool:
+        """A pool of another stream on the same card."""
+        return Pool(self.allocator.expandable, self.allocator.card)
 
     @property
     def reserved(self) -> int:

@@ -121,7 +121,7 @@ def rotated(run: Run, x: Value, cos: Value, sin: Value, heads: int, width: int) 
         return recipes.turned_in_place(t, x, cos, sin)
     if run.recipe.rotation == "paired":
         return recipes.turned_in_pairs(t, x)
-    if run.traits.tables == "complex":
+    if run.traits.tables == "complex" or run.recipe.rotation == "complex":
         wide = ops.cast(t, x, 4)
         del x
         return ops.cast(t, ops.mul(t, wide, cos), narrow)
@@ -335,8 +335,8 @@ def _fused(run: Run, query: Value, key: Value, value: Value, shape: Shape) -> Va
     )
     node = t.node(query, key, value)
     t.save(node, query, key, value, *([mask] if mask is not None else []))
-    out = t.new(shape.heads * shape.value * rows, element)
-    sums = t.new(shape.heads * rows, 4)
+    out = t.product(shape.heads * shape.value * rows, element, costly=True)
+    sums = t.product(shape.heads * rows, 4, costly=True)
     t.save(node, out, sums)
 
     def back(g: Value, node: Node) -> list[Value | None]:

@@ -51,6 +51,34 @@ def cross_entropy(t: Tape, logits: Value, run: Run) -> Value:
     return t.link(loss, node, back)
 
 
+def shifted(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """As transformers did before 4.45: logits turned into fp32 for good, of which a shifted copy goes on."""
+    t, vocab = run.tape, run.out(role)
+    t.label = LOGITS
+    logits = run.linear(x, role)
+    logits = ops.cast(t, logits, 4)
+    if run.plan.keep_logits:
+        kept.append(logits)
+    before = ops.part(t, logits, vocab * (run.rows - run.batch))
+    moved = ops.copy(t, before)
+    del before
+    return cross_entropy(t, moved, run)
+
+
+def compiled(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
+    """A compiled loss: one kernel each way, which keeps the logits as they come and each row's sum."""
+    t = run.tape
+    t.label = LOGITS
+    logits = run.linear(x, role)
+    targets = _targets(run)
+    t.label = LOGITS
+    node = t.node(logits)
+    t.save(node, logits, targets, t.new(run.rows, 4))
+    numel, element = logits.numel, logits.element
+    del logits, targets
+    return t.link(t.new(1, 4), node, lambda g, node: [t.new(numel, element)])
+
+
 def _targets(run: Run) -> Value:
     """Shifted labels: of one sequence a view of the padded ones, else a copy."""
     run.tape.label = INPUTS
@@ -213,6 +241,7 @@ def none(run: Run, x: Value, role: str, kept: list[Value]) -> Value:
 
 
 LOSSES = {
-    "eager": eager, "chunked": chunked, "fused": fused, "vocab-parallel": vocab_parallel,
-    "vocab-parallel-fused": vocab_parallel_fused, "vocab-parallel-te": vocab_parallel_te, "none": none,
+    "eager": eager, "shifted": shifted, "compiled": compiled, "chunked": chunked, "fused": fused,
+    "vocab-parallel": vocab_parallel, "vocab-parallel-fused": vocab_parallel_fused,
+    "vocab-parallel-te": vocab_parallel_te, "none": none,
 }  # fmt: skip

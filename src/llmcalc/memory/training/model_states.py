@@ -10,6 +10,7 @@ from llmcalc.memory.training.optimizers import Optimizer, Shape, shape_of
 from llmcalc.memory.training.precisions import Recipe
 from llmcalc.memory.training.trainable import Training
 from llmcalc.model.inventory import FLOATS, Group, Inventory, Tensor
+from llmcalc.model.inventory import size as length
 
 if TYPE_CHECKING:
     from llmcalc.memory.training.targets import Key
@@ -148,6 +149,18 @@ class Frozen:
             return 4 * tensor.numel
         return tensor.numel * ELEMENT.get(tensor.dtype or "", self.element)
 
+    def cut(self, tensor: Tensor, numel: int) -> int:
+        """The same of a rank that holds so many of its elements; scales of a packed tensor stay whole. [B]"""
+        if len(tensor.stored) > 1:
+            main = max(tensor.stored, key=lambda part: part.numel)
+            packed = int(ceil_div(main.numel * self.bits(main.dtype or ""), 8))
+            return self.bytes(tensor) - packed + int(ceil_div(packed * numel, max(tensor.numel, 1)))
+        return int(ceil_div(self.bytes(tensor) * numel, max(tensor.numel, 1)))
+
+    def scales(self, tensor: Tensor) -> int:
+        """Bytes of a packed tensor's scales, which are no parameters. [B]"""
+        return self.cut(tensor, 0) if len(tensor.stored) > 1 else 0
+
     def name(self, tensor: Tensor) -> str:
         """The label of a tensor that is not trained."""
         if tensor.stored:
@@ -156,7 +169,7 @@ class Frozen:
 
 
 def fold(
-    stored: Inventory, plan: Training, optimizer: Optimizer, frozen: Frozen, ema: bool = False
+    stored: Inventory, plan: Training, optimizer: Optimizer, frozen: Frozen, ema: bool = False, cut: int = 1
 ) -> States:
     """Add up what lies in memory from one step to the next.
 
@@ -172,20 +185,22 @@ def fold(
         How the rest is stored.
     ema : bool
         Whether an average of the trained weights is kept.
+    cut : int
+        Ranks among which the first dimension of each tensor is cut, the last of which are padded. [-]
     """
     made, recipe = States(), plan.states
     for group in stored.groups:
         for tensor in group.tensors:
             if tensor.tag in stored.loaded:
-                _base(made, group, tensor, plan, optimizer, frozen)
-    _beside(made, plan, optimizer, recipe)
+                _base(made, group, tensor, plan, optimizer, frozen, cut)
+    _beside(made, plan, optimizer, recipe, cut)
     if ema:
         made.weigh("moving average", made.trained * recipe.weights)
     return made
 
 
 def _base(
-    made: States, group: Group, tensor: Tensor, plan: Training, optimizer: Optimizer, frozen: Frozen
+    made: States, group: Group, tensor: Tensor, plan: Training, optimizer: Optimizer, frozen: Frozen, cut: int
 ) -> None:
     """A tensor of the model, of which some layers may be trained and others not."""
     recipe, count = plan.states, group.count
@@ -194,18 +209,22 @@ def _base(
     trained = min(trained, count)
     whole = plan.choice.leaves_model  # modules trained beside adapters leave a frozen original behind
     left = count if whole else count - trained
+    numel = tensor.numel if cut == 1 else shard_of(tensor, cut)
     if tensor.tag == "main":
-        made.total = made.total + count * tensor.numel
+        made.total = made.total + count * numel
     if left:
-        made.weigh(frozen.name(tensor), left * frozen.bytes(tensor))
+        whole_bytes = frozen.bytes(tensor)
+        held = whole_bytes if cut == 1 else frozen.cut(tensor, numel)
+        made.weigh(frozen.name(tensor), left * held)
         made.largest_frozen = max(made.largest_frozen, 2 * tensor.numel)
     if not trained:
         return
     label = "modules trained whole" if whole else f"{DTYPES[recipe.weights]}, trained"
-    made.weigh(label, trained * tensor.numel * recipe.weights)
+    made.weigh(label, trained * numel * recipe.weights)
     if recipe.copies and len(tensor.dims) > 1 and group.place == "layer":
-        made.weigh("fp8 copies", trained * tensor.numel * recipe.copies)
+        made.weigh("fp8 copies", trained * numel * recipe.copies)
     shape = shape_of(tensor.role, tensor.dims, group.place, group.component)
+    shape = shape if cut == 1 else shape.cut(cut)
     made.train(
         shape,
         trained,
@@ -217,10 +236,16 @@ def _base(
     )
 
 
+def shard_of(tensor: Tensor, cut: int) -> int:
+    """Elements of one rank's part where the first dimension is cut and padded. [-]"""
+    first = length(tensor.dims[0]) if tensor.dims else 1
+    return int(ceil_div(first, cut)) * (tensor.numel // max(first, 1))
+
+
 DTYPES = {2: "16 bit", 4: "fp32"}
 
 
-def _beside(made: States, plan: Training, optimizer: Optimizer, recipe: Recipe) -> None:
+def _beside(made: States, plan: Training, optimizer: Optimizer, recipe: Recipe, cut: int) -> None:
     """Adapters, prompts and prefixes: of their own dtype, with states alike."""
     own = plan.choice.adapter_bytes
     # Recipes that keep 16-bit parameters with fp32 copies or states do so for adapters too.
@@ -228,7 +253,7 @@ def _beside(made: States, plan: Training, optimizer: Optimizer, recipe: Recipe) 
     state = own if recipe.states is None else max(own, recipe.states)
 
     def add(label: str, shapes: list[Shape], number: int) -> None:
-        for shape in shapes:
+        for shape in shapes if cut == 1 else [one.cut(cut) for one in shapes]:
             made.weigh(label, number * shape.numel * own)
             made.total = made.total + number * shape.numel
             made.train(shape, number, optimizer, own, own, master, state)

@@ -231,7 +231,7 @@ def linear(
         kept = weight if isinstance(weight, Value) else WEIGHT
         t.save(node, *([x] if keeps or node.needs(1) else []), *([kept] if node.needs(0) else []))
     tile = unpacked(t, packed, twice)
-    made = t.new(out * rows, x.element)
+    made = t.product(out * rows, x.element)
     del tile
     whole, element = x.numel, x.element
 

@@ -42,6 +42,12 @@ class Shape:
         """Elements. [-]"""
         return self.lead * self.rows * self.columns
 
+    def cut(self, ranks: int) -> Shape:
+        """One rank's part where the first dimension is cut."""
+        if self.lead > 1:
+            return Shape(ceil_div(self.lead, ranks), self.rows, self.columns, self.kinds, self.heads)
+        return Shape(1, ceil_div(self.rows, ranks), self.columns, self.kinds, self.heads)
+
 
 def shape_of(role: str, dims: tuple[Any, ...], place: str, component: str = "text") -> Shape:
     """The shape and the kinds of a tensor of the inventory.

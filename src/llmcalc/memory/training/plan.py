@@ -10,10 +10,20 @@ from llmcalc.model.inventory import Group
 if TYPE_CHECKING:
     from llmcalc.memory.training.parallel.mesh import Mesh
 
-RECIPES = ("hf", "torchtune", "megatron", "liger", "litgpt")
+RECIPES = ("hf", "torchtune", "torchtitan", "megatron", "liger", "litgpt")
 """Implementations whose order of operations is known."""
 
-LOSSES = ("eager", "chunked", "fused", "vocab-parallel", "vocab-parallel-fused", "vocab-parallel-te", "none")
+LOSSES = (
+    "eager",
+    "shifted",
+    "compiled",
+    "chunked",
+    "fused",
+    "vocab-parallel",
+    "vocab-parallel-fused",
+    "vocab-parallel-te",
+    "none",
+)
 
 
 MODULES = ("core_attn", "mlp", "moe", "shared_experts", "layernorm", "moe_act", "mla_up_proj")

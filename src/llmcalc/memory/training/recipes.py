@@ -22,8 +22,8 @@ class Recipe:
         input, with or without writing the gradient over the one that came; ``narrow``: litgpt's.
     rotation : str
         ``family``; ``in-place``: a kernel that writes over queries and keys; ``fused``: one that writes anew;
-        ``paired``: neighbours in fp32; ``joined``: what rotates and what does not are put side by side,
-        though all of it rotates.
+        ``paired``, ``complex``: neighbours in fp32, stacked or as complex numbers; ``joined``: what rotates
+        and what does not are put side by side, though all of it rotates.
     repeats : bool
         Keys and values are always copied for every query head.
     joint : bool
@@ -71,6 +71,7 @@ RECIPES = {
     "hf": Recipe(),
     "liger": Recipe(norm="in-place", rotation="in-place", gate="in-place"),
     "torchtune": Recipe(norm="family", rotation="paired", repeats=True, buffered=True),
+    "torchtitan": Recipe(norm="family", rotation="complex", repeats=True, buffered=True),
     "litgpt": Recipe(norm="narrow", rotation="joined", repeats=True, joint=True, buffered=True),
     "megatron": Recipe(
         norm="fused",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmcalc.model.inventory import Group, Op, size
+from llmcalc.model.inventory import Group, Inventory, Op, size
 
 
 class Shape:
@@ -50,3 +50,17 @@ class Shape:
         width = self.width + self.value
         shared = (4 * self.kv_heads if third else element * self.heads) * width if grouped else 0
         return 4 * self.heads * (self.width + (2 if third else 1)) + shared
+
+
+def rotary_width(inventory: Inventory) -> int:
+    """Width of one head that rotates: of a latent the part of its own. [elements]"""
+    width = 0
+    for group in inventory.groups:
+        if group.place != "layer" or group.component != "text":
+            continue
+        for op in group.ops:
+            if op.role == "kv_a":
+                return size(op.out[1:])
+            if op.role == "attention":
+                width = max(width, size(op.out) // dict(op.out[0]).get("heads", 1))
+    return int(width * inventory.rope[1]) // 2 * 2

@@ -14,6 +14,7 @@ from llmcalc.memory.training.ledger import FORWARD, HELD, Ledger
 from llmcalc.memory.training.losses import LOSSES
 from llmcalc.memory.training.parallel.tensors import scattered
 from llmcalc.memory.training.plan import Plan
+from llmcalc.memory.training.shape import rotary_width
 from llmcalc.memory.training.tape import Node, Sink, Tape, Value
 from llmcalc.memory.training.traits import VERIFIED, Traits
 from llmcalc.model.inventory import Group, Inventory, size
@@ -45,11 +46,13 @@ class Stretch:
         Bytes of its input. [B]
     element : int
         Bytes of an element of what it makes. [B]
+    turn, end : int
+        Where backward begins in its ledger's log, and where it ends.
     """
 
     __slots__ = (
-        "again", "backward", "element", "entry", "forward", "gradients", "held", "ledger", "left",
-        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink",
+        "again", "backward", "element", "end", "entry", "forward", "gradients", "held", "ledger", "left",
+        "left_logits", "logits", "parts", "rest", "root", "run", "saved", "sink", "turn",
     )  # fmt: skip
 
     def __init__(self, run: Run) -> None:
@@ -62,6 +65,7 @@ class Stretch:
             self.entry
         ) = 0
         self.element = run.plan.weight_element
+        self.turn = self.end = 0
         self.parts: dict[str, Quantity] = {}
 
 
@@ -79,9 +83,15 @@ class Model:
     def __init__(self, inventory: Inventory, plan: Plan) -> None:
         self.inventory, self.plan = inventory, plan
         self.traits = Traits(inventory.family, inventory.facts)
-        if plan.recipe in ("litgpt", "torchtune", "megatron"):  # which have attention of their own
+        if plan.recipe in (
+            "litgpt",
+            "torchtune",
+            "torchtitan",
+            "megatron",
+        ):  # which have attention of their own
             self.traits.picks_heads = False
         self.tape = Tape(plan.watched, plan.in_backward, plan.accumulates)
+        self.tape.compiled = plan.compiled
         self.tape.off = plan.no_grad
         self.embed, self.head = _outside(inventory, "embedding"), _outside(inventory, "head")
         table = next((op for op in self.embed.ops if op.role == "embedding"), None)
@@ -91,7 +101,7 @@ class Model:
                 "Name the model, or give its config.json.",
             )
         self.hidden = size(table.out)
-        self.shared = Shared(0 if self.traits.tables == "none" else _rotary(inventory))
+        self.shared = Shared(0 if self.traits.tables == "none" else rotary_width(inventory))
         self.books = Ledger(plan.logs)  # of what all layers read
         self.kept: list[Value] = []  # the output object
         self.common: tuple[Quantity, Quantity] = (0, 0)
@@ -245,11 +255,12 @@ class Model:
         if requires:
             stretch.sink = Sink()
             x.node = stretch.sink
-        if plan.recompute == "full":
+        if plan.recompute in ("full", "ops"):
             window = next((op.window for op in group.ops if op.role == "attention"), None)
             mask = self.shared.masks.get(window) if self.traits.passes_mask else None
             inputs = [x] if mask is None else [x, mask]
-            out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs)
+            keeps = plan.recompute == "ops"
+            out = t.checkpoint(lambda x, *mask: decoder_layer(run, x), *inputs, keeps=keeps)
             del inputs
         else:
             if isinstance(plan.recompute, int):  # once for nothing, as the layers of a block first run
@@ -313,6 +324,7 @@ class Model:
         t, books = self.tape, stretch.ledger
         t.ledger = books
         books.mark()
+        stretch.turn = len(books.log or ())
         if isinstance(stretch.root, Node):  # else nothing, or a layer that hands on what it reads
             root, stretch.root = stretch.root, None
             t.label = "gradients"
@@ -332,6 +344,7 @@ class Model:
         stretch.backward = books.at_peak()
         stretch.gradients, stretch.left_logits = books.gradients, books.logits
         stretch.left = books.now - books.gradients - books.logits
+        stretch.end = len(books.log or ())
         t.gradients.clear()
 
     def _return_table(self, stretch: Stretch) -> None:
@@ -394,17 +407,3 @@ def _in_order(inventory: Inventory) -> list[tuple[int, Group]]:
         for layer in group.layers
     ]
     return sorted(found, key=lambda pair: pair[0])
-
-
-def _rotary(inventory: Inventory) -> int:
-    """Width of one head that rotates: of a latent the part of its own. [elements]"""
-    width = 0
-    for group in inventory.groups:
-        if group.place != "layer" or group.component != "text":
-            continue
-        for op in group.ops:
-            if op.role == "kv_a":
-                return size(op.out[1:])
-            if op.role == "attention":
-                width = max(width, size(op.out) // dict(op.out[0]).get("heads", 1))
-    return int(width * inventory.rope[1]) // 2 * 2

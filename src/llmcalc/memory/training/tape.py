@@ -77,12 +77,16 @@ class Frame:
         Makes the stretch's output of its inputs.
     inputs : sequence of Value
         What it reads.
+    keeps : bool
+        Whether what costs most to make is kept: what attention makes, and every second product of a matrix.
     """
 
-    __slots__ = ("count", "done", "holders", "inputs", "run")
+    __slots__ = ("cache", "count", "done", "ends", "holders", "inputs", "keeps", "products", "run")
 
-    def __init__(self, run: Callable[..., Value], inputs: Sequence[Value]) -> None:
-        self.run, self.inputs = run, tuple(inputs)
+    def __init__(self, run: Callable[..., Value], inputs: Sequence[Value], keeps: bool = False) -> None:
+        self.run, self.inputs, self.keeps = run, tuple(inputs), keeps
+        self.cache: list[Storage] = []
+        self.products, self.ends = 0, False
         self.holders: list[weakref.ref[Holder]] = []
         self.count, self.done = 0, False
         for item in self.inputs:
@@ -91,6 +95,8 @@ class Frame:
     def __del__(self) -> None:
         for item in self.inputs:
             item.storage.let_go()
+        for storage in self.cache:
+            storage.let_go()
 
 
 class Node:
@@ -151,6 +157,8 @@ class Tape:
         Books of the stretch that runs.
     label : str
         What new tensors are for.
+    compiled : bool
+        Whether layers are compiled.
     off : bool
         Whether nothing is recorded, as under `torch.no_grad`.
     """
@@ -159,6 +167,7 @@ class Tape:
         "_frame",
         "_recomputing",
         "accumulates",
+        "compiled",
         "gradients",
         "in_backward",
         "label",
@@ -170,6 +179,7 @@ class Tape:
 
     def __init__(self, watched: bool = False, in_backward: bool = False, accumulates: bool = False) -> None:
         self.watched, self.in_backward, self.accumulates = watched, in_backward, accumulates
+        self.compiled = False
         self.ledger, self.label, self.order = Ledger(), "", 0
         self.gradients: list[Value] = []
         self.off = False
@@ -185,6 +195,25 @@ class Tape:
     def like(self, value: Value, element: int = 0) -> Value:
         """A new tensor of a size that is there already."""
         return self.new(value.numel, element or value.element)
+
+    def product(self, numel: Quantity, element: int, costly: bool = False) -> Value:
+        """A new tensor that may be kept though its stretch is recomputed: of matrices every second one."""
+        frame = self._frame if self._frame is not None else self._recomputing
+        if frame is None or not frame.keeps:
+            return self.new(numel, element)
+        frame.products += not costly
+        if not costly and frame.products % 2 == 0:
+            frame.ends = False
+            return self.new(numel, element)
+        frame.ends = True
+        if self._recomputing is None:
+            made = self.new(numel, element)
+            made.storage.hold()
+            frame.cache.append(made.storage)
+            return made
+        storage = frame.cache.pop(0)
+        storage.let_go()
+        return Value(storage, numel, element)
 
     def node(self, *inputs: Value | Sink | None, outputs: int = 1) -> Node | None:
         """The node of an operation, if one of its inputs requires a gradient."""
@@ -236,15 +265,17 @@ class Tape:
             node.run, out.node, out.index = run, node, index
         return out
 
-    def checkpoint(self, run: Callable[..., Value], *inputs: Value) -> Value:
+    def checkpoint(self, run: Callable[..., Value], *inputs: Value, keeps: bool = False) -> Value:
         """Run a stretch that is recomputed in backward; inside another such stretch it is an ordinary one."""
         if self._frame is not None or self._recomputing is not None:
             return run(*inputs)
-        self._frame = Frame(run, inputs)
+        frame = self._frame = Frame(run, inputs, keeps)
         try:
             return run(*inputs)
         finally:
             self._frame = None
+            if self.compiled and frame.ends and frame.cache:
+                frame.cache.pop().let_go()  # a compiler sees that nothing reads the last one again
 
     # -- backward ----------------------------------------------------------------------------
 
@@ -317,7 +348,7 @@ class Tape:
         return storage
 
     def _recompute(self, frame: Frame) -> None:
-        self._recomputing = frame
+        self._recomputing, frame.products = frame, 0
         label = self.label
         try:
             frame.run(*frame.inputs)

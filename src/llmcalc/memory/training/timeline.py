@@ -48,6 +48,8 @@ class Layout:
         Other models' moments after the loss is known: phase, place, bytes. [B]
     sharding : Sharding or None
         How several GPUs share the states, and what that adds.
+    reserved : int or ndarray
+        The most that moments hold together with what pools of other streams keep. [B]
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Layout:
         "load",
         "offload",
         "persistent",
+        "reserved",
         "resident",
         "sharding",
         "share",
@@ -72,6 +75,11 @@ class Layout:
         self.share = (1, 1)
         self.extra: list[tuple[str, str, Quantity]] = []
         self.sharding: Any = None
+        self.reserved: Quantity = 0
+
+    def note(self, moment: Moment, idle: Quantity) -> None:
+        """Take a moment with what lies idle beside it."""
+        self.reserved = larger(self.reserved, moment.total + idle)
 
 
 def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> list[Moment]:
@@ -98,56 +106,82 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     found = [Moment("load", "weights", {"weights": base["weights"], "buffers": layout.load})]
     before: Quantity = 0
     last_forward = None
-    sharding = layout.sharding
-    standing = add_up(sharding.standing.values()) if sharding is not None else 0
     for one in trace.moments:
         if layout.extra and last_forward is not None and one.phase == "backward":
             found += _others(layout, base, last_forward, held if layout.persistent else 0)
             last_forward = None
-        gradients, buffers, gathered = one.gradients, one.buffers, 0
-        if sharding is not None:
-            gradients, gathered, more = sharding.at(one)
-            buffers = buffers + more + standing
+        gradients: Quantity = one.gradients
         if layout.persistent and "gradients" not in away:
             gradients = held
-        if "gradients" in away:
+        elif "gradients" in away:
             # Each layer's gradients leave as soon as they are made.
             gradients = larger(one.gradients - before, 0)
         before = one.gradients
-        activations = _activations(one, layout, trace.parts.get("logits", 0))
-        # A block that is computed again keeps its own for a while: that is no activation of the forward pass.
-        again = larger(activations - trace.saved, 0)
+        told = _around(one, trace, layout, base, gradients)
+        if one.phase != "backward":
+            last_forward = told[0].held
+        found += told[1:]
+    if not layout.in_backward:
+        optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
         now = {
+            **base, "optimizer": optimizer, "activations": 0, "logits": layout.kept_logits, "gathered": 0,
+            "gradients": held if layout.sharding is None else layout.sharding.left(held),
+            "buffers": 0 if layout.sharding is None else layout.sharding.left_standing,
+        }  # fmt: skip
+        found.append(Moment("step", "optimizer", now))
+    return found
+
+
+def _around(
+    one: Any, trace: Any, layout: Layout, base: dict[str, Quantity], gradients: Quantity
+) -> list[Moment]:
+    """A moment of the trace; then all of it: what a sharding does before, the moment, what it does after."""
+    buffers, gathered = one.buffers, 0
+    sharding = layout.sharding
+    first: list[Any] = []
+    last: list[Any] = []
+    if sharding is not None:
+        own, gathered, more = sharding.at(one)
+        if sharding.own_gradients or not (layout.persistent or "gradients" in layout.offload):
+            gradients = own
+        buffers = buffers + more + add_up(sharding.standing.values())
+        idle = sharding.idle
+        first, last = sharding.around(one)
+    activations = _activations(one, layout, trace.parts.get("logits", 0))
+    # A block that is computed again keeps its own for a while: that is no activation of the forward pass.
+    again = larger(activations - trace.saved, 0)
+    steps = layout.step if layout.in_backward and one.phase == "backward" else 0
+    made = Moment(
+        one.phase,
+        one.where,
+        {
             **base,
             "gradients": gradients,
             "activations": activations - again,
             "logits": one.logits,
             "gathered": gathered,
-            "buffers": buffers
-            + again
-            + (layout.step if layout.in_backward and one.phase == "backward" else 0),
-        }
-        if one.phase != "backward":
-            last_forward = now
-        found.append(Moment(one.phase, one.where, now))
-    if not layout.in_backward:
-        optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
-        found.append(
-            Moment(
-                "step",
-                "optimizer",
-                {
-                    **base,
-                    "optimizer": optimizer,
-                    "gradients": held if sharding is None else sharding.left(held),
-                    "activations": 0,
-                    "logits": layout.kept_logits,
-                    "gathered": 0,
-                    "buffers": standing,
-                },
-            )
-        )
-    return found
+            "buffers": buffers + again + steps,
+        },
+    )
+    if sharding is None:
+        return [made, made]
+    layout.note(made, idle)
+    standing = add_up(sharding.standing.values())
+    before, after = ([_event(event, base, trace.saved, standing) for event in some] for some in (first, last))
+    for event, moment in zip((*first, *last), (*before, *after), strict=True):
+        layout.note(moment, event[4])
+    return [made, *before, made, *after]
+
+
+def _event(event: Any, base: dict[str, Quantity], saved: Quantity, standing: Quantity) -> Moment:
+    """A moment between two stretches, as a sharding tells it."""
+    phase, where, (kept, logits, rest), (gradients, gathered, more), _ = event
+    again = larger(kept - saved, 0)
+    now = {
+        **base, "gradients": gradients, "activations": kept - again, "logits": logits, "gathered": gathered,
+        "buffers": rest + again + more + standing,
+    }  # fmt: skip
+    return Moment(phase, where, now)
 
 
 def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:

@@ -7,6 +7,9 @@ from llmcalc.memory.training.plan import Plan
 from llmcalc.memory.training.stretches import Books, Model, Stretch
 from llmcalc.model.inventory import Inventory
 
+Edge = tuple[Quantity, Quantity, Quantity]
+"""Saved, logits, all else. [B]"""
+
 
 class Moment:
     """What is alive at one moment, beside weights, masters and states of the optimizer.
@@ -29,9 +32,14 @@ class Moment:
         Which layer runs; None of embedding and head.
     own : int or ndarray
         Of the gradients, those of the stretch that runs. [B]
+    begin, end : tuple of int or ndarray
+        Saved, logits and all else before and after the stretch, gradients of parameters left out; known of
+        walks that are `edged`. [B]
     """
 
-    __slots__ = ("activations", "buffers", "gradients", "layer", "logits", "own", "phase", "where")
+    __slots__ = (
+        "activations", "begin", "buffers", "end", "gradients", "layer", "logits", "own", "phase", "where",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +54,8 @@ class Moment:
     ) -> None:
         self.phase, self.where, self.layer, self.own = phase, where, layer, own
         self.activations, self.logits, self.gradients, self.buffers = activations, logits, gradients, buffers
+        self.begin: Edge = (0, 0, 0)
+        self.end: Edge = (0, 0, 0)
 
     @property
     def total(self) -> Quantity:
@@ -165,19 +175,15 @@ class Walk:
         Whether of many equal layers only the two at each end are told; what all hold changes evenly between.
     other, number : Model or None, int
         The same model run in another way, whose first layers stand in the place of this one's.
+    edged : bool
+        Whether moments tell what is there before and after their stretch; equal layers are then kept apart.
     """
 
     def __init__(
-        self,
-        model: Model,
-        layers: range | None = None,
-        embedding: bool = True,
-        head: bool = True,
-        brief: bool = False,
-        other: Model | None = None,
-        number: int = 0,
-    ) -> None:
-        self.model = model
+        self, model: Model, layers: range | None = None, embedding: bool = True, head: bool = True,
+        brief: bool = False, other: Model | None = None, number: int = 0, edged: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.edged = model, edged
         order = [pair for pair in model.order if layers is None or pair[0] in layers]
         if other is not None and number:
             known = dict(other.order)
@@ -198,7 +204,7 @@ class Walk:
         self.block = model.plan.recompute if isinstance(model.plan.recompute, int) else 0
         if self.block:  # blocks keep tables and masks as what they read, not as what they save
             self.saved, self.rest = 0, self.saved + self.rest
-        self.merges = is_array(model.plan.batch) or is_array(model.plan.seq)
+        self.merges = not edged and (is_array(model.plan.batch) or is_array(model.plan.seq))
         self.passed = self._passed() if brief and not self.block else {}
 
     def trace(self) -> Trace:
@@ -214,9 +220,12 @@ class Walk:
         """Forward through all layers; what autograd then holds. [B]"""
         for place, (layer, stretch) in enumerate(self.whole):
             if place not in self.passed:
+                before = self._now(stretch.entry)
                 self._note("forward", layer, stretch, stretch.forward)
                 self._keep(place, layer, stretch, 1)
                 self.rest = self.rest + stretch.held
+                if self.edged:
+                    self.moments[-1].begin, self.moments[-1].end = before, self._now(0)
             elif self.passed[place]:
                 number = self.passed[place]
                 self._keep(place, layer, stretch, number)
@@ -235,6 +244,8 @@ class Walk:
                 self.logits = self.logits + number * stretch.left_logits
                 self.rest = self.rest + number * stretch.left
                 continue
+            # The gradient of what it has made has come.
+            before = self._now(self.whole[place + 1][1].entry if place + 1 < len(self.whole) else 0)
             if self.block and layer is not None:
                 self._remade(place)
             else:
@@ -249,6 +260,13 @@ class Walk:
                 self.saved = self.saved - stretch.entry
             self.gradients = self.gradients + self._once(stretch)
             self.logits, self.rest = self.logits + stretch.left_logits, self.rest + stretch.left
+            if self.edged:
+                received = 0 if stretch.sink is None else stretch.entry
+                self.moments[-1].begin, self.moments[-1].end = before, self._now(received)
+
+    def _now(self, more: Quantity) -> Edge:
+        """What is there between two stretches, and what passes from one to the other."""
+        return self.saved, self.logits, self.rest + more
 
     def _passed(self) -> dict[int, int]:
         """Places that are not told: how many layers the first of them stands for, and 0 at the others."""

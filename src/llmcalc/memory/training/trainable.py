@@ -179,9 +179,10 @@ class Training(Plan):
             if group.stored is not None:
                 number = min(number, group.stored)
             if number:
-                yield one, number * one.copies, self._tensors(one)
+                yield one, number * one.copies, self.shapes(one)
 
-    def _tensors(self, one: Linear) -> list[Shape]:
+    def shapes(self, one: Linear) -> list[Shape]:
+        """Tensors of the adapter on a linear."""
         rank, method = self.choice.rank, self.choice.method
         if method == "bottleneck":
             return [

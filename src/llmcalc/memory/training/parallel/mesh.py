@@ -203,7 +203,7 @@ def _stages(mesh: Mesh, inventory: Inventory) -> None:
             raise InputError(
                 "--vpp cuts the stages of a pipeline, and there is one.", "Add --pp, or leave it out."
             )
-        if layers % (mesh.pp * mesh.vpp):
+        if layers % (mesh.pp * mesh.vpp) and not mesh.stage_layers:
             fits = [str(n) for n in range(2, layers // mesh.pp + 1) if layers % (mesh.pp * n) == 0]
             remedy = f"Use --vpp {one_of(fits[:8])}, or leave it out." if fits else "Leave --vpp out."
             raise InputError(
@@ -225,11 +225,12 @@ def _stages(mesh: Mesh, inventory: Inventory) -> None:
 
 def _uneven(mesh: Mesh, layers: int, inventory: Inventory) -> None:
     told = ",".join(map(str, mesh.stage_layers))
-    if len(mesh.stage_layers) != mesh.pp or mesh.vpp > 1:
+    if len(mesh.stage_layers) != mesh.pp * mesh.vpp:
         raise InputError(
             f"--stage-layers {told} names {len(mesh.stage_layers)} stages; there are {mesh.pp}"
             + (f" of {mesh.vpp} chunks each." if mesh.vpp > 1 else "."),
-            "Give one number for each stage, and no --vpp.",
+            "Give one number for each stage"
+            + (", of each chunk in the order of the model." if mesh.vpp > 1 else "."),
         )
     if sum(mesh.stage_layers) != layers:
         raise InputError(

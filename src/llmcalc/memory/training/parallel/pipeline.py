@@ -99,7 +99,7 @@ def events(mesh: Mesh, stage: int) -> list[Event]:
     """
     waiting = [0] * mesh.vpp
     seen: dict[Event, None] = {}
-    for kind, chunk in _order(mesh, stage):
+    for kind, chunk in passes(mesh, stage):
         if kind == "backward":
             waiting[chunk] -= 1
         seen[kind, chunk, tuple(waiting)] = None
@@ -108,7 +108,7 @@ def events(mesh: Mesh, stage: int) -> list[Event]:
     return list(seen)
 
 
-def _order(mesh: Mesh, stage: int) -> Iterator[tuple[str, int]]:
+def passes(mesh: Mesh, stage: int) -> Iterator[tuple[str, int]]:
     """Passes of one stage in the order of the schedule, by chunk."""
     total = mesh.micro_batches * mesh.vpp
     if mesh.schedule == "gpipe":

@@ -11,8 +11,9 @@ from llmcalc.memory.training.trace import Moment, Trace, Walk
 
 
 def trace_stage(
-    model: Model, mesh: Mesh, stage: Stage, brief: bool = False, other: Model | None = None, number: int = 0
-) -> Trace:
+    model: Model, mesh: Mesh, stage: Stage, brief: bool = False, other: Model | None = None,
+    number: int = 0, edged: bool = False,
+) -> Trace:  # fmt: skip
     """What a pipeline stage holds in the step, moment by moment.
 
     Parameters
@@ -27,6 +28,8 @@ def trace_stage(
         Whether of many equal layers only those at the ends are told.
     other, number : Model or None, int
         The same with recomputation, and how many layers of each chunk are run so.
+    edged : bool
+        As of `Walk`.
 
     Returns
     -------
@@ -41,7 +44,7 @@ def trace_stage(
     held = waiting_most(mesh, stage.index)
     grade, untraced = "derived", model.untraced()
     for place, (layers, embedding, head) in enumerate(stage.chunks):
-        walk = Walk(model, layers, embedding, head, brief, other, number)
+        walk = Walk(model, layers, embedding, head, brief, other, number, edged)
         saved.append(walk.forward())
         kept.append(walk.saved + walk.rest + walk.logits)
         for label, bytes_ in () if brief else walk.parts().items():
@@ -62,6 +65,8 @@ def trace_stage(
         most = larger(most, saved[chunk] + others)
         for moment in (forward if kind == "forward" else backward)[chunk]:
             moment.activations = moment.activations + others
+            moment.begin = (moment.begin[0] + others, *moment.begin[1:])
+            moment.end = (moment.end[0] + others, *moment.end[1:])
             moments.append(moment)
     verified = model.traits.verified and not untraced
     return Trace(most, moments, parts, grade if verified else "assumed", untraced)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, larger
 from llmcalc.memory.training.model_states import States
 
 Part = tuple[States, int]
 """States of a part of the model (experts, or all else), and how many ranks hold the same of it."""
+
+Three = tuple[Quantity, Quantity, Quantity]
+Event = tuple[str, str, Three, Three, Quantity]
+"""Phase, place, what the trace holds (saved, logits, all else), what `Sharding.at` tells, and `idle`. [B]"""
 
 KINDS = ("weights", "master", "gradients", "optimizer")
 
@@ -27,11 +32,22 @@ class Sharding:
         Buffers that are there all the time, by what they are. [B]
     persistent : bool
         Whether gradients have a place of their own that is there all the time.
+    own_gradients : bool
+        Whether `at` tells gradients of earlier micro-batches too, wherever they lie.
+    by_rows : bool
+        Whether each tensor is cut along its first dimension, among `cut` ranks; `share` then gets such parts.
+    has_pools : bool
+        Whether `idle` is known.
+    idle : int or ndarray
+        What pools of other streams keep that nothing uses, at the moment told last. [B]
     """
 
     name = "none"
     shared: tuple[str, ...] = ()
     persistent = False
+    own_gradients = False
+    by_rows = False
+    has_pools = False
     takes_gradients = False
     """Whether each gradient of a parameter leaves as soon as it is made."""
     replays = False
@@ -39,6 +55,11 @@ class Sharding:
 
     def __init__(self) -> None:
         self.standing: dict[str, Quantity] = {}
+        self.idle: Quantity = 0
+
+    def cut(self, replicas: int) -> int:
+        """Ranks among which tensors are cut along their first dimension, of so many that hold the same."""
+        return 1
 
     def begin(self, question: Any, model: Any, stage: Any, parts: Sequence[Part]) -> None:
         """Learn of one class of ranks before its step is looked at.
@@ -62,6 +83,19 @@ class Sharding:
     def at(self, moment: Any) -> tuple[Quantity, Quantity, Quantity]:
         """At a moment of the trace: gradients of parameters, what is gathered, and other buffers. [B]"""
         return moment.gradients, 0, 0
+
+    def around(self, moment: Any) -> tuple[list[Event], list[Event]]:
+        """Moments before and after a stretch of the trace, with what is there beside the states."""
+        return [], []
+
+    def buckets(self, gradients: Quantity) -> Quantity:
+        """Of what is standing, copies of all gradients. [B]"""
+        return 0
+
+    @property
+    def left_standing(self) -> Quantity:
+        """Of what is standing, what is there at the optimizer's step. [B]"""
+        return add_up(self.standing.values())
 
     def step(self, states: States) -> Quantity:
         """What the step holds besides, before or after the optimizer itself. [B]"""

@@ -28,7 +28,8 @@ def scattered(t: Tape, y: Value, ranks: int) -> Value:
     """A sum over ranks of which each keeps its own tokens; the gradient is gathered."""
     node = t.node(y)
     whole = y.numel
-    return t.link(t.new(ceil_div(whole, ranks), y.element), node, lambda g, node: [t.new(whole, g.element)])
+    made = t.product(ceil_div(whole, ranks), y.element, costly=True)
+    return t.link(made, node, lambda g, node: [t.new(whole, g.element)])
 
 
 def regathered(
