@@ -402,3 +402,13 @@ def test_json_follows_the_schema(make):
     validator.validate(document)
     assert set(document["figures"]) == set(answer.names)
     assert not validator.is_valid({key: value for key, value in document.items() if key != "figures"})
+
+
+def test_adapters_in_decode_run_for_one_token():
+    """Rank 16 on queries and values of Llama-3.1-8B: 2 r (in + out) operations a token, in every phase."""
+    linear = 2 * 16 * ((4096 + 4096) + (4096 + 1024)) * 32
+    bare = llmcalc.flops("llama-3.1-8b", context=8192).grid("phases").rows
+    made = llmcalc.flops("llama-3.1-8b", context=8192, method="lora", lora_targets="q_proj,v_proj")
+    for row, before in zip(made.grid("phases").rows[1:], bare[1:], strict=True):  # all but training
+        tokens = {"prefill x1": 8192, "decode x1": 1, "decode x64": 64}[row["phase"]]
+        assert row["flops"] - before["flops"] == linear * tokens
