@@ -310,6 +310,17 @@ def test_every_format():
     assert frame.loc["gpu_hours", "unit"] == "GPU-h"
 
 
+def test_the_default_utilization_is_explained_with_its_values():
+    made = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb")
+    assert "0.347 * (68,976,648,192 / 10000000000.0) ** 0.0634" in made.explain()
+    used = made["utilization"]
+    assert used.value == pytest.approx(leaf.default_utilization(**used.inputs))
+    assert made["mfu"].value * made["goodput"].value == pytest.approx(used.value)
+    other = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb", goodput=0.8)
+    assert other["mfu"].value * 0.8 == pytest.approx(other["utilization"].value)
+    assert "MFU of a step x goodput" in other.explain()
+
+
 def test_the_picture_of_days(tmp_path):
     pytest.importorskip("matplotlib")
     made = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb")

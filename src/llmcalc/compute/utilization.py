@@ -45,13 +45,16 @@ class Utilization:
         Of a step: the run's over its goodput. [-]
     grade, note : str
         ``calibrated`` on runs of that generation, else ``assumed``.
+    inputs : dict
+        Of `default_utilization`, where the run's is that and nothing else.
     """
 
-    __slots__ = ("grade", "high", "low", "note", "run", "step")
+    __slots__ = ("grade", "high", "inputs", "low", "note", "run", "step")
 
     def __init__(self, run: float, low: float, high: float, step: float, grade: str, note: str) -> None:
         self.run, self.low, self.high, self.step = run, low, high, step
         self.grade, self.note = grade, note
+        self.inputs: dict[str, float] = {}
 
 
 def usual(entry: dict[str, Any], parameters: float, precision: str, goodput: float | None) -> Utilization:
@@ -84,6 +87,9 @@ def usual(entry: dict[str, Any], parameters: float, precision: str, goodput: flo
     elif not known:
         share = f"{FP8_SHARE:g} of that of bf16" if precision in LOW_PRECISION else "as bf16"
         note = f"{share} on {family}; no published runs in {precision}"
-    return Utilization(
+    found = Utilization(
         run, run * LOW, min(run * HIGH, 0.95), step, "calibrated" if known else "assumed", note
     )
+    if precision not in LOW_PRECISION and goodput is None:
+        found.inputs = {"base": base, "parameters": size}
+    return found

@@ -143,7 +143,7 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
     """MFU of a step, goodput, bubble, and what that leaves over all hours."""
     gpu, part = asked.gpu, "time"
     assert gpu is not None
-    bubble = 0.0
+    bubble, inputs = 0.0, {}
     if asked.pp > 1 and asked.micro_batches:
         from llmcalc.memory.training.parallel.formulas import pipeline_bubble
 
@@ -151,10 +151,10 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
     stated = asked.mfu if asked.mfu is not None else asked.hfu
     if stated is None:
         found = usual(gpu.entry, active_of(inventory, asked), asked.precision, asked.goodput)
-        run.used, run.low, run.high = found.run, found.low, found.high
+        run.used, run.low, run.high, inputs = found.run, found.low, found.high, found.inputs
         answer.add("mfu", found.step, "%", label="MFU of a step", low=found.step * LOW,
                    high=min(found.step * HIGH, 0.95), section=part, grade=found.grade,
-                   formula="default_utilization", note=found.note)  # fmt: skip
+                   formula=f"of published runs over all hours / {GOODPUT:g}", note=found.note)  # fmt: skip
         kept, grade = (GOODPUT, "assumed") if asked.goodput is None else (asked.goodput, "exact")
         low, high = (GOODPUT_LOW, GOODPUT_HIGH) if asked.goodput is None else (kept, kept)
         answer.add("goodput", kept, "%", low=low, high=high, section=part, grade=grade,
@@ -167,7 +167,8 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
         _stated(answer, asked, run, stated, bubble)
     answer.add("utilization", run.used, "%", label="over all hours", low=run.low, high=run.high,
                section=part, grade="derived" if stated is not None else answer["mfu"].grade,
-               note="of the peak")  # fmt: skip
+               note="of the peak", inputs=inputs,
+               formula="default_utilization" if inputs else "MFU of a step x goodput")  # fmt: skip
 
 
 def _stated(answer: Figures, asked: Asked, run: Run, stated: float, bubble: float) -> None:
