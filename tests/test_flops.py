@@ -412,3 +412,11 @@ def test_adapters_in_decode_run_for_one_token():
     for row, before in zip(made.grid("phases").rows[1:], bare[1:], strict=True):  # all but training
         tokens = {"prefill x1": 8192, "decode x1": 1, "decode x64": 64}[row["phase"]]
         assert row["flops"] - before["flops"] == linear * tokens
+
+
+def test_a_bare_count_goes_by_6nd():
+    """PaLM's 45.7 % without attention, from its 238,300 tokens/s on 6,144 TPU v4."""
+    made = llmcalc.flops(params="540b", gpu="6144xtpu-v4", throughput=238_300)
+    assert round(100 * made["mfu"].value, 1) == 45.7
+    assert made["mfu"].grade == "derived"
+    assert "as 6nd counts" in made["tokens_per_second"].note
