@@ -1,9 +1,16 @@
+import gc
 import os
 
 import pytest
 
 collect_ignore = ["fuzz"]  # a campaign of its own, with a library the tests do not need
 collect_ignore_glob = ["oracles/*.py"]  # scripts that need PyTorch; tests that ask them skip without it
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Importing the command line turns the garbage collector off, which a suite can't afford."""
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

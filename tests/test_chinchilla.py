@@ -55,10 +55,28 @@ def test_gpus_days_and_mfu_are_a_budget():
     assert found["hardware"]["days"] == pytest.approx(30)
     assert found.warnings == [] or "assumed" not in " ".join(found.warnings)
     asked = llmcalc.chinchilla(gpu="8xh100-80gb", params="7b")
-    assert asked["hardware"]["days"] == pytest.approx(asked.compute / (8 * 86400 * 989.4e12 * 0.4))
-    assert any("40 %" in warning for warning in asked.warnings)
+    used = asked["hardware"]["mfu"]
+    assert asked["hardware"]["days"] == pytest.approx(asked.compute / (8 * 86400 * 989.4e12 * used))
+    assert any(f"{100 * used:.0f} %" in warning for warning in asked.warnings)
     fast = llmcalc.chinchilla(gpu="8xh100-80gb", days=30, mfu=0.4, dtype="fp8")
     assert fast.compute == pytest.approx(2 * found.compute, rel=1e-3)
+
+
+@pytest.mark.parametrize("given", [
+    {"params": "7b"}, {"days": 30}, {"compute": 1e23}, {"tokens": "1t"}, {"loss": 2.1},
+    {"params": "7b", "tokens": "2t"},
+])  # fmt: skip
+@pytest.mark.parametrize("gpu", ["8xh100-80gb", "1024xa100-80gb", "64xmi300x"])
+def test_the_default_utilization_is_that_of_cost(gpu, given):
+    """Days, or the budget of given days, are those of `cost` for the same parameters and tokens."""
+    found = llmcalc.chinchilla(gpu=gpu, **given)
+    cost = llmcalc.cost(params=round(found.params), tokens=round(found.tokens), gpu=gpu)
+    assert found["hardware"]["days"] == pytest.approx(cost["days"].value, rel=0.02)
+    assert found["hardware"]["mfu_range"] == pytest.approx(
+        [cost["utilization"].low, cost["utilization"].high], rel=0.02
+    )
+    if "days" in given:
+        assert found["hardware"]["days"] == pytest.approx(30)
 
 
 def test_default_laws_and_all_of_them():

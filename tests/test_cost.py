@@ -87,6 +87,9 @@ def test_the_default_utilization_is_the_fit_of_these_runs():
     assert math.exp(others) == pytest.approx(utilization.BASES["Hopper"], abs=0.001)
     hopper = utilization.BASES["Hopper"]
     assert hopper == utilization.OTHERS
+    assert len(FITTED) == 25
+    for family, number in utilization.RUNS.items():
+        assert sum(entry_of(one)["architecture"] == family for one in FITTED) == number
     tenfold = math.exp(slope * math.log(10))
     assert leaf.default_utilization(1.0, 1e11) == pytest.approx(tenfold, rel=0.002)
 
@@ -155,6 +158,36 @@ def test_hfu_is_mfu_and_the_forward_pass_once_more():
     days = llmcalc.cost(params="175b", tokens="300b", gpu="1024xa100-80gb", hfu=140 / 312, recompute="full",
                         goodput=1)["days"].value  # fmt: skip
     assert days == pytest.approx(34, abs=0.5)
+
+
+def test_what_a_stated_hfu_recomputes_goes_by_the_convention():
+    given = {"tokens": "1t", "gpu": "h100", "hfu": 0.5, "context": 8192}
+    bare = llmcalc.cost("llama-3.1-8b", recompute="selective", **given)
+    assert bare["mfu"].value == 0.5  # 6 N D knows no attention
+    assert "counts nothing of what is recomputed" in bare["mfu"].note
+    for recompute in ("selective", "full"):
+        made = llmcalc.cost("llama-3.1-8b", recompute=recompute, convention="exact", **given)
+        counted = llmcalc.flops("llama-3.1-8b", context=8192, recompute=recompute)
+        model, executed = (counted[name].value for name in ("flops_per_token", "executed_per_token"))
+        assert made["mfu"].value == pytest.approx(0.5 * model / executed)
+    lora = llmcalc.cost("llama-3.1-8b", method="lora", recompute="full", **given)
+    assert 0.375 > lora["mfu"].value > 0.3  # the backward pass of frozen weights is once the forward one
+
+
+def test_precisions_without_published_runs_are_said_so():
+    made = llmcalc.cost("llama-3.1-8b", tokens="1t", gpu="h100", precision="fp8")["mfu"]
+    assert made.grade == "assumed"
+    assert made.note == "0.6 of that of bf16 on Hopper; no published runs in fp8"
+
+
+def test_an_mfu_just_above_1_is_no_percentage():
+    for mfu, hint in ((1.2, False), (1, None), (40, True)):
+        if hint is None:
+            assert llmcalc.cost(params="8b", tokens="1t", gpu="h100", mfu=mfu)["mfu"].value == 1
+            continue
+        with pytest.raises(llmcalc.LlmcalcError) as caught:
+            llmcalc.cost(params="8b", tokens="1t", gpu="h100", mfu=mfu)
+        assert ("Write" in str(caught.value.remedy)) == hint
 
 
 def test_the_bubble_is_on_top_of_a_stated_mfu():
@@ -277,6 +310,17 @@ def test_every_format():
     assert frame.loc["gpu_hours", "unit"] == "GPU-h"
 
 
+def test_the_default_utilization_is_explained_with_its_values():
+    made = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb")
+    assert "0.347 * (68,976,648,192 / 10000000000.0) ** 0.0634" in made.explain()
+    used = made["utilization"]
+    assert used.value == pytest.approx(leaf.default_utilization(**used.inputs))
+    assert made["mfu"].value * made["goodput"].value == pytest.approx(used.value)
+    other = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb", goodput=0.8)
+    assert other["mfu"].value * 0.8 == pytest.approx(other["utilization"].value)
+    assert "MFU of a step x goodput" in other.explain()
+
+
 def test_the_picture_of_days(tmp_path):
     pytest.importorskip("matplotlib")
     made = llmcalc.cost("llama-2-70b", tokens="2t", gpu="6000xa100-80gb")
@@ -309,6 +353,7 @@ BAD = [
     (["llama-3.1-8b", "--tokens", "1t", "--gpu", "h100", "--days", "-3"], "can't be negative", "30"),
     (["llama-3.1-8b", "--tokens", "1t", "--gpu", "h100,a100-80gb"], "several kinds", "name one"),
     (["llama-3.1-8b", "--tokens", "1t", "--gpu", "80GiB"], "tells no speed", "h100"),
+    (["llama-3.1-8b", "--tokens", "1t", "--days", "30", "--pue", "1.2"], "--days and --pue need", "--gpu"),
     (["llama-3.1-8b", "--tokens", "1t", "--mfu", "0.4", "--hfu", "0.5"], "twice", "one of them"),
     (["llama-3.1-8b", "--tokens", "1t", "--pue", "0.9"], "below 1", "1.1"),
     (["llama-3.1-8b", "--tokens", "1t", "--pp", "8"], "bubble", "--micro-batches"),

@@ -402,3 +402,21 @@ def test_json_follows_the_schema(make):
     validator.validate(document)
     assert set(document["figures"]) == set(answer.names)
     assert not validator.is_valid({key: value for key, value in document.items() if key != "figures"})
+
+
+def test_adapters_in_decode_run_for_one_token():
+    """Rank 16 on queries and values of Llama-3.1-8B: 2 r (in + out) operations a token, in every phase."""
+    linear = 2 * 16 * ((4096 + 4096) + (4096 + 1024)) * 32
+    bare = llmcalc.flops("llama-3.1-8b", context=8192).grid("phases").rows
+    made = llmcalc.flops("llama-3.1-8b", context=8192, method="lora", lora_targets="q_proj,v_proj")
+    for row, before in zip(made.grid("phases").rows[1:], bare[1:], strict=True):  # all but training
+        tokens = {"prefill x1": 8192, "decode x1": 1, "decode x64": 64}[row["phase"]]
+        assert row["flops"] - before["flops"] == linear * tokens
+
+
+def test_a_bare_count_goes_by_6nd():
+    """PaLM's 45.7 % without attention, from its 238,300 tokens/s on 6,144 TPU v4."""
+    made = llmcalc.flops(params="540b", gpu="6144xtpu-v4", throughput=238_300)
+    assert round(100 * made["mfu"].value, 1) == 45.7
+    assert made["mfu"].grade == "derived"
+    assert "as 6nd counts" in made["tokens_per_second"].note

@@ -378,6 +378,7 @@ FILES = {
         ("--word-perplexity 0.99", "a perplexity is 1 or more", "--nats-per-word"),
         ("--loss -1", "negative", "2.1"),
         ("--loss nan", "not a finite number", "2.1"),
+        ("--ppl 1e400", "not a finite number", "12.3"),
         ("--loss two", "'two'", "2.1"),
         ("--loss 1e9", "above what makes sense", "--total-nats"),
         ("--loss 50%", "no share", "2.1"),
@@ -449,3 +450,13 @@ def test_empty_standard_input():
     done = call("--text", "-", stdin=b"")
     assert done.returncode == 2
     assert b"standard input is empty" in done.stderr
+
+
+def test_large_exponents_are_read_as_they_are():
+    assert llmcalc.text_metrics(perplexity="1e200").bits_per_token == pytest.approx(200 * math.log2(10))
+
+
+def test_a_loss_above_guessing_may_be_in_bits():
+    """12 nats are above ln 128,256; a loss of 11 is what training of such a model begins with."""
+    assert any("--bits-per-token" in hint for hint in llmcalc.text_metrics(loss=12).hints)
+    assert not llmcalc.text_metrics(loss=11).hints

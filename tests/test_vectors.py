@@ -227,3 +227,18 @@ def test_python_repeats_the_call():
     asked = ["--vectors", "1m", "--dim", "768", "--index", "hnsw"]
     done = call(*asked, "--index", "IVF64,PQ8", "--format", "markdown")
     assert "llmcalc index --vectors 1m --dim 768 --index hnsw --index IVF64,PQ8 (" in done.stdout
+
+
+def test_lists_that_the_text_names_are_told():
+    made = llmcalc.index(vectors=100, dim=768, index="IVF4096,PQ64")
+    assert any("few for 4,096 lists" in warning for warning in made.warnings)
+    assert not llmcalc.index(vectors="1m", dim=768, index="IVF64,PQ64").warnings
+
+
+def test_small_parts_are_drawn_as_one():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    from llmcalc.render.index import OTHERS, draw_parts
+
+    draw_parts(figure, llmcalc.index(vectors="1m", dim=1536)["indexes"])
+    words = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert words == ["vectors", "codes", "graph", "table", OTHERS]

@@ -49,12 +49,14 @@ def share(value: Any, option: str, what: str, zero: bool = False) -> float:
     --------
     >>> share("40%", "--mfu", "MFU"), share(0.4, "--mfu", "MFU")
     (0.4, 0.4)
+
+    From 2 on a number is likely a percentage without its sign, which the error then says; 1.2 is no 1.2 %.
     """
     percent = isinstance(value, str) and value.strip().endswith("%")
     found = real(value.strip()[:-1] if percent else value, option, "0.4 or 40%", zero)
     found = found / 100 if percent else found
     if found > 1:
-        hint = f"Write {found:g}% or {found / 100:g}. " if not percent and found <= 100 else ""
+        hint = f"Write {found:g}% or {found / 100:g}. " if not percent and 2 <= found <= 100 else ""
         raise InputError(
             f"{option} is {shown(value)}, above 1: {what} is a share of what there is.",
             f"{hint}Use a share above 0 and at most 1, such as 0.4 or 40%.",

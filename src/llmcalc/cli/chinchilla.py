@@ -40,7 +40,9 @@ mixture_options = stack(
     "--gpu", metavar="GPU", help="A budget in GPUs: 8xh100-80gb; without --days, how long it takes."
 )
 @click.option("--days", metavar="X", help="Days that they train.")
-@click.option("--mfu", metavar="X", help="Share of their peak that is used: 40% or 0.4.  [0.4]")
+@click.option(
+    "--mfu", metavar="X", help="Share of their peak over all hours: 40% or 0.4.  [as published runs]"
+)
 @click.option("--dtype", metavar="DTYPE", help="Of matrix products: bf16, fp8 ...  [bf16]")
 @click.option(
     "--law", metavar="NAME[,NAME]", help="llmcalc laws lists them; all.  [besiroglu-2024, 3 beside]"

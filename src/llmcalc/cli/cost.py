@@ -16,7 +16,12 @@ _work = stack(
     click.option("--steps", metavar="N", help="Optimizer steps, with --batch, instead of tokens."),
     click.option("--batch", metavar="N", help="Sequences of a step, over all GPUs."),
     click.option(
-        "--context", "--ctx", "--seq-len", "context", metavar="TOKENS", help="Tokens of a sequence.  [2048]"
+        "--context",
+        "--ctx",
+        "--seq-len",
+        "context",
+        metavar="TOKENS",
+        help="Tokens of a sequence.  [of --examples 2048, else the model's limit, at most 8192]",
     ),
     click.option("--unique", metavar="N", help="Tokens that there are, if fewer than are trained on."),
     click.option("--method", metavar="NAME", help="full, lora or qlora.  [full]"),

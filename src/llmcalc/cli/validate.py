@@ -79,8 +79,11 @@ def command(**options: Any) -> int:
     llmcalc validate --log server.log
     llmcalc validate llama-3.1-8b --log server.log --quant q4_k_m -c 8192
     """
+    import gc
+
     from llmcalc.api.validation import validate
 
+    gc.enable()  # hundreds of estimates leave much behind
     kind = "json" if options["json_"] else choose(options["format_"], FORMATS[:4], "--format")
     found = validate(
         options["model"], log=options["log"], era=options["era"], engine=options["engine"],

@@ -251,7 +251,10 @@ def adapter_lines(inventory: Inventory, work: Work) -> list[Line]:
             rank = work.adapters.get((group.component, group.place, op.role))
             if rank is None or op.kind != "linear":
                 continue
-            tokens = _passing(group, op, work, work.encoder if group.component == "encoder" else work.tokens)
+            if work.phase == "decode" and group.component == "encoder":
+                continue  # it ran once, with the prompt
+            own = work.encoder if group.component == "encoder" else work.tokens
+            tokens = _passing(group, op, work, 1 if work.phase == "decode" else own)
             one = op.active * adapter_flops(tokens, size(op.out), size(op.inp), rank)
             line = Line(group, op, "adapters", times, times * one, 0)
             line.role = f"adapter of {line.role}"

@@ -27,7 +27,11 @@ TinyLlama 0.91, Llama 3.1 405B 0.85; and the range. [-]"""
 FP8_SHARE = 0.6
 """MFU of fp8 runs against fp8's peak, for each of that of bf16 (assumed): steps get 1.2 times as fast."""
 
-SOURCE = "data/trainings.yaml: 25 published runs"
+LOW_PRECISION = ("fp8", "fp4", "int8")
+
+SOURCE = "fitted on 25 published runs"
+RUNS = {"Ampere": 17, "Hopper": 7}
+"""How many of them ran on that generation; one more on TPU v4."""
 
 
 class Utilization:
@@ -41,13 +45,16 @@ class Utilization:
         Of a step: the run's over its goodput. [-]
     grade, note : str
         ``calibrated`` on runs of that generation, else ``assumed``.
+    inputs : dict
+        Of `default_utilization`, where the run's is that and nothing else.
     """
 
-    __slots__ = ("grade", "high", "low", "note", "run", "step")
+    __slots__ = ("grade", "high", "inputs", "low", "note", "run", "step")
 
     def __init__(self, run: float, low: float, high: float, step: float, grade: str, note: str) -> None:
         self.run, self.low, self.high, self.step = run, low, high, step
         self.grade, self.note = grade, note
+        self.inputs: dict[str, float] = {}
 
 
 def usual(entry: dict[str, Any], parameters: float, precision: str, goodput: float | None) -> Utilization:
@@ -69,12 +76,20 @@ def usual(entry: dict[str, Any], parameters: float, precision: str, goodput: flo
     size = min(max(parameters, 7e7), 1e11)
     run = float(default_utilization(base, size))
     known = family in BASES and precision in ("bf16", "fp16")
-    if precision in ("fp8", "fp4", "int8"):
+    if precision in LOW_PRECISION:
         run *= FP8_SHARE
     step = min(run / GOODPUT, 1.0)
     if goodput is not None:
         run = step * goodput
-    note = f"{SOURCE} on {family}" if known else f"as on Hopper; no published runs on {entry['name']}"
-    return Utilization(
+    note = f"{SOURCE}, {RUNS.get(family)} on {family} (data/trainings.yaml)"
+    if family not in BASES:
+        note = f"as on Hopper; no published runs on {entry['name']}"
+    elif not known:
+        share = f"{FP8_SHARE:g} of that of bf16" if precision in LOW_PRECISION else "as bf16"
+        note = f"{share} on {family}; no published runs in {precision}"
+    found = Utilization(
         run, run * LOW, min(run * HIGH, 0.95), step, "calibrated" if known else "assumed", note
     )
+    if precision not in LOW_PRECISION and goodput is None:
+        found.inputs = {"base": base, "parameters": size}
+    return found

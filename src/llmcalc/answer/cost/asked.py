@@ -21,6 +21,12 @@ TRAINING = (
     *TUNING, "mfu", "hfu", "goodput", "pp", "micro_batches", "vpp", "days", "checkpoints", "unique",
     "recompute", "convention",
 )  # fmt: skip
+OF_GPUS = (
+    "days", "mfu", "hfu", "goodput", "pp", "micro_batches", "vpp", "tdp_share", "pue", "carbon", "price",
+    "currency",
+)  # fmt: skip
+"""What says nothing about a training run whose GPUs are not named."""
+
 DEFAULT_CONTEXT = 2048
 """Tokens of an example that is fine-tuned on, where nobody says; of pre-training the model's limit counts."""
 
@@ -110,6 +116,13 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
         _surroundings(asked, given)
     with problems:
         asked.price = find_price(given, asked.gpu, book)
+    with problems:
+        idle = [f"--{name.replace('_', '-')}" for name in OF_GPUS if given[name] is not None]
+        if idle and given["gpu"] is None and not asked.serving:
+            raise InputError(
+                f"{' and '.join(idle)} need{'s' if len(idle) == 1 else ''} GPUs.",
+                "Add --gpu, such as h100 or 1024xh100.",
+            )
     with problems:
         (_serving if asked.serving else _work)(asked, inventory, given)
     problems.check()

@@ -41,13 +41,16 @@ class Run:
         Of the peak, over all hours. [-]
     hours, hours_low, hours_high : float
         GPU-hours. [h]
+    model_share : float
+        Operations of the model for each that is executed, as the convention counts. [-]
     """
 
-    __slots__ = ("flops", "high", "hours", "hours_high", "hours_low", "low", "used")
+    __slots__ = ("flops", "high", "hours", "hours_high", "hours_low", "low", "model_share", "used")
 
     def __init__(self) -> None:
         self.flops = self.used = self.low = self.high = 0.0
         self.hours = self.hours_low = self.hours_high = 0.0
+        self.model_share = 1.0
 
 
 def training_answer(answer: Figures, inventory: Inventory, asked: Asked) -> None:
@@ -91,6 +94,7 @@ def _work(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> None
     active = active_of(inventory, asked)
     six = 6.0 * active * tokens
     run.flops = six
+    run.model_share = 0.75 if asked.recompute == "full" else 1.0  # 6 N D knows no attention
     note = f"6 x {format_count(active)} x {format_count(tokens)}"
     answer.add("flops_6nd", six, "FLOP", label="6 N D", section=part, grade="derived",
                formula="training_flops", inputs={"parameters": active, "tokens": tokens},
@@ -102,7 +106,7 @@ def _work(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> None
 def _counted(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> None:
     """The operations counted op by op, and those of the convention that the MFU goes by."""
     from llmcalc.compute.counting import by_convention
-    from llmcalc.compute.ops import Work, adapter_lines, count, total
+    from llmcalc.compute.ops import Work, adapter_lines, count, recomputed, total
 
     assert asked.tokens is not None
     adapters = None
@@ -120,6 +124,8 @@ def _counted(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> N
                note=f"{told}, at {asked.context:,} tokens")  # fmt: skip
     if adapters is not None:
         run.flops = exact
+        again = recomputed(lines, asked.recompute)
+        run.model_share = float((forward + backward) / (forward + backward + again))
     elif asked.convention == "6nd" and not 0.75 < exact / run.flops < 1.33:
         answer.hints.append(
             f"Op by op it is {exact / run.flops:.2f} times 6 N D: --convention exact goes by that."
@@ -127,6 +133,7 @@ def _counted(answer: Figures, inventory: Inventory, asked: Asked, run: Run) -> N
     elif asked.convention != "6nd":
         one = by_convention(inventory, asked.context, asked.recompute, [asked.convention])[0]
         run.flops = float(one.model * asked.tokens)
+        run.model_share = float(one.model / one.executed)
         answer.add("flops_convention", run.flops, "FLOP", label=f"as {asked.convention} counts",
                    section="work", grade="derived", formula=one.convention.formula or "sum over ops",
                    source=one.convention.source, note=one.convention.words)  # fmt: skip
@@ -136,7 +143,7 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
     """MFU of a step, goodput, bubble, and what that leaves over all hours."""
     gpu, part = asked.gpu, "time"
     assert gpu is not None
-    bubble = 0.0
+    bubble, inputs = 0.0, {}
     if asked.pp > 1 and asked.micro_batches:
         from llmcalc.memory.training.parallel.formulas import pipeline_bubble
 
@@ -144,10 +151,10 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
     stated = asked.mfu if asked.mfu is not None else asked.hfu
     if stated is None:
         found = usual(gpu.entry, active_of(inventory, asked), asked.precision, asked.goodput)
-        run.used, run.low, run.high = found.run, found.low, found.high
+        run.used, run.low, run.high, inputs = found.run, found.low, found.high, found.inputs
         answer.add("mfu", found.step, "%", label="MFU of a step", low=found.step * LOW,
                    high=min(found.step * HIGH, 0.95), section=part, grade=found.grade,
-                   formula="default_utilization", note=found.note)  # fmt: skip
+                   formula=f"of published runs over all hours / {GOODPUT:g}", note=found.note)  # fmt: skip
         kept, grade = (GOODPUT, "assumed") if asked.goodput is None else (asked.goodput, "exact")
         low, high = (GOODPUT_LOW, GOODPUT_HIGH) if asked.goodput is None else (kept, kept)
         answer.add("goodput", kept, "%", low=low, high=high, section=part, grade=grade,
@@ -160,7 +167,8 @@ def _utilization(answer: Figures, inventory: Inventory, asked: Asked, run: Run) 
         _stated(answer, asked, run, stated, bubble)
     answer.add("utilization", run.used, "%", label="over all hours", low=run.low, high=run.high,
                section=part, grade="derived" if stated is not None else answer["mfu"].grade,
-               note="of the peak")  # fmt: skip
+               note="of the peak", inputs=inputs,
+               formula="default_utilization" if inputs else "MFU of a step x goodput")  # fmt: skip
 
 
 def _stated(answer: Figures, asked: Asked, run: Run, stated: float, bubble: float) -> None:
@@ -171,10 +179,15 @@ def _stated(answer: Figures, asked: Asked, run: Run, stated: float, bubble: floa
                    note=f"stated; operations as {_counts(asked)} counts")  # fmt: skip
         step = stated
     else:
-        again = {"full": 0.75, "selective": 1.0}.get(asked.recompute, 1.0)
-        step = stated * again
+        step = stated * run.model_share
         answer.add("hfu", stated, "%", label="HFU of a step", section=part, note="stated")
-        how = "three of four operations, all layers recomputed" if again < 1 else "nothing recomputed"
+        how = (
+            f"{100 * run.model_share:.3g} % of what is executed, as {_counts(asked)} counts"
+            if run.model_share < 1
+            else "nothing recomputed"
+            if asked.recompute == "none"
+            else f"{_counts(asked)} counts nothing of what is recomputed"
+        )
         answer.add("mfu", step, "%", label="MFU of a step", section=part, grade="derived", note=how)
     kept = GOODPUT if asked.goodput is None else asked.goodput
     low, high = (GOODPUT_LOW, GOODPUT_HIGH) if asked.goodput is None else (kept, kept)
@@ -235,7 +248,7 @@ def _deadline(answer: Figures, asked: Asked, run: Run, grade: str) -> None:
         raise InputError(
             f"--days {days:g} takes {need[0]:,} {gpu.name}; all data-center GPUs that NVIDIA shipped in 2023 "
             f"were {SHIPPED:,} (TechInsights, 2024).",
-            f"{LARGEST:,} of them, a very large cluster, take {run.hours / LARGEST / 24:,.1f} days (--days), "
+            f"{LARGEST:,} of them, a very large cluster, take {run.hours / LARGEST / 24:,.3g} days (--days), "
             f"or train on {format_count(asked.tokens * share)} tokens (--tokens) in {days:g}.",
         )
     answer.add("deadline_gpus", need[0], "GPUs", label=f"GPUs for {days:g} days", low=need[1], high=need[2],

@@ -195,6 +195,8 @@ def _rate(asked: Asked, inventory: Inventory, given: dict[str, Any]) -> None:
         raise InputError(
             f"--convention {asked.convention} needs the model's shape.", "Name a model or its config.json."
         )
+    if inventory.is_opaque:
+        asked.convention = "6nd"  # a bare count has nothing else
     if not asked.gpus:
         raise InputError(
             f"--{name} needs the GPU whose peak it is held against.", "Add --gpu, such as 8xh100."

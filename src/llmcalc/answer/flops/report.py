@@ -153,7 +153,8 @@ def _thumb(answer: Figures, params: int, inner: int, asked: Asked, exact: Any) -
                inputs={"parameters": params, "tokens": asked.tokens},
                note=f"{each} x {format_count(params)} x {format_count(asked.tokens)}", **how)  # fmt: skip
     if inner != params:
+        told = f"{inner / 1e9:,.4g} B" if inner >= 1e9 else format_count(inner)
         answer.add("thumb_without_embedding", rule(inner, asked.tokens), "FLOP", section="all tokens",
                    label=f"{name} D, N without embedding",
                    inputs={"parameters": inner, "tokens": asked.tokens},
-                   note=f"N = {format_count(inner)}", **how)  # fmt: skip
+                   note=f"N = {told}", **how)  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.catalog import Catalog
+from llmcalc.compute.utilization import Utilization, usual
 from llmcalc.errors import InputError, Problems
 from llmcalc.hardware import parse_gpu
 from llmcalc.scaling.laws import BESIDE, DEFAULT, Law, all_laws, find_law
@@ -20,8 +21,8 @@ from llmcalc.units import (
     parse_share,
 )
 
-MFU = 0.4
-"""Assumed where nothing is said: what well-tuned dense training reaches. [-]"""
+RULE_OF_20 = 120.0
+"""Operations for each squared parameter at 20 tokens a parameter: 6 N x 20 N. [FLOP]"""
 
 FEEDFORWARD = 2 / 3
 """Assumed share of active parameters that is the feed-forward part: 8 of 12 matrices of width squared. [-]"""
@@ -48,17 +49,28 @@ class Hardware:
     dtype : str
         That it is the peak of.
     mfu : float
-        Share of the peak. [-]
-    mfu_given : bool
-        Whether somebody said so.
+        Share of the peak over all hours. [-]
+    usual : Utilization or None
+        Where nobody said so: what published runs of that size reach, with its range.
     """
 
-    __slots__ = ("count", "days", "dtype", "mfu", "mfu_given", "name", "peak")
+    __slots__ = ("count", "days", "dtype", "entry", "mfu", "name", "peak", "usual")
 
-    def __init__(self, name: str, count: int, peak: float, dtype: str) -> None:
-        self.name, self.count, self.peak, self.dtype = name, count, peak, dtype
+    def __init__(self, name: str, count: int, peak: float, dtype: str, entry: dict[str, Any]) -> None:
+        self.name, self.count, self.peak, self.dtype, self.entry = name, count, peak, dtype, entry
         self.days: float | None = None
-        self.mfu, self.mfu_given = MFU, False
+        self.mfu = 0.0
+        self.usual: Utilization | None = None
+
+    def expect(self, parameters: float | None, compute: float | None) -> None:
+        """Take the utilization of published runs of that size; without one, of that at 20 tokens a parameter.
+
+        Where the compute itself follows from it, both are found together: the size matters little.
+        """
+        for _ in range(1 if parameters is not None or compute is not None else 6):
+            flops = compute or (self.compute if self.usual else 1e10 * 1e10 * RULE_OF_20)
+            self.usual = usual(self.entry, parameters or (flops / RULE_OF_20) ** 0.5, self.dtype, None)
+            self.mfu = self.usual.run
 
     @property
     def compute(self) -> float:
@@ -67,6 +79,8 @@ class Hardware:
 
     def days_for(self, compute: float) -> float:
         """How long they take. [days]"""
+        if not self.mfu:
+            self.expect(None, compute)
         return compute / float(gpu_flops(self.count, 1, self.peak, self.mfu))
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +88,7 @@ class Hardware:
         return {
             "gpu": self.name, "count": self.count, "days": self.days, "peak_flops": self.peak,
             "dtype": self.dtype, "mfu": self.mfu,
+            "mfu_range": [self.usual.low, self.usual.high] if self.usual else [self.mfu, self.mfu],
         }  # fmt: skip
 
 
@@ -263,9 +278,9 @@ def _hardware(given: dict[str, Any], book: Catalog) -> Hardware | None:
             f"The catalog has no {' or '.join(wanted)} peak of {device.name}.",
             "Name a card that has one (llmcalc gpus show h100-80gb), or give --compute.",
         )
-    hardware = Hardware(device.name, device.count or 1, float(peaks[found]) * 1e12, found)
+    hardware = Hardware(device.name, device.count or 1, float(peaks[found]) * 1e12, found, entry or {})
     if mfu is not None:
-        hardware.mfu, hardware.mfu_given = parse_share(mfu, "--mfu"), True
+        hardware.mfu = parse_share(mfu, "--mfu")
     if days is not None:
         hardware.days = parse_real(days, "--days", {"": 1, "d": 1, "days": 1}, "30 or 0.5", 1e-6, 1e5)
     return hardware
@@ -306,6 +321,9 @@ def _agree(asked: Asked) -> None:
         Naming both, and by how much they differ.
     """
     hardware = asked.hardware
+    size = asked.counts.by["active"] if asked.counts else None
+    if hardware is not None and not hardware.mfu and (hardware.days or asked.compute or size):
+        hardware.expect(size, asked.compute)
     if hardware is not None and hardware.days is not None:
         if asked.compute is not None and abs(hardware.compute / asked.compute - 1) > AGREE:
             raise InputError(

@@ -52,8 +52,9 @@ def chinchilla(
     loss : float, optional
         Loss wanted, in the law's own tokens. [nats/token]
     gpu, days, mfu, dtype : optional
-        A budget as ``8xh100-80gb``, days, share of the peak (0.4 assumed) and dtype of matrix products
-        (bf16); without days, how long it takes. [-], [days], [-], [-]
+        A budget as ``8xh100-80gb``, days, share of the peak over all hours (as published runs of that
+        size, the default of `llmcalc.cost`) and dtype of matrix products (bf16); without days, how long it
+        takes. [-], [days], [-], [-]
     law : str or sequence of str, optional
         ``besiroglu-2024`` with three others beside it, if left out; ``all``.
     inference_tokens : int or str, optional
@@ -183,6 +184,7 @@ def _tell(sheet: Sheet, asked: Asked, plans: list[Plan]) -> None:
     first = plans[0]
     mixture = {"experts": asked.experts} if first.law.form == "joint-moe" else {}
     rows = [one.to_dict() for one in plans]
+    time = None if asked.hardware is None else asked.hardware.days_for(first.compute)
     sheet.data = {
         "scenario": asked.scenario(),
         **{key: value for key, value in rows[0].items() if key != "status"},
@@ -193,7 +195,6 @@ def _tell(sheet: Sheet, asked: Asked, plans: list[Plan]) -> None:
         "laws": rows,
     }
     if asked.hardware is not None:
-        time = asked.hardware.days_for(first.compute)
         sheet.data["hardware"] = {**asked.hardware.to_dict(), "days": time}
     sheet.frame = [
         {key: value for key, value in _flat(row).items() if not isinstance(value, (dict, list))}

@@ -182,8 +182,10 @@ def _time(asked: Asked, p: Plan) -> list[Fact]:
     days = h.days_for(p.compute)
     value = f"{days:,.3g} days" if days >= 1 else f"{days * 24:.3g} hours"
     note = f"{h.count} x {h.name}, {h.peak / 1e12:.4g} TFLOP/s {h.dtype} each, {h.mfu:.0%} of it used"
+    if h.usual is not None:
+        note += f" over all hours ({h.usual.low:.0%} to {h.usual.high:.0%}; {h.usual.note})"
     inputs = {"gpus": h.count, "days": days, "peak": h.peak, "mfu": h.mfu}
-    return [Fact("time", value, note, "derived" if h.mfu_given else "assumed", "gpu_flops", inputs)]
+    return [Fact("time", value, note, h.usual.grade if h.usual else "derived", "gpu_flops", inputs)]
 
 
 def _price(p: Plan) -> list[Fact]:
@@ -333,8 +335,13 @@ def _notes(sheet: Sheet, asked: Asked, plans: list[Plan]) -> None:
         sheet.warnings.append(
             f"6 N D is {flop(first.compute)}, which counts; {flop(asked.compute)} was given."
         )
-    if asked.hardware is not None and not asked.hardware.mfu_given:
-        sheet.warnings.append("40 % of the GPUs' peak is assumed; --mfu says what yours reach.")
+    expected = None if asked.hardware is None else asked.hardware.usual
+    if expected is not None:
+        sheet.warnings.append(
+            f"{100 * expected.run:.0f} % of the GPUs' peak is what such runs reach over all hours, "
+            f"{100 * expected.low:.0f} to {100 * expected.high:.0f} %, as in llmcalc cost; --mfu says what "
+            "yours reach."
+        )
     stock = asked.book.lookup("laws", "villalobos-2024")
     if stock is not None and first.tokens > stock["coefficients"]["stock"]:
         low, high = (count(end) for end in stock["intervals"]["stock"])

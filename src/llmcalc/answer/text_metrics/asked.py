@@ -64,6 +64,8 @@ def real(value: Any, what: str, remedy: str) -> float:
         try:
             parsed = parse_decimal(value) if isinstance(value, str) else None
             number = parsed[0] / parsed[1] if parsed else float(value)
+            if parsed and "e" in value.lower():  # exponents beyond 60 are cut above
+                number = float(value.replace("_", "").replace(",", ""))
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):

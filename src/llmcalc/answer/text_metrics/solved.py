@@ -99,6 +99,9 @@ def _in_own(name: str, bits: float) -> str:
     return f"{bits / 8 if kind == 'ratio' else 8 / bits if kind == 'factor' else bits:.6g}"
 
 
+LARGE_VOCABULARY = 128_256
+"""Tokens of Llama 3: a loss above that of guessing among them is hardly one of a language model."""
+
 LEAST_BYTE, MOST_BYTE, LEAST_TOKEN = 0.5, 1.6, 2.0
 """Bits that general text hardly goes below or above: per byte (GPT-3 0.72, GPT-2 small 1.23 on the Pile),
 per token (Hoffmann et al. leave 1.69 nats, 2.44 bits, to an endless model)."""
@@ -138,6 +141,12 @@ def doubts(solved: Solved, vocabulary: int | None) -> list[str]:
         found.append(
             f"{per_token:.3g} bits per token are {per_token * LN2:.3g} nats, below the 1.69 that Hoffmann "
             f"et al. leave to an endless model on web text. {_swap(name, unit, kind)}"
+        )
+    elif per_byte is None and not vocabulary and per_token is not None and kind == "nats" \
+            and per_token > math.log2(LARGE_VOCABULARY):  # fmt: skip
+        found.append(
+            f"{per_token * LN2:.3g} nats per token are more than guessing evenly among Llama 3's "
+            f"{LARGE_VOCABULARY:,} tokens costs: {math.log(LARGE_VOCABULARY):.2f}. {_swap(name, unit, kind)}"
         )
     if per_byte is not None and per_byte > 8:
         found.append(f"{per_byte:.4g} bits per byte are more than the text itself has: 8.")

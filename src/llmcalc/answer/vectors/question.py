@@ -177,6 +177,12 @@ def _origins(wanted: Wanted) -> dict[str, str]:
     }
 
 
+def _lists(kind: str, wanted: Wanted) -> int:
+    """Lists of an inverted file: its own text names them, a name takes those of the question."""
+    named = kind[3:].partition("_")[0].partition(",")[0]
+    return int(named) if named.isdigit() else wanted.lists
+
+
 def _warnings(wanted: Wanted, kinds: list[str]) -> list[str]:
     """What would not work well, and what was assumed."""
     found = []
@@ -190,9 +196,10 @@ def _warnings(wanted: Wanted, kinds: list[str]) -> list[str]:
         found.append(f"lists = {wanted.lists:,}: {wanted.origins['lists']}.")
     if product and wanted.origins.get("pq") != "given":
         found.append(f"pq = {wanted.pq:,}: {wanted.origins['pq']}.")
-    if wanted.store == "faiss" and inverted and wanted.vectors < 39 * wanted.lists:
+    lists = max((_lists(kind, wanted) for kind in inverted), default=0)
+    if wanted.store == "faiss" and wanted.vectors < 39 * lists:
         found.append(
-            f"{wanted.vectors:,} vectors are few for {wanted.lists:,} lists: faiss asks for 39 a list "
+            f"{wanted.vectors:,} vectors are few for {lists:,} lists: faiss asks for 39 a list "
             "to train, and lists"
             " that stay empty may be stored shorter."
         )
