@@ -262,7 +262,31 @@ def test_hparams_of_a_model_and_of_less():
     alone = llmcalc.hparams(compute=1e21)
     best = llmcalc.chinchilla(compute=1e21)
     assert (alone.params, alone.tokens) == pytest.approx((best.params, best.tokens))
+    alone = llmcalc.hparams(loss=2.2)
+    best = llmcalc.chinchilla(loss=2.2)
+    assert (alone.params, alone.tokens, alone.loss) == pytest.approx((best.params, best.tokens, 2.2))
     assert llmcalc.hparams(params="1b").tokens == pytest.approx(llmcalc.chinchilla(params="1b").tokens)
+
+
+@pytest.mark.parametrize(
+    ("call", "params", "tokens"),
+    [
+        ("--compute 1e20", "by besiroglu-2024", "by besiroglu-2024"),
+        ("--loss 2.2", "by besiroglu-2024", "by besiroglu-2024"),
+        ("--params 1b", "as given", "by besiroglu-2024"),
+        ("--tokens 20b", "by besiroglu-2024", "as given"),
+        ("--params 1b --compute 1e20", "as given", "compute / 6 / parameters"),
+        ("--tokens 20b --compute 1e20", "compute / 6 / tokens", "as given"),
+        ("--params 1b --tokens 20b", "as given", "as given"),
+    ],
+)
+def test_hparams_says_where_the_run_comes_from(call, params, tokens, capsys):
+    assert run(["hparams", *call.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for label, origin in (("parameters", params), ("tokens", tokens)):
+        line = next(line for line in lines if line.split()[:1] == [label])
+        assert line.endswith("exact" if origin == "as given" else "derived")
+        assert origin in line
 
 
 # -- shapes ------------------------------------------------------------------------------------
@@ -389,6 +413,7 @@ BAD = [
     ("chinchilla no-such-model --tokens 1t", "no-such-model", "llmcalc models"),
     ("chinchilla --params 0 --tokens x --law foo", "3. There is no scaling law 'foo'", "llmcalc laws"),
     ("hparams", "no run", "--params"),
+    ("hparams --loss 1.5", "irreducible", "above 1.8172"),
     ("hparams --params 7b --tokens x", "not a number", "13b"),
     ("hparams --params 7b --tokens 1t --law hoffmann-2022-1", "gives no learning rate", "llmcalc laws"),
     ("hparams --params 7b --tokens 1t --law moonlight-2025", "gives no numbers", "besiroglu-2024"),

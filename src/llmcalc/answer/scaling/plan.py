@@ -157,13 +157,7 @@ def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Pl
     found = law.terms(**mixture)
     if L is not None:
         law.speak("loss")
-        assert found is not None
-        if found.E >= L:
-            raise InputError(
-                f"A loss of {L:g} is not above {law.name}'s irreducible loss of {found.E:.6g} nats per "
-                "token: no budget reaches it.",
-                f"Give a loss above {found.E:.6g}.",
-            )
+        reachable(law, found, L)
     if N is not None and D is not None:
         return Plan(law, training_flops(N, D), N, D, True)
     if C is not None and N is not None:
@@ -186,6 +180,17 @@ def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Pl
         C = law.compute(params=N, tokens=D, loss=L, **mixture)
     best_N, best_D = law.optimum(C, **mixture)
     return Plan(law, C, float(best_N), float(best_D), False)
+
+
+def reachable(law: Law, t: Any, L: float) -> None:
+    """Refuse a loss that is not above a law's irreducible one."""
+    assert t is not None
+    if t.E >= L:
+        raise InputError(
+            f"A loss of {L:g} is not above {law.name}'s irreducible loss of {t.E:.6g} nats per token: no "
+            "budget reaches it.",
+            f"Give a loss above {t.E:.6g}.",
+        )
 
 
 def _at_loss(law: Law, t: Any, L: float, N: float | None, D: float | None) -> tuple[float, float]:
