@@ -453,3 +453,7 @@ def test_numbers_that_python_gives():
         llmcalc.chinchilla(compute=float("inf"))
     assert llmcalc.chinchilla(compute=10**22).params == llmcalc.chinchilla(compute="1e22").params
     assert llmcalc.chinchilla(compute="1 PF-day").compute == 8.64e19
+    for odd in (5, [], [5], "a,,b", {"llama-3": 1}):
+        for call in (llmcalc.chinchilla, llmcalc.hparams):
+            with pytest.raises(InputError, match="names no law"):
+                call(compute=1e21, law=odd)

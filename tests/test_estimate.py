@@ -209,8 +209,9 @@ VALUES = {
     "query_width": 24, "value_width": 16, "window": 32, "chunk": 32, "reach": 8, "parameters": 7_000_000,
     "trained": 1_000_000, "width": 2, "states": 8, "channels": 64, "kernel": 4, "hours": 120, "days": 3,
     "base": 0.35, "kwh": 700, "grams": 385, "watts": 700, "share": 0.75, "pue": 1.25, "experts": 64,
-    "layers": 12, "hidden": 512, "sequence": 128, "passes": 3, "peak": 1e15, "used": 0.5, "attention_width": 512,
-    "heads": 8, "ffn": 2048, "vocabulary": 32_000, "batch": 4, "price": 2, "gpus": 8, "throughput": 2500, "busy": 0.5,
+    "layers": 12, "hidden": 512, "sequence": 128, "passes": 3, "peak": 1e15, "used": 0.5,
+    "attention_width": 512, "heads": 8, "ffn": 2048, "vocabulary": 32_000, "batch": 4, "price": 2,
+    "gpus": 8, "throughput": 2500, "busy": 0.5,
     "bandwidth": 3e12, "state": 64, "per_element": 7, "embedding": 1_000_000, "examples": 1000, "epochs": 3,
     "context": 512, "seconds": 2.5, "ranks": 8, "largest_layer": 100_000, "shared": 2,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.scaling.advice import KINDS, Advice, Run, advise
-from llmcalc.answer.scaling.asked import Asked, bare_counts, read
+from llmcalc.answer.scaling.asked import Asked, bare_counts, law_names, read
 from llmcalc.answer.scaling.chinchilla import ModelLike, _book, read_counts
 from llmcalc.answer.scaling.plan import reachable
 from llmcalc.answer.scaling.shown import SHORT, count, flop, plain
@@ -185,11 +185,10 @@ def _advice(given: dict[str, Any], run: Run) -> tuple[list[Advice], list[str]]:
         if not run.asked.is_mixture:
             laws.sort(key=lambda law: law.name != "step-law-2025")
     else:
-        words = given["law"].split(",") if isinstance(given["law"], str) else list(given["law"])
         laws, problems = [], Problems()
-        for word in dict.fromkeys(words):
+        for word in dict.fromkeys(law_names(given["law"])):
             with problems:
-                law = find_law(str(word).strip(), book)
+                law = find_law(word, book)
                 law.speak(next((kind for kind in KINDS if kind in law.answers), "learning-rate"))
                 laws.append(law)
         problems.check()
