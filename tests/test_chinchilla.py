@@ -69,6 +69,8 @@ def test_default_laws_and_all_of_them():
     assert found["rule_of_20"]["params"] == pytest.approx(69.3e9, rel=1e-3)
     every = llmcalc.chinchilla(compute=5.76e23, law="all")
     assert len(every["laws"]) == 15
+    apart = " ".join(every.left_out)
+    assert all(name in apart for name in ("sardana-2024", "krajewski-2024", "tao-2024", "busbridge-2025"))
     ratios = [row["tokens_per_param"] for row in every["laws"]]
     assert min(ratios) < 1
     assert max(ratios) == pytest.approx(192)
