@@ -198,6 +198,10 @@ def test_repeated_tokens():
     plenty = llmcalc.chinchilla(compute=1e20, unique_tokens="1t")
     assert plenty.repeated["epochs"] == 1
     assert plenty.repeated["excess_loss"] == pytest.approx(0, abs=1e-12)
+    assert not any("epochs" in word for word in found["outside_range"])
+    worn = llmcalc.chinchilla(compute=1e22, unique_tokens="10m")
+    assert "epochs" in worn["outside_range"][-1]
+    assert any("epochs" in warning for warning in worn.warnings)
     own = llmcalc.chinchilla(params="7b", unique_tokens="20b")
     assert own.repeated["params"] == 7e9
     fixed = llmcalc.chinchilla(params=6_340_000_000, tokens="242b", unique_tokens="25b")
@@ -384,6 +388,8 @@ BAD = [
     ("chinchilla --loss 1.5", "irreducible loss of 1.8172", "above 1.8172"),
     ("chinchilla --loss 1.8172", "irreducible", "above 1.8172"),
     ("chinchilla --loss 1.81720001", "above the largest", "higher loss"),
+    ("chinchilla --tokens 1", "below the smallest", "more parameters or tokens"),
+    ("chinchilla --params 7 --tokens 100", "below the smallest", "more parameters or tokens"),
     ("chinchilla --loss 0", "above 0", "2.1"),
     ("chinchilla --loss -2", "above 0", "2.1"),
     ("chinchilla --loss high", "not a number", "2.1"),

@@ -13,7 +13,7 @@ from llmcalc.scaling.loss import inference_flops
 from llmcalc.scaling.numeric import minimum, root
 from llmcalc.scaling.rates import total_params
 from llmcalc.scaling.terms import inference_balance, ratio_params, tokens_for_loss
-from llmcalc.units import MAX_COUNT, MAX_FLOPS
+from llmcalc.units import MAX_COUNT, MAX_FLOPS, MIN_FLOPS
 
 SAME_LOSS = 0.005
 """How far a loss may lie from what parameters and tokens give, before they contradict. [-]"""
@@ -108,6 +108,12 @@ def plan(law: Law, asked: Asked) -> Plan:
                 f"{law.name}: that takes {value:.3g} {what}, above the largest that makes sense: {most:g}.",
                 "Ask for fewer parameters or tokens, or a higher loss.",
             )
+    if made.compute < MIN_FLOPS:
+        raise InputError(
+            f"{law.name}: that takes {made.compute:.3g} FLOP, below the smallest that makes sense: "
+            f"{MIN_FLOPS:g}.",
+            "Ask for more parameters or tokens, or a lower loss: 7b, 1t, 2.1.",
+        )
     if "loss" in law.answers:
         made.loss = float(law.loss(made.params, made.tokens, **mixture))
         made.loss_range = law.loss_interval(made.params, made.tokens)
@@ -126,6 +132,7 @@ def plan(law: Law, asked: Asked) -> Plan:
         made.inference = inference_plan(found, made, asked.inference)
     if asked.unique is not None and law.form == "repeated":
         made.repeated = repeated_plan(law, made, asked.unique, asked.counts is None and asked.tokens is None)
+        made.outside += law.outside(epochs=made.repeated["epochs"])
     return made
 
 
