@@ -87,6 +87,8 @@ def test_default_laws_and_all_of_them():
     assert found["rule_of_20"]["params"] == pytest.approx(69.3e9, rel=1e-3)
     every = llmcalc.chinchilla(compute=5.76e23, law="all")
     assert len(every["laws"]) == 15
+    apart = " ".join(every.left_out)
+    assert all(name in apart for name in ("sardana-2024", "krajewski-2024", "tao-2024", "busbridge-2025"))
     ratios = [row["tokens_per_param"] for row in every["laws"]]
     assert min(ratios) < 1
     assert max(ratios) == pytest.approx(192)
@@ -214,6 +216,10 @@ def test_repeated_tokens():
     plenty = llmcalc.chinchilla(compute=1e20, unique_tokens="1t")
     assert plenty.repeated["epochs"] == 1
     assert plenty.repeated["excess_loss"] == pytest.approx(0, abs=1e-12)
+    assert not any("epochs" in word for word in found["outside_range"])
+    worn = llmcalc.chinchilla(compute=1e22, unique_tokens="10m")
+    assert "epochs" in worn["outside_range"][-1]
+    assert any("epochs" in warning for warning in worn.warnings)
     own = llmcalc.chinchilla(params="7b", unique_tokens="20b")
     assert own.repeated["params"] == 7e9
     fixed = llmcalc.chinchilla(params=6_340_000_000, tokens="242b", unique_tokens="25b")
@@ -280,7 +286,31 @@ def test_hparams_of_a_model_and_of_less():
     alone = llmcalc.hparams(compute=1e21)
     best = llmcalc.chinchilla(compute=1e21)
     assert (alone.params, alone.tokens) == pytest.approx((best.params, best.tokens))
+    alone = llmcalc.hparams(loss=2.2)
+    best = llmcalc.chinchilla(loss=2.2)
+    assert (alone.params, alone.tokens, alone.loss) == pytest.approx((best.params, best.tokens, 2.2))
     assert llmcalc.hparams(params="1b").tokens == pytest.approx(llmcalc.chinchilla(params="1b").tokens)
+
+
+@pytest.mark.parametrize(
+    ("call", "params", "tokens"),
+    [
+        ("--compute 1e20", "by besiroglu-2024", "by besiroglu-2024"),
+        ("--loss 2.2", "by besiroglu-2024", "by besiroglu-2024"),
+        ("--params 1b", "as given", "by besiroglu-2024"),
+        ("--tokens 20b", "by besiroglu-2024", "as given"),
+        ("--params 1b --compute 1e20", "as given", "compute / 6 / parameters"),
+        ("--tokens 20b --compute 1e20", "compute / 6 / tokens", "as given"),
+        ("--params 1b --tokens 20b", "as given", "as given"),
+    ],
+)
+def test_hparams_says_where_the_run_comes_from(call, params, tokens, capsys):
+    assert run(["hparams", *call.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for label, origin in (("parameters", params), ("tokens", tokens)):
+        line = next(line for line in lines if line.split()[:1] == [label])
+        assert line.endswith("exact" if origin == "as given" else "derived")
+        assert origin in line
 
 
 # -- shapes ------------------------------------------------------------------------------------
@@ -376,6 +406,8 @@ BAD = [
     ("chinchilla --loss 1.5", "irreducible loss of 1.8172", "above 1.8172"),
     ("chinchilla --loss 1.8172", "irreducible", "above 1.8172"),
     ("chinchilla --loss 1.81720001", "above the largest", "higher loss"),
+    ("chinchilla --tokens 1", "below the smallest", "more parameters or tokens"),
+    ("chinchilla --params 7 --tokens 100", "below the smallest", "more parameters or tokens"),
     ("chinchilla --loss 0", "above 0", "2.1"),
     ("chinchilla --loss -2", "above 0", "2.1"),
     ("chinchilla --loss high", "not a number", "2.1"),
@@ -407,6 +439,7 @@ BAD = [
     ("chinchilla no-such-model --tokens 1t", "no-such-model", "llmcalc models"),
     ("chinchilla --params 0 --tokens x --law foo", "3. There is no scaling law 'foo'", "llmcalc laws"),
     ("hparams", "no run", "--params"),
+    ("hparams --loss 1.5", "irreducible", "above 1.8172"),
     ("hparams --params 7b --tokens x", "not a number", "13b"),
     ("hparams --params 7b --tokens 1t --law hoffmann-2022-1", "gives no learning rate", "llmcalc laws"),
     ("hparams --params 7b --tokens 1t --law moonlight-2025", "gives no numbers", "besiroglu-2024"),
@@ -446,3 +479,7 @@ def test_numbers_that_python_gives():
         llmcalc.chinchilla(compute=float("inf"))
     assert llmcalc.chinchilla(compute=10**22).params == llmcalc.chinchilla(compute="1e22").params
     assert llmcalc.chinchilla(compute="1 PF-day").compute == 8.64e19
+    for odd in (5, [], [5], "a,,b", {"llama-3": 1}):
+        for call in (llmcalc.chinchilla, llmcalc.hparams):
+            with pytest.raises(InputError, match="names no law"):
+                call(compute=1e21, law=odd)

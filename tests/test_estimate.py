@@ -183,7 +183,7 @@ ARGUMENTS = {
     "expert_exponent": {"exponent": -0.1889, "slope": 0.0098, "Ehat": 8.4},
     "experts_of_ratio": {"active_ratio": 0.25, "feedforward": 0.5},
     "routed_loss": {"N": RUN["N"], "Ehat": 8.4, "a": -0.082, "b": -0.108, "c": 0.009, "d": 1.104},
-    "fine_grained_coefficient": {"a": 18.1, "g": 2.1, "G": 8, "gamma": 0.58},
+    "fine_grained_coefficient": {"a": 18.1, "g": 2.1, "G": 8, "gamma": 0.58, "X": 64, "alpha": 0.115},
     "sparse_moe_loss": {
         **RUN, "S": 0.5, "a": 16612.5, "alpha": 0.5962, "b": 5455.67, "beta": 0.3954, "c": 0.4598,
         "lam": -0.1666, "d": 17.26, "delta": 0.1603, "gamma": 0.1595, "e": 0.94,

@@ -68,6 +68,14 @@ TABLES = {
     "NaN": (table(swapped(5, (1e9, 2e10, "nan"))), ("line 7", "missing", "--skip-invalid")),
     "empty cell": (table(swapped(5, (1e9, "", 3.0))), ("line 7", "tokens", "missing")),
     "infinite": (table(swapped(5, (1e9, 2e10, "inf"))), ("line 7", "infinite")),
+    "all of a column": (
+        table([*swapped(0, (1e9, 1e10, "abc"))[:-2], (1e9, 1e10, "nan"), (1e9, 2e10, -2)]),
+        ("line 2: the loss", "not a number ('abc')", "line 36: the loss", "missing", "line 37", "0 ('-2')"),
+    ),
+    "6ND wrapped in 64 bits": (
+        table([(n, d, int(6 * n * d + 2**63) % 2**64 - 2**63, v) for n, d, v in GOOD], "N,D,C,loss"),
+        ("compute in column C is not above 0", "64-bit", "--compute-col none"),
+    ),
     "negative losses": (table([(n, d, -v) for n, d, v in GOOD]), ("not above 0", "--loss-col")),
     "zero params": (table(swapped(0, (0, 2e10, 3.0))), ("line 2", "params", "not above 0")),
     "two kinds of mistake": (table(swapped(3, ("x", "nan", 3.0))), ("1. ", "2. ", "params", "tokens")),
@@ -281,7 +289,7 @@ def test_settings_that_are_mixed_and_rows_that_repeat_are_told():
     rows = [{"N": n, "D": d, "loss": v, "data": "abc"[k % 2]} for k, (n, d, v) in enumerate(GOOD)]
     found = fit_law([*rows, rows[0]], bootstrap=0)
     assert any("--where data=a" in note for note in found.notes)
-    assert any("1 rows repeat" in note for note in found.notes)
+    assert any("1 row repeats another" in note for note in found.notes)
 
 
 # -- doubts --------------------------------------------------------------------------------------

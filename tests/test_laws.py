@@ -178,6 +178,25 @@ def test_tao_vocabularies():
         llmcalc.law("besiroglu-2024").vocabulary(7e9)
 
 
+KRAJEWSKI = [
+    (1e8, 4.37e9, 8, 2.95e18, 3.133), (1e9, 28.94e9, 16, 1.93e20, 2.491), (3e9, 72.90e9, 16, 1.41e21, 2.245),
+    (7e9, 137.60e9, 32, 6.46e21, 2.076), (7e10, 941.07e9, 32, 4.16e23, 1.694),
+    (1e12, 7.94e12, 64, 4.97e25, 1.367),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("N", "D", "G", "C", "L"), KRAJEWSKI)
+def test_krajewski_table_2(N, D, G, C, L):
+    """Its N is of all parameters, 64 times the active ones; read as active ones losses are 20 % too high."""
+    law = find_law("krajewski-2024")
+    assert law.loss(N, D, granularity=G) == pytest.approx(L, rel=0.03)
+    best, tokens = law.optimum(C, granularity=G)
+    assert best == pytest.approx(N, rel=0.21)  # the table's FLOPs are routing's too
+    assert tokens == pytest.approx(D, rel=0.42)
+    dense = find_law("krajewski-2024:dense")
+    assert dense.loss(1e9, 2e10) == pytest.approx(0.47 + 16.3 / 1e9**0.126 + 26.7 / 2e10**0.127)
+
+
 def test_porian_batch_is_in_tokens():
     """Of the size of other laws' batches; as sequences of 2,048 it would be billions of tokens."""
     c = find_law("porian-2024").coefficients

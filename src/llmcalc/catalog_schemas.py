@@ -339,7 +339,16 @@ class Law(Entry):
     batch_covariance: Covariance | None = None
     uncertainty: str | None = None
     range: dict[
-        Literal["compute", "params", "tokens", "tokens_per_param", "experts", "granularity", "vocabulary"],
+        Literal[
+            "compute",
+            "params",
+            "tokens",
+            "tokens_per_param",
+            "epochs",
+            "experts",
+            "granularity",
+            "vocabulary",
+        ],
         Ends,
     ] = {}
     convention: Literal[

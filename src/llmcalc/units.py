@@ -31,6 +31,7 @@ FLOPS = {
     "": 1, "flop": 1, "flops": 1, "eflop": 10**18, "zflop": 10**21, "yflop": 10**24,
     "pf-days": 864 * 10**17, "pf-day": 864 * 10**17, "pfdays": 864 * 10**17, "pflops-days": 864 * 10**17,
 }  # fmt: skip
+MIN_FLOPS = 1e6  # no training: a thousand tokens on some hundred parameters
 MAX_FLOPS = 1e32  # a million times the largest training run published
 
 MAX_COUNT = 10**18  # a million times the largest model published
@@ -292,7 +293,7 @@ def parse_compute(value: Any, what: str = "--compute") -> float:
     >>> parse_compute("1e21"), parse_compute("5.76e23 FLOP"), parse_compute("2 PF-days")
     (1e+21, 5.76e+23, 1.728e+20)
     """
-    return parse_real(value, what, FLOPS, "1e21, 5.76e23 or 3PF-days", 1e6, MAX_FLOPS, " FLOP")
+    return parse_real(value, what, FLOPS, "1e21, 5.76e23 or 3PF-days", MIN_FLOPS, MAX_FLOPS, " FLOP")
 
 
 def parse_share(value: Any, what: str) -> float:

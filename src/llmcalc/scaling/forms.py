@@ -46,7 +46,8 @@ def chinchilla_terms(form: str, c: Coefficients, experts: float = 1, granularity
     if form == "supervised":
         return Terms(c["E"], c["A"], c["B"], c["alpha"], c["beta"], c["gamma"])
     if form == "fine-grained":
-        A = moe.fine_grained_coefficient(c["a"], c["g"], granularity, c["gamma"])
+        X = c.get("X", 1.0)
+        A = moe.fine_grained_coefficient(c["a"], c["g"], granularity, c["gamma"], X, c["alpha"])
         return Terms(c["c"], A, c["b"], c["alpha"], c["beta"], 1.0)
     if form == "joint-moe":
         hat = moe.effective_experts(experts, c["E_start"], c["E_max"])

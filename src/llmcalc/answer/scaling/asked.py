@@ -286,6 +286,21 @@ def _hardware(given: dict[str, Any], book: Catalog) -> Hardware | None:
     return hardware
 
 
+def law_names(given: Any) -> list[str]:
+    """The names in ``--law``: a string with commas, or a sequence of strings.
+
+    Raises
+    ------
+    InputError
+        If it names no law.
+    """
+    words = [word.strip() for word in given.split(",")] if isinstance(given, str) else given
+    named = isinstance(words, Sequence) and all(isinstance(word, str) and word.strip() for word in words)
+    if not named or not words:
+        raise InputError(f"--law {str(given)[:60]!r} names no law.", "llmcalc laws lists all.")
+    return [word.strip() for word in words]
+
+
 def _laws(given: Any, asked: Asked, answer: str) -> tuple[list[Law], bool]:
     """The laws asked, by name; the default and what stands beside it where none is."""
     if given is None:
@@ -295,9 +310,7 @@ def _laws(given: Any, asked: Asked, answer: str) -> tuple[list[Law], bool]:
         elif asked.is_mixture:
             names = ("ludziejewski-2025", DEFAULT)
         return [find_law(name, asked.book) for name in names], False
-    words = [word.strip() for word in given.split(",")] if isinstance(given, str) else list(given)
-    if not words or any(not isinstance(word, str) or not word for word in words):
-        raise InputError(f"--law {str(given)[:60]!r} names no law.", "llmcalc laws lists all.")
+    words = law_names(given)
     if words == ["all"]:
         first = "ludziejewski-2025" if asked.is_mixture else DEFAULT
         laws = all_laws(asked.book, answer, beside=answer == "optimum")

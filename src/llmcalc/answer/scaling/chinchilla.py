@@ -13,6 +13,7 @@ from llmcalc.catalog import Catalog
 from llmcalc.errors import InputError, LlmcalcError, Problems
 from llmcalc.report.call import Call
 from llmcalc.report.sheet import Sheet
+from llmcalc.scaling.laws import all_laws
 from llmcalc.units import parse_count
 
 ModelLike = Any
@@ -120,6 +121,10 @@ def chinchilla(
             sheet.left_out.append(f"{one.name} is left out: {error.problem}")
     if not plans:
         problems.check()
+    if law == "all":
+        shown = {one.name for one in asked.laws}
+        others = ", ".join(one.name for one in all_laws(book, "optimum") if one.name not in shown)
+        sheet.left_out.append(f"Of another setting, so not in the table: {others}; --law NAME asks one.")
     _tell(sheet, asked, plans)
     sheet.sign(Call("chinchilla", given), book)
     fill(sheet, asked, plans)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.answer.scaling.advice import KINDS, Advice, Run, advise
-from llmcalc.answer.scaling.asked import bare_counts, read
+from llmcalc.answer.scaling.asked import Asked, bare_counts, law_names, read
 from llmcalc.answer.scaling.chinchilla import ModelLike, _book, read_counts
+from llmcalc.answer.scaling.plan import reachable
 from llmcalc.answer.scaling.shown import SHORT, count, flop, plain
+from llmcalc.compute.conventions import training_flops
 from llmcalc.errors import InputError, LlmcalcError, Problems
 from llmcalc.report.call import Call
 from llmcalc.report.sheet import Fact, Sheet, Table
 from llmcalc.scaling.index import silent_laws
-from llmcalc.scaling.laws import DEFAULT, all_laws, find_law
+from llmcalc.scaling.laws import DEFAULT, Law, all_laws, find_law
 from llmcalc.scaling.rates import steps_over_least, tokens_over_least
 from llmcalc.units import parse_count, parse_integer
 
@@ -44,7 +46,8 @@ def hparams(
     tokens : int or str, optional
         Training tokens. [tokens]
     loss : float, optional
-        Loss at the end, for laws of it; that of ``besiroglu-2024`` if left out. [nats/token]
+        Loss at the end, for laws of it; that of ``besiroglu-2024`` if left out. Alone: the optimum that
+        reaches it. [nats/token]
     law : str or sequence of str, optional
         Only these laws.
     batch : int or str, optional
@@ -133,31 +136,45 @@ def _run(given: dict[str, Any], book: Any) -> Run:
                 parse_count(given[name], f"--{name}")
     problems.check()
     law = find_law(DEFAULT, book)
-    C, D = asked.compute, asked.tokens
-    N = None if asked.counts is None else asked.counts.by["active"]
-    if N is None and D is None and C is None:
-        raise InputError(
-            "There is no run to advise on.",
-            "Give --params and --tokens, or one of them, or --compute; a model may stand for --params.",
-        )
-    if N is not None and D is None:
-        D = C / (6 * N) if C is not None else float(law.optimum(law.compute(params=N))[1])
-        asked.origins["tokens"] = "--compute" if C is not None else law.name
-    elif N is None:
-        if C is None:
-            C = law.compute(tokens=D)
-        N = C / (6 * D) if D is not None and asked.compute is not None else float(law.optimum(C)[0])
-        D = C / (6 * N) if D is None else D
-        asked.origins["params"] = law.name
-    assert N is not None
-    assert D is not None
+    N, C, D = _missing(asked, law)
     if asked.counts is None:
         asked.counts = bare_counts(N)
     L = asked.loss
     if L is None:
         L = float(law.loss(N, D))
-        asked.origins["loss"] = law.name
-    return Run(asked, C if C is not None else 6.0 * N * D, D, L)
+        asked.origins["loss"] = f"by {law.name}"
+    return Run(asked, C, D, L)
+
+
+def _missing(asked: Asked, law: Law) -> tuple[float, float, float]:
+    """Parameters, compute and tokens of the run; where each came from is noted. [params], [FLOP], [tokens]"""
+    C, D = asked.compute, asked.tokens
+    N = None if asked.counts is None else asked.counts.by["active"]
+    if N is None and D is None and C is None:
+        if asked.loss is None:
+            raise InputError(
+                "There is no run to advise on.",
+                "Give --params and --tokens, or one of them, or --compute or --loss; a model may stand for "
+                "--params.",
+            )
+        reachable(law, law.terms(), asked.loss)
+        C = law.compute(loss=asked.loss)
+    if N is not None and D is not None:
+        return N, C if C is not None else float(training_flops(N, D)), D
+    if asked.compute is not None and N is not None:
+        asked.origins["tokens"] = "compute / 6 / parameters"
+        return N, asked.compute, asked.compute / (6 * N)
+    if asked.compute is not None and D is not None:
+        asked.origins["params"] = "compute / 6 / tokens"
+        return asked.compute / (6 * D), asked.compute, D
+    if C is None:
+        C = law.compute(params=N, tokens=D)
+    best_N, best_D = map(float, law.optimum(C))
+    if N is None:
+        N, asked.origins["params"] = best_N, f"by {law.name}"
+    if D is None:
+        D, asked.origins["tokens"] = best_D, f"by {law.name}"
+    return N, C, D
 
 
 def _advice(given: dict[str, Any], run: Run) -> tuple[list[Advice], list[str]]:
@@ -168,11 +185,10 @@ def _advice(given: dict[str, Any], run: Run) -> tuple[list[Advice], list[str]]:
         if not run.asked.is_mixture:
             laws.sort(key=lambda law: law.name != "step-law-2025")
     else:
-        words = given["law"].split(",") if isinstance(given["law"], str) else list(given["law"])
         laws, problems = [], Problems()
-        for word in dict.fromkeys(words):
+        for word in dict.fromkeys(law_names(given["law"])):
             with problems:
-                law = find_law(str(word).strip(), book)
+                law = find_law(word, book)
                 law.speak(next((kind for kind in KINDS if kind in law.answers), "learning-rate"))
                 laws.append(law)
         problems.check()
@@ -219,8 +235,9 @@ def _fill(sheet: Sheet, run: Run, found: list[Advice]) -> None:
         ("tokens", count(run.tokens), "tokens"),
         ("loss", f"{run.loss:.3f} nats/tok", "loss"),
     ):
-        derived = origin.get(key, "").startswith("besiroglu")
-        by = f"by {origin[key]}" if derived else "as given"
+        by = origin.get(key, "as given")
+        derived = by.startswith(("by ", "compute / "))
+        by = by if derived else "as given"
         sheet.facts.append(Fact(label, value, by, "derived" if derived else "exact"))
     for one in found:
         batch = one.kind != "learning-rate"

@@ -13,7 +13,7 @@ from llmcalc.scaling.loss import inference_flops
 from llmcalc.scaling.numeric import minimum, root
 from llmcalc.scaling.rates import total_params
 from llmcalc.scaling.terms import inference_balance, ratio_params, tokens_for_loss
-from llmcalc.units import MAX_COUNT, MAX_FLOPS
+from llmcalc.units import MAX_COUNT, MAX_FLOPS, MIN_FLOPS
 
 SAME_LOSS = 0.005
 """How far a loss may lie from what parameters and tokens give, before they contradict. [-]"""
@@ -108,6 +108,12 @@ def plan(law: Law, asked: Asked) -> Plan:
                 f"{law.name}: that takes {value:.3g} {what}, above the largest that makes sense: {most:g}.",
                 "Ask for fewer parameters or tokens, or a higher loss.",
             )
+    if made.compute < MIN_FLOPS:
+        raise InputError(
+            f"{law.name}: that takes {made.compute:.3g} FLOP, below the smallest that makes sense: "
+            f"{MIN_FLOPS:g}.",
+            "Ask for more parameters or tokens, or a lower loss: 7b, 1t, 2.1.",
+        )
     if "loss" in law.answers:
         made.loss = float(law.loss(made.params, made.tokens, **mixture))
         made.loss_range = law.loss_interval(made.params, made.tokens)
@@ -126,6 +132,7 @@ def plan(law: Law, asked: Asked) -> Plan:
         made.inference = inference_plan(found, made, asked.inference)
     if asked.unique is not None and law.form == "repeated":
         made.repeated = repeated_plan(law, made, asked.unique, asked.counts is None and asked.tokens is None)
+        made.outside += law.outside(epochs=made.repeated["epochs"])
     return made
 
 
@@ -157,13 +164,7 @@ def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Pl
     found = law.terms(**mixture)
     if L is not None:
         law.speak("loss")
-        assert found is not None
-        if found.E >= L:
-            raise InputError(
-                f"A loss of {L:g} is not above {law.name}'s irreducible loss of {found.E:.6g} nats per "
-                "token: no budget reaches it.",
-                f"Give a loss above {found.E:.6g}.",
-            )
+        reachable(law, found, L)
     if N is not None and D is not None:
         return Plan(law, training_flops(N, D), N, D, True)
     if C is not None and N is not None:
@@ -186,6 +187,17 @@ def _run(law: Law, asked: Asked, N: float | None, mixture: dict[str, Any]) -> Pl
         C = law.compute(params=N, tokens=D, loss=L, **mixture)
     best_N, best_D = law.optimum(C, **mixture)
     return Plan(law, C, float(best_N), float(best_D), False)
+
+
+def reachable(law: Law, t: Any, L: float) -> None:
+    """Refuse a loss that is not above a law's irreducible one."""
+    assert t is not None
+    if t.E >= L:
+        raise InputError(
+            f"A loss of {L:g} is not above {law.name}'s irreducible loss of {t.E:.6g} nats per token: no "
+            "budget reaches it.",
+            f"Give a loss above {t.E:.6g}.",
+        )
 
 
 def _at_loss(law: Law, t: Any, L: float, N: float | None, D: float | None) -> tuple[float, float]:

@@ -190,31 +190,45 @@ def numbers(
     values = np.array([math.nan if one is None else one for one in found])
     checks = (
         ("text", np.array([one is None for one in found]), "not a number", "Mend those cells"),
-        ("empty", np.isnan(values), "missing (empty or NaN)", "Fill those cells"),
+        ("empty", np.isnan(values), "missing (empty or NaN)", "Mend those cells"),
         ("infinite", np.isinf(values), "infinite", "Mend those cells"),
-        ("negative", positive & (values <= 0), "not above 0", _sign_remedy(what)),
+        ("negative", positive & (values <= 0), "not above 0", _sign_remedy(what, values)),
     )
+    problems, usable = Problems(), np.ones(len(found), dtype=bool)
     for _, bad, told, remedy in checks:
+        bad = bad & usable
         if not bad.any():
             continue
+        usable &= ~bad
         if skip:
             values = np.where(bad, math.nan, values)
             continue
-        places = np.flatnonzero(bad)
-        first = table.places[places[0]]
-        cell = table.columns[column][places[0]]
-        shown = "" if told.startswith("missing") else f" ({str(cell)[:20]!r})"
-        more = f" and {len(places) - 1} more rows" if len(places) > 1 else ""
-        raise InputError(
-            f"{table.name}, {first}{more}: the {what} in column {column[:40]} is {told}{shown}.",
-            f"{remedy}, or leave such rows out with --skip-invalid.",
-        )
+        with problems:
+            _refuse(table, column, what, np.flatnonzero(bad), told, remedy)
+    problems.check()
     return values
 
 
-def _sign_remedy(what: str) -> str:
+def _refuse(table: Table, column: str, what: str, places: Any, told: str, remedy: str) -> None:
+    first = table.places[places[0]]
+    cell = table.columns[column][places[0]]
+    shown = "" if told.startswith("missing") else f" ({str(cell)[:20]!r})"
+    rest = len(places) - 1
+    more = f" and {rest} more row{'s' if rest > 1 else ''}" if rest else ""
+    raise InputError(
+        f"{table.name}, {first}{more}: the {what} in column {column[:40]} is {told}{shown}.",
+        f"{remedy}, or leave such rows out with --skip-invalid.",
+    )
+
+
+def _sign_remedy(what: str, values: Array) -> str:
     if what == "loss":
         return "A law of losses needs them above 0: choose another column with --loss-col"
+    if what == "compute" and (np.abs(values) > 2**60).any():
+        return (
+            "6 x N x D in 64-bit integers ends at 9.2e18 and turns negative: compute it in floating point, "
+            "let it follow from N and D (--compute-col none)"
+        )
     return "Mend those cells"
 
 

@@ -123,7 +123,9 @@ def read_rows(
         table.name,
     )
     if dropped.any():
-        reading.notes.append(f"{int(dropped.sum())} rows that can't be used are left out (--skip-invalid).")
+        left = int(dropped.sum())
+        gone = f"{left} rows that can't be used are" if left > 1 else "1 row that can't be used is"
+        reading.notes.append(f"{gone} left out (--skip-invalid).")
     _compute(reading)
     _plausible(reading)
     _repeated(reading)
@@ -255,7 +257,8 @@ def _repeated(reading: Reading) -> None:
     columns = [one for one in (rows.params, rows.tokens, rows.compute, rows.losses) if one is not None]
     again = len(rows) - len(np.unique(np.stack(columns, axis=1), axis=0))
     if again:
-        reading.notes.append(f"{again} rows repeat others; each counts as often as it is there.")
+        told = f"{again} rows repeat others" if again > 1 else "1 row repeats another"
+        reading.notes.append(f"{told}; each counts as often as it is there.")
 
 
 def _mixture(table: Table, columns: dict[str, str]) -> list[str]:
