@@ -9,7 +9,7 @@ from llmcalc.answer.training.settings import read_recompute
 from llmcalc.answer.training.words import flag
 from llmcalc.errors import InputError, LlmcalcError
 from llmcalc.formula import is_array
-from llmcalc.memory.training.parallel.mesh import Mesh, check_mesh
+from llmcalc.memory.training.parallel.mesh import Mesh, check_mesh, check_tensors
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import divisors
 from llmcalc.units import parse_integer, shown
@@ -128,7 +128,8 @@ def space_of(asked: Any, given: dict[str, Any], inventory: Inventory, gpus: int)
     numbers = {
         key: numbers_of(given[key], f"--{key}") for key in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")
     }
-    made.tp = numbers["tp"] or tuple(tp for tp in divisors(gpus, NODE) if _goes(Mesh(tp), inventory))
+    pads = asked.implementation == "megatron"
+    made.tp = numbers["tp"] or tuple(tp for tp in divisors(gpus, NODE) if _goes(Mesh(tp), inventory, pads))
     made.pp = numbers["pp"] or tuple(divisors(gpus, max(inventory.layers, 1)))
     made.vpp, made.etp, made.dp = numbers["vpp"], numbers["etp"], numbers["dp"]
     made.interleaves = asked.implementation in INTERLEAVED and not given["stage_layers"]
@@ -170,8 +171,10 @@ def words_of(value: Any, option: str) -> list[Any]:
     return found
 
 
-def _goes(mesh: Mesh, inventory: Inventory) -> bool:
+def _goes(mesh: Mesh, inventory: Inventory, pads: bool) -> bool:
+    """Whether a model allows a layout; `pads` as in `check_tensors`."""
     try:
+        check_tensors(mesh.tp, inventory, pads=pads)
         check_mesh(mesh, inventory)
     except LlmcalcError:
         return False

@@ -8,7 +8,7 @@ from typing import Any
 from llmcalc.answer.training.sharded import fsdp_policy, views_of
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
-from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh
+from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh, check_tensors
 from llmcalc.model.inventory import Inventory
 from llmcalc.units import parse_decimal, parse_integer, shown
 
@@ -50,6 +50,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
     processes = None if asked.told is None or degree["dp"] is not None else asked.told.gpus
     world = count or processes or one * (degree["dp"] or 1)
+    check_tensors(degree["tp"] or 1, inventory, count or 0, asked.implementation == "megatron")
     told = " x ".join(f"{key} {degree[key]}" for key in ("tp", "pp", "cp", "dp") if degree[key]) or "tp 1"
     if world % one or (degree["dp"] is not None and one * degree["dp"] != world):
         product = one * (degree["dp"] or 1)

@@ -230,9 +230,10 @@ def _check(model: Inventory, asked: Asked) -> None:
     """Refuse a layout that another model does not allow."""
     if asked.mesh is None:
         return
-    from llmcalc.memory.training.parallel.mesh import check_mesh
+    from llmcalc.memory.training.parallel.mesh import check_mesh, check_tensors
 
     try:
+        check_tensors(asked.mesh.tp, model, pads=asked.implementation == "megatron")
         check_mesh(asked.mesh, model)
     except InputError as error:
         raise InputError(error.problem, f"{error.remedy} Or name models that share one layout.") from None

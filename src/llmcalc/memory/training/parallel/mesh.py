@@ -150,29 +150,53 @@ def check_mesh(mesh: Mesh, inventory: Inventory) -> None:
     InputError
         With what would do.
     """
-    _tensors(mesh, inventory)
     _stages(mesh, inventory)
     _experts(mesh, inventory)
 
 
-def _tensors(mesh: Mesh, inventory: Inventory) -> None:
-    if mesh.tp == 1 or inventory.is_opaque:
+def check_tensors(tp: int, inventory: Inventory, gpus: int = 0, pads: bool = False) -> None:
+    """Refuse tensor ranks that do not divide what they must.
+
+    Parameters
+    ----------
+    tp : int
+        Ranks that share each tensor. [-]
+    inventory : Inventory
+        The model.
+    gpus : int
+        How many there are, for the remedy; 0 where that is not known. [-]
+    pads : bool
+        Whether the vocabulary is padded until it divides, as Megatron does.
+
+    Raises
+    ------
+    InputError
+        With what would do.
+    """
+    if tp == 1 or inventory.is_opaque:
         return
+
+    def allowed(number: int) -> str:
+        fits = [value for value in divisors(number) if not gpus or gpus % value == 0]
+        return one_of([str(value) for value in fits[:8]])
+
     for what, number in inventory.split.items():
-        if number % mesh.tp:
-            allowed = [str(value) for value in divisors(number) if value > 1]
+        if number % tp:
             raise InputError(
-                f"--tp {mesh.tp} does not divide {number} {what} of {inventory.name}.",
-                f"Use --tp {one_of(['1', *allowed[:8]])}.",
+                f"--tp {tp} does not divide {number} {what} of {inventory.name}.",
+                f"Use --tp {allowed(number)}.",
             )
     for role, axis, number in _widths(inventory):
-        if axis == "kv_heads" and mesh.tp % number == 0:
+        if axis == "kv_heads" and tp % number == 0:
             continue  # each key head is on several ranks
-        if number % mesh.tp:
+        if axis == "vocab" and pads:
+            continue
+        if number % tp:
+            name = {"vocab": "tokens of the vocabulary", "kv_heads": "key heads", "ffn": f"columns of {role}"}
+            more = " or --like megatron, which pads it" if axis == "vocab" else ""
             raise InputError(
-                f"--tp {mesh.tp} does not divide {number:,} {axis.replace('_', ' ')} of {role} in "
-                f"{inventory.name}.",
-                f"Use --tp {one_of([str(value) for value in divisors(number)][:8])}.",
+                f"--tp {tp} does not divide {number:,} {name[axis]} of {inventory.name}.",
+                f"Use --tp {allowed(number)}{more}.",
             )
 
 
@@ -186,7 +210,7 @@ def _widths(inventory: Inventory) -> list[tuple[str, str, int]]:
             for dimension in tensor.dims:
                 for segment in dimension:
                     for axis, length in segment:
-                        if axis in ("kv_heads", "ffn"):
+                        if axis in ("kv_heads", "ffn", "vocab"):
                             found[axis, length] = (tensor.role, axis, length)
     return list(found.values())
 
