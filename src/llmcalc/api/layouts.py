@@ -80,7 +80,7 @@ def layouts(
 
     >>> found = layouts("llama-2-70b", gpu="64xh100-80gb", like="megatron", global_batch=512)
     >>> found.verdict, found.shown[0].mesh.pp, found.shown[0].mesh.tp
-    ('fits', 1, 4)
+    ('fits', 1, 8)
     """
     asked = {key: value for key, value in locals().items() if key != "settings"} | settings
     settings = _known(settings)
