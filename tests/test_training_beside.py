@@ -99,3 +99,29 @@ def test_compiled_layers_keep_what_a_norm_reads(model, method):
     made = llmcalc.train(model, seq_len=512, recompute="ops", compile=True, method=method)
     plain = llmcalc.train(model, seq_len=512, recompute="ops", method=method)
     assert 0 < made["activations"].bytes <= plain["activations"].bytes
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "words"),
+    [
+        (MODEL, {"gpu": "8xh100", "tp": 3}, "--tp 3 does not divide 32 attention heads"),
+        ("gpt2", {"tp": 4}, "--tp 4 does not divide the vocabulary of gpt2, 50,257"),
+        (MODEL, {"dp": 4, "capacity_factor": 1.5}, "--capacity-factor would change nothing"),
+        (MODEL, {"dp": 4, "imbalance": 2}, "--imbalance would change nothing"),
+        (MODEL, {"dp": 4, "etp": 2}, "--etp would change nothing"),
+        (MODEL, {"dp": 4, "cp_comm": "a2a"}, "--cp-comm would change nothing"),
+        (MODEL, {"dp": 4, "sequence_parallel": True}, "--sequence-parallel would change nothing"),
+        (MODEL, {"dp": 4, "zero": 2, "grad_sync": "each"}, "DeepSpeed decides"),
+        (MODEL, {"reduce_dtype": "bf16"}, "there is one GPU"),
+        (MODEL, {"grad_sync": "last"}, "there is one GPU"),
+        (MODEL, {"global_batch": 7, "micro_batch": 2}, "contradicts micro-batch 2"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(model, asked, words):
+    with pytest.raises(InputError, match=words):
+        llmcalc.train(model, seq_len=512, **asked)
+
+
+def test_a_global_batch_on_one_gpu_sets_the_micro_batches():
+    made = llmcalc.train(MODEL, seq_len=512, micro_batch=2, global_batch=8)
+    assert made.total_bytes == llmcalc.train(MODEL, seq_len=512, micro_batch=2, grad_accum=4).total_bytes

@@ -30,7 +30,7 @@ def check_beside(asked: Any, label: str, model: Inventory) -> None:
     if asked.zero is not None and asked.zero.params.device == "nvme":
         raise InputError(f"Weights of a {label} on NVMe are not modelled.", "Use --offload-to cpu.")
     try:
-        check_mesh(asked.mesh, model)
+        check_mesh(asked.mesh, model, asked.implementation == "megatron")
     except InputError as error:
         raise InputError(
             f"The {label}: {error.problem}", f"{error.remedy} Or name models that share one layout."

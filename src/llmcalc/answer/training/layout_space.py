@@ -128,7 +128,8 @@ def space_of(asked: Any, given: dict[str, Any], inventory: Inventory, gpus: int)
     numbers = {
         key: numbers_of(given[key], f"--{key}") for key in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")
     }
-    made.tp = numbers["tp"] or tuple(tp for tp in divisors(gpus, NODE) if _goes(Mesh(tp), inventory))
+    pads = asked.implementation == "megatron"
+    made.tp = numbers["tp"] or tuple(tp for tp in divisors(gpus, NODE) if _goes(Mesh(tp), inventory, pads))
     made.pp = numbers["pp"] or tuple(divisors(gpus, max(inventory.layers, 1)))
     made.vpp, made.etp, made.dp = numbers["vpp"], numbers["etp"], numbers["dp"]
     made.interleaves = asked.implementation in INTERLEAVED and not given["stage_layers"]
@@ -170,9 +171,9 @@ def words_of(value: Any, option: str) -> list[Any]:
     return found
 
 
-def _goes(mesh: Mesh, inventory: Inventory) -> bool:
+def _goes(mesh: Mesh, inventory: Inventory, pads: bool) -> bool:
     try:
-        check_mesh(mesh, inventory)
+        check_mesh(mesh, inventory, pads)
     except LlmcalcError:
         return False
     return True

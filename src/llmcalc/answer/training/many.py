@@ -66,8 +66,8 @@ class Ranks:
             self.plan = replaced(self.plan, recompute="none")
         scalar = not any(is_array(value) for value in (batch, seq, rank))
         plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
+        scalar = scalar and not question.others  # whose passes are not played
         self.plays = (plays or asked.zero is not None) and scalar and asked.metric != "memtracker"
-        self.plays = self.plays and not question.others  # whose passes are not played
         self.plan.logs = self.plays and asked.policy is not None
         self.run = self.ran(self.plan)
 

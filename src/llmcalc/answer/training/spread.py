@@ -8,7 +8,7 @@ from typing import Any
 from llmcalc.answer.training.sharded import fsdp_policy, views_of
 from llmcalc.answer.training.words import flag, one_word
 from llmcalc.errors import InputError
-from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh
+from llmcalc.memory.training.parallel.mesh import EXCHANGES, SCHEDULES, Mesh, check_mesh, check_tensors
 from llmcalc.model.inventory import Inventory
 from llmcalc.units import parse_decimal, parse_integer, shown
 
@@ -50,6 +50,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
     processes = None if asked.told is None or degree["dp"] is not None else asked.told.gpus
     world = count or processes or one * (degree["dp"] or 1)
+    pads = asked.implementation == "megatron"
+    check_tensors(degree["tp"] or 1, inventory, pads, count or 0)
     told = " x ".join(f"{key} {degree[key]}" for key in ("tp", "pp", "cp", "dp") if degree[key]) or "tp 1"
     if world % one or (degree["dp"] is not None and one * degree["dp"] != world):
         product = one * (degree["dp"] or 1)
@@ -62,6 +64,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     alone = world == 1 and not blocks and asked.zero is None
     if alone and not any(value not in (None, 1) for value in degree.values()):
         _refuse_alone(given)
+        if given["global_batch"] is not None:
+            _batches(asked, Mesh(micro_batches=asked.accumulate), given["global_batch"])
         return
     dp = degree["dp"] or world // one
     tp = degree["tp"] or 1
@@ -78,7 +82,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         "p2p" if given["cp_comm"] is None else one_word(given["cp_comm"], EXCHANGES, "--cp-comm"),
     )  # fmt: skip
     _batches(asked, mesh, given["global_batch"])
-    check_mesh(mesh, inventory)
+    check_mesh(mesh, inventory, pads)
     asked.mesh = mesh
     asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)

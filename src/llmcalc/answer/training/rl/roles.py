@@ -233,6 +233,6 @@ def _check(model: Inventory, asked: Asked) -> None:
     from llmcalc.memory.training.parallel.mesh import check_mesh
 
     try:
-        check_mesh(asked.mesh, model)
+        check_mesh(asked.mesh, model, asked.implementation == "megatron")
     except InputError as error:
         raise InputError(error.problem, f"{error.remedy} Or name models that share one layout.") from None

@@ -142,37 +142,59 @@ class Mesh:
         return f"<{self.gpus} GPUs: {self.told}>"
 
 
-def check_mesh(mesh: Mesh, inventory: Inventory) -> None:
+def check_mesh(mesh: Mesh, inventory: Inventory, pads: bool = True) -> None:
     """Refuse a layout that a model does not allow.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The layout.
+    inventory : Inventory
+        The model.
+    pads : bool
+        Whether the vocabulary is padded to what tensor ranks can share, as Megatron does.
 
     Raises
     ------
     InputError
         With what would do.
     """
-    _tensors(mesh, inventory)
+    check_tensors(mesh.tp, inventory, pads)
     _stages(mesh, inventory)
     _experts(mesh, inventory)
 
 
-def _tensors(mesh: Mesh, inventory: Inventory) -> None:
-    if mesh.tp == 1 or inventory.is_opaque:
+def check_tensors(tp: int, inventory: Inventory, pads: bool = True, gpus: int = 0) -> None:
+    """Refuse tensor ranks that do not divide a model; of so many GPUs, if they are known, others are told.
+
+    Raises
+    ------
+    InputError
+        With what would do.
+    """
+    if tp == 1 or inventory.is_opaque:
         return
+
+    def use(number: int) -> str:
+        return f"Use --tp {one_of([str(n) for n in divisors(number) if not gpus or gpus % n == 0][:9])}."
+
     for what, number in inventory.split.items():
-        if number % mesh.tp:
-            allowed = [str(value) for value in divisors(number) if value > 1]
-            raise InputError(
-                f"--tp {mesh.tp} does not divide {number} {what} of {inventory.name}.",
-                f"Use --tp {one_of(['1', *allowed[:8]])}.",
-            )
+        if number % tp:
+            raise InputError(f"--tp {tp} does not divide {number} {what} of {inventory.name}.", use(number))
     for role, axis, number in _widths(inventory):
-        if axis == "kv_heads" and mesh.tp % number == 0:
+        if axis == "kv_heads" and tp % number == 0:
             continue  # each key head is on several ranks
-        if number % mesh.tp:
+        if axis == "vocab":
+            if number % tp and not pads:
+                raise InputError(
+                    f"--tp {tp} does not divide the vocabulary of {inventory.name}, {number:,}.",
+                    f"{use(number)[:-1]}, or --recipe megatron, which pads it.",
+                )
+        elif number % tp:
             raise InputError(
-                f"--tp {mesh.tp} does not divide {number:,} {axis.replace('_', ' ')} of {role} in "
+                f"--tp {tp} does not divide {number:,} {axis.replace('_', ' ')} of {role} in "
                 f"{inventory.name}.",
-                f"Use --tp {one_of([str(value) for value in divisors(number)][:8])}.",
+                use(number),
             )
 
 
@@ -186,7 +208,7 @@ def _widths(inventory: Inventory) -> list[tuple[str, str, int]]:
             for dimension in tensor.dims:
                 for segment in dimension:
                     for axis, length in segment:
-                        if axis in ("kv_heads", "ffn"):
+                        if axis in ("kv_heads", "ffn", "vocab"):
                             found[axis, length] = (tensor.role, axis, length)
     return list(found.values())
 
