@@ -163,7 +163,8 @@ def _refuse(inventory: Any, given: dict[str, Any]) -> None:
     for key in ("reference", "teacher"):
         if given[key] is not None:
             raise InputError(
-                f"--{key}: where a frozen model lies on several GPUs is not known.", f"Leave --{key} out."
+                f"--{key}: --layouts counts no frozen model beside the trained one.",
+                f"Leave --{key} out, or ask of one layout.",
             )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcalc.answer.training.asked import Asked, resolve
+from llmcalc.answer.training.ignored import refuse_idle
 from llmcalc.answer.training.question import Question
 from llmcalc.answer.training.report import train_report
 from llmcalc.answer.training.settings import as_word
@@ -292,6 +293,7 @@ def train(
         if key not in ("model", "params", "config", "catalog", "assume", "reference", "teacher")
     }
     inventory, resolved, others = understand(model, params, config, assume, book, given, reference, teacher)
+    refuse_idle(resolved, inventory, given)
     devices: list[Device | None] = [*resolved.devices] or [None]
     reports = []
     for device in devices:

@@ -235,7 +235,8 @@ def _optimizer_facts(asked: Asked, states: Any, made: Estimate, amount: Quantity
         if not part.inputs:
             part.formula = "rule by the shape of each tensor"
     held = add_up(part.amounts[0] for part in parts)
-    away = "optimizer" in asked.offload
+    shards = asked.policy is not None and "params" in asked.offload  # which take the optimizer along
+    away = shards or "optimizer" in asked.offload
     extra = amount - held if not away else 0
     if is_array(extra) or extra:
         parts.append(

@@ -9,7 +9,7 @@ from llmcalc.answer.training.settings import read_recompute
 from llmcalc.answer.training.words import flag
 from llmcalc.errors import InputError, LlmcalcError
 from llmcalc.formula import is_array
-from llmcalc.memory.training.parallel.mesh import Mesh, check_mesh, check_tensors
+from llmcalc.memory.training.parallel.mesh import Mesh, check_mesh
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import divisors
 from llmcalc.units import parse_integer, shown
@@ -172,10 +172,8 @@ def words_of(value: Any, option: str) -> list[Any]:
 
 
 def _goes(mesh: Mesh, inventory: Inventory, pads: bool) -> bool:
-    """Whether a model allows a layout; `pads` as in `check_tensors`."""
     try:
-        check_tensors(mesh.tp, inventory, pads=pads)
-        check_mesh(mesh, inventory)
+        check_mesh(mesh, inventory, pads)
     except LlmcalcError:
         return False
     return True

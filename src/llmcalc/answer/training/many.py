@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmcalc.answer.training.beside import put_beside
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.answer.training.reserved import allocator_slack, pools_slack
 from llmcalc.errors import ConfigError
@@ -65,6 +66,7 @@ class Ranks:
             self.plan = replaced(self.plan, recompute="none")
         scalar = not any(is_array(value) for value in (batch, seq, rank))
         plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
+        scalar = scalar and not question.others  # whose passes are not played
         self.plays = (plays or asked.zero is not None) and scalar and asked.metric != "memtracker"
         self.plan.logs = self.plays and asked.policy is not None
         self.run = self.ran(self.plan)
@@ -103,6 +105,7 @@ class Ranks:
         layout.step = layout.step + sharding.step(states)
         sharding.settle(layout, states)
         weights = dict(states.weights)
+        frozen = put_beside(self, stage, sharding, layout, weights)
         timeline = moments(found, states, add_up(weights.values()), layout)
         made = Estimate(found, states, timeline, weights)
         made.rank, made.standing = stage.name, sharding.standing
@@ -110,6 +113,8 @@ class Ranks:
         made.host = question.host(states, weights, found)
         if own is not None:
             made.host = {key: made.host[key] for key in made.host if key.startswith(("activ", "paged"))} | own
+            if "params" in asked.offload and question.others:
+                made.host["weights"] = made.host.get("weights", 0) + frozen
         slack = None if self.hurries else allocator_slack(question, self.model, self.plan, made, sharding)
         if sharding.has_pools:
             reserved = self._reserved(stage, sharding, states, layout) if self.plays else layout.reserved

@@ -291,7 +291,8 @@ class Question:
             if not shared:
                 element = asked.dtype.block_bytes // asked.dtype.elements
                 weights[f"{label}, frozen"] = model.params * element
-            layout.extra.append(("loss", f"{label}'s forward", self._beside(label, model, plan)))
+            held = self.beside(label, model, plan, vocabulary(model))
+            layout.extra.append(("loss", f"{label}'s forward", held, 0))
         made = Estimate(found, states, moments(found, states, add_up(weights.values()), layout), weights)
         if self.asked.metric == "memtracker":
             made.spread = (100, 100)  # its own tensors, counted under fake ones
@@ -357,11 +358,10 @@ class Question:
             layout.share = (2 * layout.share[0], max(self.inventory.layers, 2) * layout.share[1])
         return layout
 
-    def _beside(self, label: str, model: Inventory, plan: Training) -> Quantity:
+    def beside(self, label: str, model: Inventory, plan: Training, outputs: Quantity) -> Quantity:
         """What another model's forward pass holds: its logits, and the widest layer's temporaries. [B]"""
         tokens = plan.batch * plan.seq
-        outputs = vocabulary(model)
-        widest = max(size(op.out) for g in model if g.place == "layer" for op in g.ops)
+        widest = max((size(op.out) for g in model if g.place == "layer" for op in g.ops), default=0)
         if label == "teacher":  # its probabilities are kept in fp32 for the loss
             return tokens * (outputs * (plan.element + 4) + 4 * widest * plan.element)
         return tokens * (outputs + 4 * widest) * plan.element + 4 * plan.seq * outputs

@@ -50,7 +50,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
     processes = None if asked.told is None or degree["dp"] is not None else asked.told.gpus
     world = count or processes or one * (degree["dp"] or 1)
-    check_tensors(degree["tp"] or 1, inventory, count or 0, asked.implementation == "megatron")
+    pads = asked.implementation == "megatron"
+    check_tensors(degree["tp"] or 1, inventory, pads, count or 0)
     told = " x ".join(f"{key} {degree[key]}" for key in ("tp", "pp", "cp", "dp") if degree[key]) or "tp 1"
     if world % one or (degree["dp"] is not None and one * degree["dp"] != world):
         product = one * (degree["dp"] or 1)
@@ -63,6 +64,8 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     alone = world == 1 and not blocks and asked.zero is None
     if alone and not any(value not in (None, 1) for value in degree.values()):
         _refuse_alone(given)
+        if given["global_batch"] is not None:
+            _batches(asked, Mesh(micro_batches=asked.accumulate), given["global_batch"])
         return
     dp = degree["dp"] or world // one
     tp = degree["tp"] or 1
@@ -79,7 +82,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         "p2p" if given["cp_comm"] is None else one_word(given["cp_comm"], EXCHANGES, "--cp-comm"),
     )  # fmt: skip
     _batches(asked, mesh, given["global_batch"])
-    check_mesh(mesh, inventory)
+    check_mesh(mesh, inventory, pads)
     asked.mesh = mesh
     asked.bucket_views = views_of(asked, given)
     asked.policy = fsdp_policy(asked, given, mesh)

@@ -41,6 +41,13 @@ def understand(
                 others.append(_other(label, source, inventory, book, assume))
     problems.check()
     assert inventory is not None
+    if resolved.mesh is not None and others:
+        from llmcalc.answer.training.beside import check_beside
+
+        for label, other, _ in others:
+            with problems:
+                check_beside(resolved, label, other)
+        problems.check()
     resolved.reference, resolved.teacher = reference, teacher
     made = []
     for label, other, same in others:

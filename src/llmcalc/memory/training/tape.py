@@ -211,6 +211,8 @@ class Tape:
             made.storage.hold()
             frame.cache.append(made.storage)
             return made
+        if not frame.cache:  # the one that a compiler left out, where what comes after it is made again
+            return self.new(numel, element)
         storage = frame.cache.pop(0)
         storage.let_go()
         return Value(storage, numel, element)
@@ -241,6 +243,8 @@ class Tape:
             if self._recomputing is not None:
                 self._remake(self._recomputing, storage)
             elif self._frame is not None:
+                if self._frame.cache and storage is self._frame.cache[-1]:
+                    self._frame.ends = False  # a norm after it reads it again
                 holder = Holder(self._frame)
                 self._frame.holders.append(weakref.ref(holder))
                 node.saved.append(holder)

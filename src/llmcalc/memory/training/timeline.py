@@ -44,8 +44,8 @@ class Layout:
     share : tuple of int
         Share of the activations that stays on the device (compiled code keeps less, some go to the host),
         as numerator and denominator. [-]
-    extra : list of (str, str, int)
-        Other models' moments after the loss is known: phase, place, bytes. [B]
+    extra : list of (str, str, int, int)
+        Other models' moments after the loss is known: phase, place, bytes, and what is gathered for them. [B]
     sharding : Sharding or None
         How several GPUs share the states, and what that adds.
     reserved : int or ndarray
@@ -73,7 +73,7 @@ class Layout:
         self.kept_logits: Quantity = 0
         self.load = self.resident = 0
         self.share = (1, 1)
-        self.extra: list[tuple[str, str, Quantity]] = []
+        self.extra: list[tuple[str, str, Quantity, Quantity]] = []
         self.sharding: Any = None
         self.reserved: Quantity = 0
 
@@ -106,9 +106,10 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
     found = [Moment("load", "weights", {"weights": base["weights"], "buffers": layout.load})]
     before: Quantity = 0
     last_forward = None
+    earlier: Quantity = 0
     for one in trace.moments:
         if layout.extra and last_forward is not None and one.phase == "backward":
-            found += _others(layout, base, last_forward, held if layout.persistent else 0)
+            found += _others(layout, base, last_forward, held if layout.persistent else 0, earlier)
             last_forward = None
         gradients: Quantity = one.gradients
         if layout.persistent and "gradients" not in away:
@@ -120,6 +121,8 @@ def moments(trace: Any, states: States, weights: Quantity, layout: Layout) -> li
         told = _around(one, trace, layout, base, gradients)
         if one.phase != "backward":
             last_forward = told[0].held
+        if one.phase == "forward":
+            earlier = told[0].held["gradients"]
         found += told[1:]
     if not layout.in_backward:
         optimizer = base["optimizer"] + (0 if "optimizer" in away else layout.step)
@@ -194,21 +197,24 @@ def _activations(one: Any, layout: Layout, logits: Quantity) -> Quantity:
 
 
 def _others(
-    layout: Layout, base: dict[str, Quantity], now: dict[str, Quantity], gradients: Quantity
+    layout: Layout,
+    base: dict[str, Quantity],
+    now: dict[str, Quantity],
+    gradients: Quantity,
+    earlier: Quantity,
 ) -> list[Moment]:
     """Other models' forward passes, while the activations of the one that is trained are kept."""
-    return [
-        Moment(
-            phase,
-            where,
-            {
-                **base,
-                "gradients": gradients,
-                "activations": now["activations"],
-                "logits": now["logits"],
-                "gathered": 0,
-                "buffers": extra,
-            },
-        )
-        for phase, where, extra in layout.extra
-    ]
+    sharding, standing, gathered = layout.sharding, 0, 0
+    if sharding is not None:  # which tells gradients of micro-batches before as they were in this pass
+        standing, gathered = add_up(sharding.standing.values()), now["gathered"]
+        gradients = earlier if sharding.own_gradients else gradients
+    found = []
+    for phase, where, extra, more in layout.extra:
+        held = {
+            **base, "gradients": gradients, "activations": now["activations"], "logits": now["logits"],
+            "gathered": gathered + more, "buffers": standing + extra,
+        }  # fmt: skip
+        found.append(Moment(phase, where, held))
+        if sharding is not None:
+            layout.note(found[-1], sharding.idle)
+    return found

@@ -230,10 +230,9 @@ def _check(model: Inventory, asked: Asked) -> None:
     """Refuse a layout that another model does not allow."""
     if asked.mesh is None:
         return
-    from llmcalc.memory.training.parallel.mesh import check_mesh, check_tensors
+    from llmcalc.memory.training.parallel.mesh import check_mesh
 
     try:
-        check_tensors(asked.mesh.tp, model, pads=asked.implementation == "megatron")
-        check_mesh(asked.mesh, model)
+        check_mesh(asked.mesh, model, asked.implementation == "megatron")
     except InputError as error:
         raise InputError(error.problem, f"{error.remedy} Or name models that share one layout.") from None

@@ -142,31 +142,30 @@ class Mesh:
         return f"<{self.gpus} GPUs: {self.told}>"
 
 
-def check_mesh(mesh: Mesh, inventory: Inventory) -> None:
+def check_mesh(mesh: Mesh, inventory: Inventory, pads: bool = True) -> None:
     """Refuse a layout that a model does not allow.
+
+    Parameters
+    ----------
+    mesh : Mesh
+        The layout.
+    inventory : Inventory
+        The model.
+    pads : bool
+        Whether the vocabulary is padded to what tensor ranks can share, as Megatron does.
 
     Raises
     ------
     InputError
         With what would do.
     """
+    check_tensors(mesh.tp, inventory, pads)
     _stages(mesh, inventory)
     _experts(mesh, inventory)
 
 
-def check_tensors(tp: int, inventory: Inventory, gpus: int = 0, pads: bool = False) -> None:
-    """Refuse tensor ranks that do not divide what they must.
-
-    Parameters
-    ----------
-    tp : int
-        Ranks that share each tensor. [-]
-    inventory : Inventory
-        The model.
-    gpus : int
-        How many there are, for the remedy; 0 where that is not known. [-]
-    pads : bool
-        Whether the vocabulary is padded until it divides, as Megatron does.
+def check_tensors(tp: int, inventory: Inventory, pads: bool = True, gpus: int = 0) -> None:
+    """Refuse tensor ranks that do not divide a model; of so many GPUs, if they are known, others are told.
 
     Raises
     ------
@@ -176,27 +175,26 @@ def check_tensors(tp: int, inventory: Inventory, gpus: int = 0, pads: bool = Fal
     if tp == 1 or inventory.is_opaque:
         return
 
-    def allowed(number: int) -> str:
-        fits = [value for value in divisors(number) if not gpus or gpus % value == 0]
-        return one_of([str(value) for value in fits[:8]])
+    def use(number: int) -> str:
+        return f"Use --tp {one_of([str(n) for n in divisors(number) if not gpus or gpus % n == 0][:9])}."
 
     for what, number in inventory.split.items():
         if number % tp:
-            raise InputError(
-                f"--tp {tp} does not divide {number} {what} of {inventory.name}.",
-                f"Use --tp {allowed(number)}.",
-            )
+            raise InputError(f"--tp {tp} does not divide {number} {what} of {inventory.name}.", use(number))
     for role, axis, number in _widths(inventory):
         if axis == "kv_heads" and tp % number == 0:
             continue  # each key head is on several ranks
-        if axis == "vocab" and pads:
-            continue
-        if number % tp:
-            name = {"vocab": "tokens of the vocabulary", "kv_heads": "key heads", "ffn": f"columns of {role}"}
-            more = " or --like megatron, which pads it" if axis == "vocab" else ""
+        if axis == "vocab":
+            if number % tp and not pads:
+                raise InputError(
+                    f"--tp {tp} does not divide the vocabulary of {inventory.name}, {number:,}.",
+                    f"{use(number)[:-1]}, or --recipe megatron, which pads it.",
+                )
+        elif number % tp:
             raise InputError(
-                f"--tp {tp} does not divide {number:,} {name[axis]} of {inventory.name}.",
-                f"Use --tp {allowed(number)}{more}.",
+                f"--tp {tp} does not divide {number:,} {axis.replace('_', ' ')} of {role} in "
+                f"{inventory.name}.",
+                use(number),
             )
 
 
