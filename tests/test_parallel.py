@@ -245,7 +245,7 @@ def test_nccl_measured_among_four():
         ({"pp": 3, "gpu": "8xh100"}, ["3 GPUs", "there are 8", "divisor of 8"]),
         ({"tp": 2, "dp": 2, "gpu": "8xh100"}, ["4 GPUs; there are 8", "--dp 4"]),
         ({"tp": 3, "gpu": "8xh100"}, ["does not divide 16 attention heads", "--tp 1, 2, 4 or 8"]),
-        ({"like": None, "model": {**SMALL, "vocab_size": 32001}, "tp": 2}, ["vocabulary of config, 32,001", "pads it"]),
+        ({"like": None, "model": {**SMALL, "vocab_size": 32001}, "tp": 2}, ["config, 32,001", "pads it"]),
         ({"tp": 32, "dp": 1}, ["does not divide 16 attention heads", "--tp 1, 2"]),
         ({"pp": 9, "dp": 1}, ["more than the 8 layers", "--pp 1 to 8"]),
         ({"pp": 4, "vpp": 3}, ["does not divide the 8 layers", "--vpp 2"]),

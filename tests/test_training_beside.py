@@ -125,3 +125,21 @@ def test_what_would_change_nothing_is_refused(model, asked, words):
 def test_a_global_batch_on_one_gpu_sets_the_micro_batches():
     made = llmcalc.train(MODEL, seq_len=512, micro_batch=2, global_batch=8)
     assert made.total_bytes == llmcalc.train(MODEL, seq_len=512, micro_batch=2, grad_accum=4).total_bytes
+
+
+@pytest.mark.parametrize("layout", [{"zero": 2}, {"zero": 3}, {"fsdp": 2}, {}])
+def test_arrays_are_what_single_numbers_are(layout):
+    np = pytest.importorskip("numpy")
+    own = {"seq_len": 512, "dp": 8, "metric": "allocated", **layout}
+    many = llmcalc.train(MODEL, **own, micro_batch=np.array([1, 2, 3]), reference="same").total_bytes
+    assert many.tolist() == [
+        llmcalc.train(MODEL, **own, micro_batch=batch, reference="same").total_bytes for batch in (1, 2, 3)
+    ]
+
+
+def test_arrays_of_ranks_do_not_overflow():
+    np = pytest.importorskip("numpy")
+    own = {"seq_len": 512, "dp": 8, "zero": 3, "method": "lora", "metric": "allocated"}
+    many = llmcalc.train("mixtral-8x7b", **own, lora_r=np.array([8, 64])).total_bytes
+    single = [llmcalc.train("mixtral-8x7b", **own, lora_r=rank).total_bytes for rank in (8, 64)]
+    assert many.tolist() == pytest.approx(single, rel=1e-4)

@@ -12,7 +12,10 @@ from llmcalc.render.training import draw
 from llmcalc.render.words import device_name, label, row_name, visible
 from llmcalc.units import GIB
 
-PALETTE = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c")
+PALETTE = (
+    "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#8c8c8c", "#ccb974",
+    "#64b5cd",
+)  # fmt: skip
 SUFFIXES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 

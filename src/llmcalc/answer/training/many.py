@@ -92,8 +92,10 @@ class Ranks:
         """The step on one class of ranks."""
         question, mesh, asked = self.question, self.mesh, self.question.asked
         sharding = asked.sharding(asked)
+        # What ZeRO holds differs from layer to layer, so that arrays of them can't be merged.
+        each = sharding.replays and (is_array(self.batch) or is_array(self.tokens))
         found = trace_stage(
-            self.run, mesh, stage, self.brief, self.other, self.number, sharding.by_rows
+            self.run, mesh, stage, self.brief, self.other, self.number, sharding.by_rows or each
         )  # fmt: skip
         parts = self.parts(stage, sharding)
         question.local_ranks = self

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmcalc.estimate import add_up
-from llmcalc.formula import Quantity, ceil_div, larger, smaller
+from llmcalc.formula import Quantity, ceil_div, is_array, larger, smaller
 from llmcalc.memory.training.allocator import Pool
 from llmcalc.memory.training.model_states import States
 from llmcalc.memory.training.parallel.prefetch import Fetches, sums
@@ -55,7 +55,15 @@ class ZeroThree(Zero):
     def _per_element(self, elements: Quantity) -> Quantity:
         """Bytes of so many elements of the weights, packed ones among them. [B]"""
         total = self.whole.total
-        return ceil_div(elements * self._weights(), total) if int(most(total)) else 0
+        if not int(most(total)):
+            return 0
+        weights = self._weights()
+        if is_array(weights) or is_array(total):  # whose product would pass 64 bits
+            import numpy as np
+
+            pairs = np.broadcast(np.asarray(weights), np.asarray(total))
+            return np.array([-(-int(elements) * int(w) // int(t)) for w, t in pairs]).reshape(pairs.shape)
+        return ceil_div(elements * weights, total)
 
     def share(self, parts: Sequence[Part]) -> States:
         """A part of every tensor, and small tensors whole besides."""
