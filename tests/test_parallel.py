@@ -273,3 +273,14 @@ def test_bad_layouts_are_one_clear_error(keywords, words):
     told = str(caught.value)
     for word in words:
         assert word in told, told
+
+
+def test_an_array_that_moves_the_worst_stage_is_refused_not_guessed():
+    import numpy as np
+
+    asked = {"tp": 2, "pp": 2, "dp": 2, "grad_accum": 4}
+    lengths = np.array([128, 1024, 16384])
+    worst = [llmcalc.train("llama-3.2-1b", seq_len=int(one), **asked).peak.rank for one in lengths]
+    assert len(set(worst)) == 2
+    with pytest.raises(LlmcalcError, match="not the same for all values"):
+        llmcalc.train("llama-3.2-1b", seq_len=lengths, **asked)

@@ -7,7 +7,7 @@ from typing import Any
 from llmcalc.answer.training.beside import put_beside
 from llmcalc.answer.training.question import Estimate, Question
 from llmcalc.answer.training.reserved import allocator_slack, pools_slack
-from llmcalc.errors import ConfigError
+from llmcalc.errors import ConfigError, InputError
 from llmcalc.estimate import add_up
 from llmcalc.formula import Quantity, ceil_div, is_array
 from llmcalc.memory.training.branches import replaced
@@ -187,6 +187,11 @@ def estimate_many(
     for _, one in found[1:]:
         if int(_most(one.total)) > int(_most(worst.total)):
             worst = one
+    if any(is_array(one.total) and bool((one.total > worst.total).any()) for _, one in found):
+        raise InputError(
+            "Which stage needs most is not the same for all values of the array.",
+            "Give single numbers, or arrays for which one stage is the worst.",
+        )
     worst.ranks = found
     return worst
 
