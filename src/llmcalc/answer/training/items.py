@@ -287,18 +287,22 @@ def _activation_note(asked: Asked, parts: dict[str, Quantity], saved: Quantity) 
 
 def _elsewhere(asked: Asked, question: Question, made: Estimate, states: Any) -> list[Item]:
     """What lies on the host, and a checkpoint on disk."""
+    ranks = 1 if asked.mesh is None else min(asked.mesh.per_node, asked.mesh.gpus)  # of one machine
+    whose = f", for its {ranks} GPUs" if ranks > 1 else ""
     found = [
         Item(
             f"nvme_{name[: -len(' on NVMe')].replace(' ', '_')}"
             if name.endswith("on NVMe")
             else f"host_{name.replace(' ', '_')}",
-            [size],
+            [ranks * size],
             where="disk" if name.endswith("on NVMe") else "host",
             phases=ALWAYS,
             formula="sum of tensors",
             grade="derived",
             source=asked.recipe.source,
-            note=f"{name}, of one GPU" if name.endswith("on NVMe") else f"{name} in the machine's own memory",
+            note=f"{name}{whose}"
+            if name.endswith("on NVMe")
+            else f"{name} in the machine's own memory{whose}",
         )
         for name, size in made.host.items()
     ]
