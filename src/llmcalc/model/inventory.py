@@ -249,6 +249,14 @@ class Inventory:
         """Elements by tag: of the model, and of what is stored beside it. [-]"""
         return {row: sum(own.values()) for row, own in self.breakdown("tag").items()}
 
+    def with_groups(self, groups: Sequence[Group]) -> Inventory:
+        """The same model of other groups, whose published total is then another one's."""
+        from copy import copy
+
+        made = copy(self)
+        made.groups, made.published = tuple(groups), None
+        return made
+
     @property
     def is_opaque(self) -> bool:
         """Whether nothing but a count is known."""

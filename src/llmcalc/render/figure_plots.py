@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmcalc.errors import InputError
-from llmcalc.render.plot import PALETTE, matplotlib_figure, picture
+from llmcalc.render.plot import PALETTE, matplotlib_figure, picture, saved
 
 MARKS = "osD^v"
 
@@ -29,12 +29,7 @@ def as_plot(answer: Any, file: str | None = None) -> Any:
     else:
         _days(axes, answer)
     axes.spines[["top", "right"]].set_visible(False)
-    if file is not None:
-        try:
-            figure.savefig(file, dpi=150)
-        except OSError as error:
-            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
-    return figure
+    return saved(figure, file)
 
 
 def _days(axes: Any, answer: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmcalc.errors import InputError
-from llmcalc.render.plot import PALETTE, matplotlib_figure, picture
+from llmcalc.render.plot import PALETTE, matplotlib_figure, picture, saved
 
 GREY = "#666666"
 
@@ -51,12 +51,7 @@ def as_plot(fit: Any, file: str | None = None) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
     name = fit.title if fit.approach in (None, 3) else f"Approach {fit.approach}"
     figure.suptitle(f"{name}: {fit.estimator}, {len(fit.data):,} rows", fontsize=11)
-    if file is not None:
-        try:
-            figure.savefig(file, dpi=150)
-        except OSError as error:
-            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
-    return figure
+    return saved(figure, file)
 
 
 def as_pictures(fit: Any) -> list[tuple[str, str]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from llmcalc.errors import InputError
-from llmcalc.render.plot import PALETTE, matplotlib_figure
+from llmcalc.render.plot import PALETTE, matplotlib_figure, saved
 from llmcalc.units import GIB
 
 BEYOND = 1.6
@@ -59,13 +57,7 @@ def as_plot(table: Any, file: str | None = None) -> Any:
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     words = [table.header[0], f"{table.gpus:,} x {table.device.name}", f"{len(table.found):,} layouts"]
     axes.set_title("   ".join(words), fontsize=10, loc="left")
-    if file is not None:
-        try:
-            figure.savefig(file, dpi=150)
-        except OSError as error:
-            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
-        os.stat(file)
-    return figure
+    return saved(figure, file)
 
 
 def _aside(row: Any, number: int, degrees: int, widest: float) -> float:

@@ -47,6 +47,17 @@ def as_plot(reports: Sequence[Any], file: str | None = None) -> Any:
         loc="left",
     )
     axes.spines[["top", "right"]].set_visible(False)
+    return saved(figure, file)
+
+
+def saved(figure: Any, file: str | None) -> Any:
+    """The picture, written to a file if one is named.
+
+    Raises
+    ------
+    InputError
+        If it can't be written there.
+    """
     if file is not None:
         try:
             figure.savefig(file, dpi=150)

@@ -91,7 +91,7 @@ def plot_law(law: Any, file: str | None = None) -> Any:
         For a law that gives no numbers, or nothing along a line.
     """
     from llmcalc.errors import InputError
-    from llmcalc.render.plot import matplotlib_figure, picture
+    from llmcalc.render.plot import matplotlib_figure, picture, saved
 
     if law.is_silent:
         law.speak("loss")
@@ -117,12 +117,7 @@ def plot_law(law: Any, file: str | None = None) -> Any:
         axes.set_xlim(x[0], x[-1])
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{law.name}: {law.entry['title']}", fontsize=10, x=0.02, ha="left")
-    if file is not None:
-        try:
-            figure.savefig(file, dpi=150)
-        except OSError as error:
-            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
-    return figure
+    return saved(figure, file)
 
 
 def draw_budgets(figure: Any, rows: Sequence[dict[str, Any]]) -> None:

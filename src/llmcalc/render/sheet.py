@@ -150,15 +150,10 @@ def _value(value: Any) -> str:
 def as_plot(sheet: Any, file: str | None = None) -> Any:
     """Draw what the answer can draw; return the figure, and save it where `file` is given."""
     from llmcalc.errors import InputError
-    from llmcalc.render.plot import matplotlib_figure, picture
+    from llmcalc.render.plot import matplotlib_figure, picture, saved
 
     if sheet.drawing is None:
         raise InputError(f"This {sheet.command} has nothing to draw.", "Leave --plot out.")
     figure = picture(matplotlib_figure(file))(figsize=(11, 4.5), layout="constrained")
     sheet.drawing(figure)
-    if file is not None:
-        try:
-            figure.savefig(file, dpi=150)
-        except OSError as error:
-            raise InputError(f"{file} can't be written: {error.strerror}.", "Check the folder.") from None
-    return figure
+    return saved(figure, file)

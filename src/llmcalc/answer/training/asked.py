@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from llmcalc.answer.training.ignored import refuse_ignored
 from llmcalc.answer.training.settings import (
     read_keeps_inputs,
-    read_method,
     read_modules,
     read_offload,
     read_recompute,
@@ -22,7 +21,7 @@ from llmcalc.formula import Quantity, is_array
 from llmcalc.memory.training.optimizers import Optimizer
 from llmcalc.memory.training.plan import CORE, LOSSES
 from llmcalc.memory.training.precisions import RECIPES, Recipe, find_recipe
-from llmcalc.memory.training.trainable import Choice
+from llmcalc.memory.training.trainable import METHODS, Choice
 from llmcalc.model.inventory import Inventory
 from llmcalc.precision import Format, find_format
 from llmcalc.units import GIB, MAX_TOKENS, parse_bytes, parse_integer, parse_length
@@ -171,7 +170,7 @@ def resolve(inventory: Inventory, book: Catalog, given: dict[str, Any]) -> Asked
     asked, problems = Asked(), Problems()
     shares = any(given[key] is not None for key in SHARES)
     with problems:
-        asked.choice = Choice(read_method(given["method"]))
+        asked.choice = Choice(one_word(given["method"] or "full", METHODS, "--method"))
     with problems:
         preset: dict[str, Any] = {}
         if given["like"] is not None:

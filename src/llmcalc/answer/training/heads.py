@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llmcalc.model.inventory import Group, Inventory, Op, Tensor, size
+from copy import copy
+
+from llmcalc.model.inventory import Inventory, Op, Tensor, size
 
 
 def vocabulary(inventory: Inventory) -> int:
@@ -28,24 +30,8 @@ def untied(inventory: Inventory) -> Inventory:
             Op("linear", "unembedding", table.dims[0], table.dims[1]) if op in tied else op
             for op in group.ops
         ]
-        groups.append(
-            Group(
-                group.component,
-                group.place,
-                group.layers,
-                [*group.tensors, head],
-                group.caches,
-                ops,
-                group.prefix,
-                group.names,
-                group.stored,
-            )
-        )
+        own = copy(group)
+        own.tensors, own.ops = (*group.tensors, head), tuple(ops)
+        groups.append(own)
         changed = True
-    if not changed:
-        return inventory
-    import copy
-
-    made = copy.copy(inventory)
-    made.groups, made.published = tuple(groups), None
-    return made
+    return inventory.with_groups(groups) if changed else inventory

@@ -52,7 +52,6 @@ class Ranks:
         mesh = asked.mesh
         assert mesh is not None
         self.question, self.mesh, self.batch, self.seq, self.rank = question, mesh, batch, seq, rank
-        self.plays = asked.zero is not None  # whether a step is played through the allocator
         question.local_tokens = self.tokens = ceil_div(seq, mesh.cp)
         self.model = self.sliced(question.inventory)
         self.stored = self.model if question.stored is question.inventory else self.sliced(question.stored)
@@ -64,10 +63,13 @@ class Ranks:
             self.number = int(self.plan.recompute[6:])
             self.other = self.ran(replaced(self.plan, recompute="full"))
             self.plan = replaced(self.plan, recompute="none")
-        scalar = not any(is_array(value) for value in (batch, seq, rank))
-        plays = asked.policy is not None and not isinstance(self.plan.recompute, int) and self.other is None
-        scalar = scalar and not question.others  # whose passes are not played
-        self.plays = (plays or asked.zero is not None) and scalar and asked.metric != "memtracker"
+        whole = not isinstance(self.plan.recompute, int) and self.other is None
+        self.plays = (
+            (asked.zero is not None or (asked.policy is not None and whole))
+            and not any(is_array(value) for value in (batch, seq, rank))
+            and not question.others  # whose passes are not played
+            and asked.metric != "memtracker"
+        )
         self.plan.logs = self.plays and asked.policy is not None
         self.run = self.ran(self.plan)
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from llmcalc.answer.training.words import one_word
 from llmcalc.catalog import Catalog
-from llmcalc.errors import InputError, did_you_mean, one_of
+from llmcalc.errors import InputError, one_of
 from llmcalc.memory.training.optimizers import find_optimizer
 from llmcalc.memory.training.plan import CORE, MODULES
-from llmcalc.memory.training.trainable import METHODS
 from llmcalc.units import parse_integer
 
 
@@ -85,16 +84,6 @@ SWITCHES = (
 def as_word(key: str, value: Any) -> Any:
     """On and off as words, which a shell takes too."""
     return ("on" if value else "off") if key in SWITCHES and isinstance(value, bool) else value
-
-
-def read_method(value: Any) -> str:
-    """What is trained, in one word."""
-    word = str(value or "full").strip().lower()
-    if word in METHODS:
-        return word
-    near = did_you_mean(word, METHODS, 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise InputError(f"--method {word[:40]!r} is not known.", f"{hint}Use {one_of(METHODS)}.")
 
 
 def settle_optimizer(asked: Any, book: Catalog, given: dict[str, Any]) -> None:

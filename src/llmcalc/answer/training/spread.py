@@ -21,8 +21,6 @@ SPREAD = (
 )  # fmt: skip
 """Keywords about several GPUs."""
 
-OFF = ("0", "off", "none", "false", "no")
-
 
 def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: int | None) -> None:
     """Set the layout and the way of sharing states, where there is more than one GPU.
@@ -46,7 +44,6 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
     degree = {
         key: None if given[key] is None else parse_integer(given[key], f"--{key}", 1 << 20) for key in DEGREES
     }
-    named = [key for key, value in degree.items() if value is not None and key not in ("etp", "vpp")]
     one = (degree["tp"] or 1) * (degree["pp"] or 1) * (degree["cp"] or 1)
     processes = None if asked.told is None or degree["dp"] is not None else asked.told.gpus
     world = count or processes or one * (degree["dp"] or 1)
@@ -92,7 +89,7 @@ def choose_mesh(asked: Any, inventory: Inventory, given: dict[str, Any], count: 
         refuse_mesh(mesh, asked.zero)
     for key in SPREAD:
         asked.origins.setdefault(key, "default" if given[key] is None else "given")
-    asked.sharding, asked.sharding_name = _sharding(asked, given, named)
+    asked.sharding, asked.sharding_name = _sharding(asked, given)
 
 
 def _refuse_alone(given: dict[str, Any]) -> None:
@@ -161,7 +158,7 @@ def _filed_batch(asked: Any, mesh: Mesh, wanted: int) -> None:
         )
 
 
-def _sharding(asked: Any, given: dict[str, Any], named: list[str]) -> tuple[Callable[[Any], Any], str]:
+def _sharding(asked: Any, given: dict[str, Any]) -> tuple[Callable[[Any], Any], str]:
     """What makes the way of sharing for one class of ranks, and what it is called."""
     from llmcalc.memory.training.parallel.sharding import DistributedOptimizer, Sharding
 

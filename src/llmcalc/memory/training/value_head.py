@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from llmcalc.model.inventory import Group, Inventory, Op, Tensor, dim
 
 HEADS = ("embedding", "unembedding", "classifier")
@@ -40,9 +38,7 @@ def scored(inventory: Inventory) -> Inventory:
         done = True
     if not done:
         groups.append(_with_head(Group("text", "head", (), ()), [], [], width))
-    made = copy.copy(inventory)
-    made.groups, made.published = tuple(groups), None
-    return made
+    return inventory.with_groups(groups)
 
 
 def _with_head(group: Group, ops: list[Op], tensors: list[Tensor], width: int) -> Group:

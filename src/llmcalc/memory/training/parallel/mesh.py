@@ -6,6 +6,7 @@ import math
 
 from llmcalc.errors import InputError, one_of
 from llmcalc.formula import Quantity, ceil_div, is_array
+from llmcalc.memory.training.parallel.formulas import pipeline_bubble
 from llmcalc.model.inventory import Inventory
 from llmcalc.placement import divisors
 
@@ -129,7 +130,7 @@ class Mesh:
         >>> Mesh(pp=4, micro_batches=8).bubble
         0.375
         """
-        return (self.pp - 1) / (self.vpp * self.micro_batches)
+        return float(pipeline_bubble(self.pp, self.micro_batches, self.vpp))
 
     @property
     def told(self) -> str:

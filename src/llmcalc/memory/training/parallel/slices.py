@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from copy import copy
 
 from llmcalc.formula import ceil_div
-from llmcalc.model.inventory import SPLIT_AXES, Cache, Dim, Group, Inventory, Op, Tensor
+from llmcalc.model.inventory import SPLIT_AXES, Cache, Dim, Inventory, Op, Tensor
 
 VOCABULARY = 128
 """Megatron pads the vocabulary to a multiple of this on each tensor rank. [-]"""
 
 
-def sliced(
-    inventory: Inventory, tp: int = 1, ep: int = 1, etp: int = 1, pads: bool = False, extra: int = 0
-) -> Inventory:
+def sliced(inventory: Inventory, tp: int = 1, ep: int = 1, etp: int = 1, pads: bool = False) -> Inventory:
     """The part of a model that one tensor and expert rank holds, all layers of it.
 
     Parameters
@@ -24,8 +23,6 @@ def sliced(
         Ranks that share each tensor, the experts, and each expert's tensors. [-]
     pads : bool
         Whether the vocabulary is padded to a multiple of 128 on each rank, as Megatron does.
-    extra : int
-        Tokens that a tokenizer adds to the vocabulary before. [-]
 
     Examples
     --------
@@ -37,33 +34,28 @@ def sliced(
     """
     if tp == ep == etp == 1 and not pads:
         return inventory
-    cut = _Cut(tp, ep, etp, pads, extra)
+    cut = _Cut(tp, ep, etp, pads)
     groups = []
     for group in inventory.groups:
         if group.component != "text":
             groups.append(group)
             continue
-        made = Group(
-            group.component, group.place, group.layers, [cut.tensor(t) for t in group.tensors],
-            [cut.cache(cache) for cache in group.caches], [cut.op(op) for op in group.ops], group.prefix,
-            group.names, group.stored,
-        )  # fmt: skip
-        groups.append(made)
-    import copy
-
-    result = copy.copy(inventory)
-    result.groups, result.published = tuple(groups), None
-    return result
+        own = copy(group)
+        own.tensors = tuple(map(cut.tensor, group.tensors))
+        own.caches = tuple(map(cut.cache, group.caches))
+        own.ops = tuple(map(cut.op, group.ops))
+        groups.append(own)
+    return inventory.with_groups(groups)
 
 
 class _Cut:
-    def __init__(self, tp: int, ep: int, etp: int, pads: bool, extra: int) -> None:
-        self.tp, self.ep, self.etp, self.pads, self.extra = tp, ep, etp, pads, extra
+    def __init__(self, tp: int, ep: int, etp: int, pads: bool) -> None:
+        self.tp, self.ep, self.etp, self.pads = tp, ep, etp, pads
 
     def _length(self, axis: str, length: int, by: int) -> int:
         if axis == "vocab" and self.pads:
             unit = VOCABULARY * self.tp
-            return int(ceil_div(length + self.extra, unit) * unit // self.tp)
+            return int(ceil_div(length, unit) * unit // self.tp)
         return int(ceil_div(length, by))
 
     def _dim(self, dimension: Dim, by: int) -> tuple[Dim, bool]:
@@ -129,8 +121,6 @@ def part_of(
 
     Towers of other components lie on the first stage, with the embedding.
     """
-    import copy
-
     groups = []
     for group in inventory.groups:
         kept: tuple[int, ...] = group.layers
@@ -148,24 +138,14 @@ def part_of(
             kept = tuple(layer for layer in group.layers if layer in layers)
             if group.layers and not kept:
                 continue
-        tensors = [t for t in group.tensors if experts is None or t.role.startswith("expert_") == experts]
-        stored = group.stored if group.stored is None else min(group.stored, len(kept))
-        groups.append(
-            Group(
-                group.component,
-                group.place,
-                kept,
-                tensors,
-                group.caches,
-                group.ops,
-                group.prefix,
-                group.names,
-                stored,
-            )
+        own = copy(group)
+        own.layers = kept
+        own.tensors = tuple(
+            t for t in group.tensors if experts is None or t.role.startswith("expert_") == experts
         )
-    made = copy.copy(inventory)
-    made.groups, made.published = tuple(groups), None
-    return made
+        own.stored = group.stored if group.stored is None else min(group.stored, len(kept))
+        groups.append(own)
+    return inventory.with_groups(groups)
 
 
 def _tied(inventory: Inventory) -> bool:
